@@ -1,0 +1,104 @@
+"""Figures about actors, counted in passing: nobody is stopped to be looked at.
+
+A histogram has one bucket per power of two microseconds: bucket b counts durations in [2^(b-1), 2^b) us, bucket 0
+those under one.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runtime.stage.mailbox import Envelope
+
+BUCKETS = 40
+
+
+class MessageStats:
+    """What one actor did with messages of one type. Times in seconds."""
+
+    __slots__ = ("busy", "busy_buckets", "busy_max", "count", "failed", "wait", "wait_buckets", "wait_max")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.failed = 0
+        self.wait = 0.0
+        self.busy = 0.0
+        self.wait_max = 0.0
+        self.busy_max = 0.0
+        self.wait_buckets = [0] * BUCKETS
+        self.busy_buckets = [0] * BUCKETS
+
+    def note(self, wait: float, busy: float) -> None:
+        """Counts one handled message."""
+        self.count += 1
+        self.wait += wait
+        self.busy += busy
+        if wait > self.wait_max:
+            self.wait_max = wait
+        if busy > self.busy_max:
+            self.busy_max = busy
+        try:
+            self.wait_buckets[int(wait * 1e6).bit_length()] += 1
+            self.busy_buckets[int(busy * 1e6).bit_length()] += 1
+        except IndexError:  # over six days: only virtual time gets there
+            self.wait_buckets[-1] += 1
+
+
+def quantile(buckets: list[int], share: float) -> float:
+    """The upper bound in seconds of the bucket that holds the given share of all durations; 0 without any."""
+    total = sum(buckets)
+    if total == 0:
+        return 0.0
+    seen = 0
+    for exponent, count in enumerate(buckets):
+        seen += count
+        if seen >= share * total:
+            return float(2**exponent) / 1e6
+    return float(2**BUCKETS) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class CrashReport:
+    """One failure: what was handled, what came before it, and the state as the actor declares it."""
+
+    path: str
+    actor: str
+    at: float
+    error: str
+    message: str
+    before: tuple[str, ...]
+    state: dict[str, Any]
+    traceback: str
+
+
+@dataclass(slots=True)
+class Observations:
+    """What a stage knows of itself beyond its actors: dead letters and crashes, both bounded."""
+
+    enabled: bool = True
+    dead_letters: int = 0
+    late_answers: int = 0
+    refused_full: int = 0
+    last_dead: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=100))
+    crashes: deque[CrashReport] = field(default_factory=lambda: deque(maxlen=200))
+    tracer: Callable[[str, Envelope], None] | None = None
+
+    def dead_letter(self, path: str, message: object) -> None:
+        """Counts a message that nobody could be given."""
+        self.dead_letters += 1
+        self.last_dead.append((path, type(message).__name__))
+
+
+def describe_error(error: BaseException) -> str:
+    """Type and text of an error on one line."""
+    return f"{type(error).__name__}: {error}"[:2000]
+
+
+def format_traceback(error: BaseException) -> str:
+    """The traceback as text; values of variables are not in it."""
+    return "".join(traceback.format_exception(error))[-20000:]

@@ -1,0 +1,233 @@
+"""The deterministic dispatcher: one thread, virtual time, the order of turns drawn from a seed.
+
+One simulator drives any number of stages (one per node), each with a world of its own over the simulator's clock.
+A step is one message of one actor. While anything can run, virtual time moves by ``cost`` per step (or busy actors
+would starve the clock); when nothing can, it jumps to the next timer. ``digest`` hashes every delivery: equal seeds
+give equal digests, in any process and under any hash seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from runtime.stage.cell import Life
+from runtime.stage.policy import Policy
+from runtime.stage.stage import Stage
+from runtime.stage.timers import Timer
+from runtime.stage.world import World
+
+if TYPE_CHECKING:
+    from runtime.stage.address import Address
+    from runtime.stage.cell import Cell
+    from runtime.stage.dispatch import Runner
+    from runtime.stage.timers import TimerService
+    from runtime.stage.world import Clock
+
+EPOCH = 1_700_000_000.0  # the time of day at which every simulation begins
+
+
+class SimulatedClock:
+    """One node's view of virtual time; ``skew`` seconds are added to its time of day."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+        self.skew = 0.0
+
+    def monotonic(self) -> float:
+        return self._simulator.time
+
+    def now(self) -> float:
+        return EPOCH + self._simulator.time + self.skew
+
+
+class Stuck(AssertionError):
+    """What a test waited for did not happen; the text ends with the last deliveries."""
+
+
+class Simulator:
+    """Draws turns, moves time, counts deliveries."""
+
+    def __init__(self, seed: int = 0, cost: float = 1e-5) -> None:
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.cost = cost
+        self.time = 0.0
+        self.steps = 0
+        self.last: deque[str] = deque(maxlen=200)
+        self.stages: list[Stage] = []
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._ready: list[Cell] = []
+        self._heap: list[tuple[float, int, Timer, Stage | None]] = []
+        self._numbers = itertools.count()
+        self._paused: dict[str, list[Cell]] = {}
+
+    # Building
+
+    def node(self, name: str, **ports: Any) -> Stage:
+        """A stage with a world of its own, all of whose randomness derives from the seed and the name."""
+        seeded = random.Random(f"{self.seed}/{name}")
+        world = World(name, SimulatedClock(self), seeded, random.Random(f"{self.seed}/{name}/keys").randbytes, **ports)
+        return self.adopt(world, name)
+
+    def adopt(self, world: World, name: str) -> Stage:
+        """A stage over a world that is there already (a node that starts again)."""
+        stage = Stage(world, SimulatedDispatcher(self), name)
+        self.stages.append(stage)
+        return stage
+
+    @property
+    def digest(self) -> str:
+        """The hash of all deliveries so far."""
+        return self._hash.hexdigest()
+
+    # Running
+
+    def schedule(self, cell: Cell) -> None:
+        """A cell has something to do."""
+        held = self._paused.get(cell.stage.name)
+        (self._ready if held is None else held).append(cell)
+
+    def set(
+        self, delay: float, call: Callable[[], None], period: float | None = None, stage: Stage | None = None
+    ) -> Timer:
+        """Sets a virtual timer."""
+        timer = Timer(self.time + max(0.0, delay), call, period)
+        heapq.heappush(self._heap, (timer.due, next(self._numbers), timer, stage))
+        return timer
+
+    def step(self) -> bool:
+        """One delivery or one timer. False when nothing is left to happen."""
+        self._fire_due()
+        ready = self._ready
+        if not ready:
+            return self._jump()
+        index = int(self.random.random() * len(ready))
+        ready[index], ready[-1] = ready[-1], ready[index]
+        cell = ready.pop()
+        self.steps += 1
+        self.time += self.cost
+        self._note(cell)
+        cell.turn(0 if cell.mailbox.control else 1)  # control messages are a step of their own
+        return True
+
+    def run_for(self, seconds: float) -> None:
+        """Runs until virtual time has moved by ``seconds``."""
+        self.run_until_time(self.time + seconds)
+
+    def run_until_time(self, time: float) -> None:
+        """Runs everything that is due before ``time``, then stands there."""
+        while self._ready or (self._heap and self._heap[0][0] <= time):
+            if self.time > time:
+                return
+            self.step()
+        self.time = max(self.time, time)
+
+    def run_until(self, condition: Callable[[], bool], within: float = 60.0) -> None:
+        """Runs until ``condition()``; raises Stuck after ``within`` virtual seconds."""
+        limit = self.time + within
+        while not condition():
+            if self.time > limit or not self.step():
+                raise Stuck(f"seed {self.seed}: not within {within:g} virtual seconds\n" + "\n".join(self.last))
+
+    def settle(self) -> None:
+        """Runs what can run now, without letting a timer pass."""
+        while self._ready:
+            self.step()
+
+    def ask(self, address: Address, message: Any, within: float = 60.0) -> Any:
+        """Asks from outside and runs until the answer is there."""
+        future = address.ask(message)
+        self.run_until(lambda: future.done, within)
+        return future.result(0)
+
+    # Faults
+
+    def crash(self, stage: Stage) -> None:
+        """Ends a node at once: no hook runs, no message is answered, no timer fires."""
+        for cell in list(stage.cells.values()):
+            cell.life = Life.GONE
+            cell.instance = None
+            cell.mailbox.user.clear()
+            cell.mailbox.control.clear()
+        stage.cells.clear()
+        self._ready = [cell for cell in self._ready if cell.stage is not stage]
+        for _due, _number, timer, owner in self._heap:
+            if owner is stage:
+                timer.cancel()
+        self.stages.remove(stage)
+
+    def pause(self, stage: Stage, seconds: float) -> None:
+        """Holds a node still; its timers then fire in a burst."""
+        self._paused[stage.name] = [cell for cell in self._ready if cell.stage is stage]
+        self._ready = [cell for cell in self._ready if cell.stage is not stage]
+        self.set(seconds, lambda: self._ready.extend(self._paused.pop(stage.name, [])))
+
+    # Inside
+
+    def _note(self, cell: Cell) -> None:
+        user = cell.mailbox.user
+        name = "(control)" if cell.mailbox.control or not user else type(user[0][0]).__name__
+        line = f"{cell.stage.name}:{cell.path} {name}"
+        self._hash.update(line.encode())
+        self.last.append(f"{self.time:.6f} {line}")
+
+    def _fire_due(self) -> None:
+        heap = self._heap
+        while heap and (heap[0][0] <= self.time or not heap[0][2].active):
+            _due, _number, timer, stage = heapq.heappop(heap)
+            timer.fire()
+            if timer.period is not None and timer.active:
+                timer.due = max(timer.due + timer.period, self.time)
+                heapq.heappush(heap, (timer.due, next(self._numbers), timer, stage))
+
+    def _jump(self) -> bool:
+        while self._heap and not self._heap[0][2].active:
+            heapq.heappop(self._heap)
+        if not self._heap:
+            return False
+        self.time = max(self.time, self._heap[0][0])
+        self._fire_due()
+        return True
+
+
+class SimulatedDispatcher:
+    """A stage's door to its simulator."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+        self.stage_timers = _StageTimers(simulator)
+
+    def read_clock(self) -> float:
+        """Virtual time stands for the processor's clock, so that figures are reproducible too."""
+        return self._simulator.time
+
+    def runner_for(self, policy: Policy, name: str) -> Runner:
+        return self._simulator
+
+    def released(self, runner: Runner) -> None:
+        """Nothing belongs to one actor here."""
+
+    def timers(self, clock: Clock, name: str) -> TimerService:
+        self.stage_timers.stage = next(stage for stage in self._simulator.stages if stage.name == name)
+        return self.stage_timers
+
+    def close(self) -> None:
+        """Nothing runs by itself here."""
+
+
+class _StageTimers:
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+        self.stage: Stage | None = None
+
+    def set(self, delay: float, call: Callable[[], None], period: float | None = None) -> Timer:
+        return self._simulator.set(delay, call, period, self.stage)
+
+    def close(self) -> None:
+        """Timers end with their actors."""

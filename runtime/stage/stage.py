@@ -1,0 +1,149 @@
+"""One actor system: a tree of actors, its dispatcher, its timers, its observations. Nothing of it is global.
+
+A stage belongs to one node (one world); a process may hold many. ``Stage()`` starts threads only when the first
+actor is mounted, and ``close`` ends them all.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from typing import Any
+
+from runtime.stage.actor import Actor
+from runtime.stage.address import Address
+from runtime.stage.answers import ActorUnavailable, Reply, forbid_blocking
+from runtime.stage.cell import Cell, Life
+from runtime.stage.dispatch import Dispatcher, Runner, Threads
+from runtime.stage.messages import ActorDown, ActorUp
+from runtime.stage.observe import CrashReport, Observations
+from runtime.stage.policy import Policy
+from runtime.stage.timers import TimerService
+from runtime.stage.world import World
+
+log = logging.getLogger("swarmlet.stage")
+
+
+class Stage:
+    """An actor system. ``mount`` puts actors at the top; they live until ``close`` or until they are stopped."""
+
+    def __init__(
+        self, world: World | None = None, dispatcher: Dispatcher | None = None, name: str = "swarmlet"
+    ) -> None:
+        self.world = world if world is not None else World()
+        self.name = name
+        self.log = log
+        self.dispatcher: Dispatcher = dispatcher if dispatcher is not None else Threads()
+        self.observations = Observations()
+        self.observing = True
+        self.cells: dict[str, Cell] = {}
+        self.read_clock = getattr(self.dispatcher, "read_clock", time.perf_counter)
+        self._watchers: dict[str, list[Address]] = {}
+        self._traces = itertools.count(1)
+        self.next_trace = self._traces.__next__
+        self._lock = threading.RLock()
+        self._timers: TimerService | None = None
+        self._empty = threading.Event()
+        self._empty.set()
+        self._closing = False
+
+    @property
+    def timers(self) -> TimerService:
+        """The stage's timers; their thread starts with the first use."""
+        if self._timers is None:
+            with self._lock:
+                if self._timers is None:
+                    self._timers = self.dispatcher.timers(self.world.clock, self.name)
+        return self._timers
+
+    def runner_for(self, policy: Policy) -> Runner:
+        """Who runs the turns of an actor with this policy."""
+        return self.dispatcher.runner_for(policy, self.name)
+
+    def mount(self, name: str, cls: type[Actor], *args: Any, policy: Policy | None = None) -> Address:
+        """Starts an actor at ``/<name>``."""
+        return self.create(f"/{name}", None, cls, args, policy)
+
+    def create(
+        self, path: str, parent: Cell | None, cls: type[Actor], args: tuple[Any, ...], policy: Policy | None
+    ) -> Address:
+        """Makes a cell and starts its first life."""
+        with self._lock:
+            if self._closing:
+                raise ActorUnavailable(f"{path}: the stage is closing")
+            if path in self.cells:
+                raise RuntimeError(f"somebody lives at {path}: wait for its end before another starts there")
+            cell = Cell(self, path, parent, cls, args, policy if policy is not None else cls.policy)
+            self.cells[path] = cell
+            self._empty.clear()
+            if parent is not None:
+                parent.children[path.rsplit("/", 1)[1]] = cell
+        cell.control(cell.start)
+        return cell.address
+
+    def at(self, path: str) -> Address:
+        """The address of a path, whether or not somebody lives there now."""
+        return Address(self, path, self.cells.get(path))
+
+    def watch(self, target: Address, watcher: Address) -> None:
+        """Tells ``watcher`` of each ActorDown and ActorUp of ``target``, beginning with its present state."""
+        with self._lock:
+            watchers = self._watchers.setdefault(target.path, [])
+            if watcher not in watchers:
+                watchers.append(watcher)
+        cell = target.resolve()
+        if cell is None:
+            watcher.tell(ActorDown(target.path, None, True))
+        elif cell.life is Life.RUNNING:
+            watcher.tell(ActorUp(target.path, cell.failures.total))
+
+    def notify(self, cell: Cell, event: ActorDown | ActorUp) -> None:
+        """Tells the watchers of a cell."""
+        for watcher in tuple(self._watchers.get(cell.path, ())):
+            watcher.tell(event, cell.address)
+
+    def removed(self, cell: Cell, error: BaseException | None) -> None:
+        """A cell is gone: its name is free again."""
+        with self._lock:
+            if self.cells.get(cell.path) is cell:
+                del self.cells[cell.path]
+            if cell.parent is not None:
+                cell.parent.children.pop(cell.path.rsplit("/", 1)[1], None)
+        self.notify(cell, ActorDown(cell.path, error, True))
+        self.dispatcher.released(cell.runner)
+        if not self.cells:
+            self._empty.set()
+
+    def dead_letter(self, path: str, message: object, reply: Reply | None) -> None:
+        """Counts a message that nobody can be given; a question is refused."""
+        self.observations.dead_letter(path, message)
+        if reply is not None:
+            reply.fail(ActorUnavailable(f"nobody is at {path}"))
+
+    def crashed(self, report: CrashReport) -> None:
+        """Keeps a crash report and logs it."""
+        self.observations.crashes.append(report)
+        log.error("%s failed over %s: %s\n%s", report.path, report.message, report.error, report.traceback)
+
+    def walk(self) -> list[Cell]:
+        """All cells, parents before children, by path."""
+        with self._lock:
+            return sorted(self.cells.values(), key=lambda cell: cell.path)
+
+    def close(self, timeout: float = 15.0) -> bool:
+        """Stops every actor, bottom up, then the threads. False if some did not end in time."""
+        forbid_blocking()
+        with self._lock:
+            self._closing = True
+            tops = [cell for cell in self.cells.values() if cell.parent is None]
+        for cell in reversed(tops):
+            cell.request_stop()
+        ended = self._empty.wait(timeout)
+        if not ended:
+            log.error("still running after %g s: %s", timeout, ", ".join(sorted(self.cells)))
+        if self._timers is not None:
+            self._timers.close()
+        self.dispatcher.close()
+        return ended

@@ -1,0 +1,128 @@
+"""The deterministic dispatcher: one seed, one history."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from runtime.stage import Actor, Address, handles
+from runtime.stage.probe import Probe
+from runtime.stage.simulator import Simulator, Stuck
+from tests.unit.stage.actors import Add, Counter, Every, Later, Total
+
+
+class Passes(Actor):
+    """Passes a number on to a random other, until it is used up."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__()
+        self.names = names
+
+    @handles(Add)
+    def add(self, message: Add) -> None:
+        if message.amount:
+            name = self.world.random.choice(self.names)
+            self.tell(self._cell.stage.at(f"/{name}"), Add(message.amount - 1))
+
+
+def history(seed: int) -> tuple[str, int]:
+    simulator = Simulator(seed)
+    stage = simulator.node("n1")
+    names = [f"a{number}" for number in range(5)]
+    for name in names:
+        stage.mount(name, Passes, names)
+    for name in names:
+        stage.at(f"/{name}").tell(Add(200))
+    simulator.settle()
+    return simulator.digest, simulator.steps
+
+
+def test_a_seed_fixes_every_delivery() -> None:
+    assert history(3) == history(3)
+    assert history(3)[1] > 1000
+
+
+def test_seeds_differ() -> None:
+    assert history(3)[0] != history(4)[0]
+
+
+@pytest.mark.parametrize("hash_seed", ["1", "4711"])
+def test_a_seed_gives_the_same_digest_in_another_process_and_under_another_hash_seed(hash_seed: str) -> None:
+    code = "from tests.unit.stage.test_simulator import history; print(history(3)[0])"
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert out.stdout.strip() == history(3)[0]
+
+
+def test_virtual_time_jumps_to_the_next_timer() -> None:
+    simulator = Simulator(1)
+    stage = simulator.node("n1")
+    counter = stage.mount("counter", Counter)
+    counter.tell(Every(1.0))
+    simulator.run_for(3600.5)
+    assert simulator.ask(counter, Total()) == 3600
+
+
+def test_a_node_that_crashes_runs_nothing_more_and_others_go_on() -> None:
+    simulator = Simulator(1)
+    one, two = simulator.node("n1"), simulator.node("n2")
+    log: list[str] = []
+    first, second = one.mount("counter", Counter, log), two.mount("counter", Counter)
+    for address in (first, second):
+        address.tell(Every(1.0))
+    simulator.run_for(5)
+    simulator.crash(one)
+    simulator.run_for(5.5)
+    assert simulator.ask(second, Total()) == 10
+    assert log == ["started"]
+
+
+def test_a_paused_node_catches_up_in_a_burst() -> None:
+    simulator = Simulator(1)
+    stage = simulator.node("n1")
+    counter = stage.mount("counter", Counter)
+    counter.tell(Every(1.0))
+    simulator.run_for(2.5)
+    simulator.pause(stage, 10.0)
+    simulator.run_for(9.0)
+    future = counter.ask(Total())
+    simulator.run_for(0.5)
+    assert not future.done
+    simulator.run_until(lambda: future.done)
+    assert future.result(0) >= 11
+
+
+def test_worlds_of_nodes_differ_and_repeat() -> None:
+    assert Simulator(1).node("a").world.entropy(8) == Simulator(1).node("a").world.entropy(8)
+    assert Simulator(1).node("a").world.entropy(8) != Simulator(1).node("b").world.entropy(8)
+
+
+def test_what_does_not_happen_is_said_with_the_last_deliveries() -> None:
+    simulator = Simulator(1)
+    counter = simulator.node("n1").mount("counter", Counter)
+    with pytest.raises(Stuck, match=r"(?s)seed 1: .*n1:/counter Later"):
+        simulator.ask(counter, Later(), within=1)
+
+
+class Asks(Actor):
+    def __init__(self, target: Address) -> None:
+        super().__init__()
+        self.target = target
+
+    @handles(Add)
+    def add(self, message: Add) -> None:
+        self.ask(self.target, Total(), lambda answer: self.tell(self.target, Add(answer.get() + message.amount)))
+
+
+def test_a_probe_stands_for_another_actor() -> None:
+    simulator = Simulator(1)
+    stage = simulator.node("n1")
+    probe = Probe(simulator, stage)
+    probe.answer(Total, lambda _question: 40)
+    asks = stage.mount("asks", Asks, probe.address)
+    asks.tell(Add(2))
+    assert probe.expect(Add) == Add(42)
+    probe.expect_none(Add, during=5)
