@@ -1,0 +1,160 @@
+"""What is said to the cluster layer: the operations on this node's membership, and what it tells of itself.
+
+The texts and kinds are the engine's: its clients show them to people and match them.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runtime.errors import Code, Refused
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from runtime.engine_api.backend import InitRequest, JoinRequest
+    from runtime.wire.pb.control_pb2 import KeyRotation
+    from runtime.wire.pb.specs_pb2 import ClusterSpec
+
+CODES = {
+    "unavailable": Code.UNAVAILABLE,
+    "invalid": Code.INVALID_ARGUMENT,
+    "forbidden": Code.PERMISSION_DENIED,
+    "unauthorized": Code.UNAUTHENTICATED,
+    "conflict": Code.ALREADY_EXISTS,
+    "notfound": Code.NOT_FOUND,
+    "unimplemented": Code.UNIMPLEMENTED,
+    "plain": Code.UNKNOWN,
+}
+
+
+class ClusterError(Refused):
+    """A refusal by the cluster layer itself, shown without gRPC's prefix. ``kind`` is one of ``CODES``."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(CODES[kind], text)
+        self.args = (kind, text)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return self.text
+
+
+NO_SWARM = "This node is not part of a swarm"
+SWARM_EXISTS = (
+    'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
+)
+JOIN_TIMEOUT = (
+    "Timeout was reached before node joined. The attempt to join the swarm will continue in the background. "
+    'Use the "docker info" command to see the current swarm status of your node.'
+)
+LOCKED = (
+    'Swarm is encrypted and needs to be unlocked before it can be used. Please use "docker swarm unlock" to unlock it.'
+)
+NOT_MANAGER_WORKER = (
+    "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. "
+    "Please run this command on a manager node or promote the current node to a manager."
+)
+NOT_MANAGER_NO_NODE = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
+    "and try again."
+)
+NOT_MANAGER_STARTING = (
+    "This node is not a swarm manager. Manager is being prepared or has trouble connecting to the cluster."
+)
+
+
+class LocalNodeState(enum.Enum):
+    """Where this node stands, as ``docker info`` shows it."""
+
+    INACTIVE = "inactive"
+    PENDING = "pending"
+    ACTIVE = "active"
+    ERROR = "error"
+    LOCKED = "locked"
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """Question: make this node the first manager of a new swarm. Answer: its node id."""
+
+    request: InitRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Question: join a swarm. Answered once this node is ready, or refused after 20 s while joining goes on."""
+
+    request: JoinRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Question: leave the swarm and forget it."""
+
+    force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Question: replace the cluster's spec if ``version`` is its present one, rotate what ``rotation`` says."""
+
+    version: int
+    spec: ClusterSpec
+    rotation: KeyRotation
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Question: the cluster object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """Question: a SwarmInfo. Always answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unlock:
+    """Question: start a locked manager with its unlock key (its text form, a secret)."""
+
+    key: str
+
+    def __repr__(self) -> str:
+        return "Unlock(...)"
+
+
+@dataclass(frozen=True, slots=True)
+class UnlockKey:
+    """Question: the present unlock key, empty when autolock is off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """Question: a call of SwarmKit's Control service by its bare name, with its request message."""
+
+    method: str
+    request: Message
+
+
+class ConfigEventKind(enum.Enum):
+    """What happened to this node's part in the cluster."""
+
+    NODE_READY = "node ready"
+    NODE_LEFT = "node left"
+    CONTROL_CONNECTION = "control connection changed"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigEvent:
+    """Told to whoever asked with ``SubscribeConfigEvents``."""
+
+    kind: ConfigEventKind
+    detail: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeConfigEvents:
+    """Asks for config events, for as long as the sender lives."""
