@@ -1,0 +1,140 @@
+"""The house's own rules: who may import whom, and that the real world is reached through a node's world alone."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOMS = (
+    "stage",
+    "protocol",
+    "raft",
+    "store",
+    "swarm",
+    "pki",
+    "disk",
+    "wire",
+    "executor",
+    "engine_api",
+    "introspection",
+)
+PURE = ("raft", "store", "swarm", "pki")
+ONLY_IN = {
+    "pykka": ("runtime/stage",),
+    "plyvel": ("runtime/disk",),
+    "grpc": ("runtime/wire",),
+    "aiohttp": ("runtime/engine_api", "runtime/executor", "runtime/wire"),
+}
+# What reaches past a node's world: actors and the pure rooms may not so much as import them.
+REAL_WORLD = {
+    "asyncio", "multiprocessing", "os", "random", "secrets", "selectors", "signal", "socket", "ssl", "subprocess",
+    "tempfile", "threading", "time", "uuid",
+}  # fmt: skip
+# Imported for a type alone: a seeded generator is handed in.
+TYPES_ONLY = {"random"}
+
+
+def sources(*tops: str) -> Iterator[tuple[str, ast.Module]]:
+    for top in tops:
+        for path in sorted((ROOT / top).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            if "/pb/" not in name:
+                yield name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Every module imported anywhere in the file, but for those under TYPE_CHECKING."""
+    hidden = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in hidden:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.lineno, node.module or "(relative)"
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def violations(forbidden: Callable[[str, str], bool]) -> list[str]:
+    return [
+        f"{name}:{line} imports {module}"
+        for name, tree in sources("swarmlet", "actors", "runtime")
+        for line, module in imported(tree)
+        if forbidden(name, module)
+    ]
+
+
+def test_the_face_stands_on_actors_and_actors_on_the_runtime_never_the_other_way() -> None:
+    def forbidden(name: str, module: str) -> bool:
+        top = module.split(".")[0]
+        if name.startswith("runtime/"):
+            return top in ("actors", "swarmlet")
+        return name.startswith("actors/") and top == "swarmlet"
+
+    assert violations(forbidden) == []
+
+
+def test_pure_rooms_import_no_sibling() -> None:
+    def forbidden(name: str, module: str) -> bool:
+        parts = name.split("/")
+        if parts[0] != "runtime" or parts[1] not in PURE:
+            return False
+        siblings = tuple(f"runtime.{room}" for room in ROOMS if room not in (parts[1], "wire"))
+        outside_pb = module.startswith("runtime.wire") and not module.startswith("runtime.wire.pb")
+        return module.startswith(siblings) or (outside_pb and module != "runtime.wire")
+
+    assert violations(forbidden) == []
+
+
+@pytest.mark.parametrize("library", sorted(ONLY_IN))
+def test_a_library_stays_in_its_room(library: str) -> None:
+    def forbidden(name: str, module: str) -> bool:
+        return module.split(".")[0] == library and not name.startswith(ONLY_IN[library])
+
+    assert violations(forbidden) == []
+
+
+def test_actors_and_pure_rooms_reach_the_real_world_only_through_their_world() -> None:
+    def forbidden(name: str, module: str) -> bool:
+        inside = name.startswith(("actors/", *(f"runtime/{room}/" for room in PURE)))
+        return inside and module.split(".")[0] in REAL_WORLD - TYPES_ONLY
+
+    assert violations(forbidden) == []
+
+
+def test_no_clock_no_dice_and_no_sleep_outside_the_world() -> None:
+    """``random`` may be imported for its class; its module's functions, and calls on clocks, are the world's."""
+    allowed = ("Random", "SystemRandom")
+    found = [
+        f"{name}:{node.lineno} {ast.unparse(node)}"
+        for name, tree in sources("actors", *(f"runtime/{room}" for room in PURE))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in ("random", "time", "datetime")
+        and node.attr not in allowed
+        and (node.value.id != "datetime" or node.attr in ("now", "utcnow", "today"))
+    ]
+    assert found == []
+
+
+def test_no_pickle_no_eval_no_shell() -> None:
+    names = {"eval", "exec", "os.system", "os.popen"}
+    found = [
+        f"{name}:{node.lineno}"
+        for name, tree in sources("swarmlet", "actors", "runtime")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and (ast.unparse(node.func) in names or any(k.arg == "shell" for k in node.keywords))
+    ]
+    found += violations(lambda _name, module: module.split(".")[0] in ("pickle", "shelve", "marshal"))
+    assert found == []
