@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from runtime.stage.address import Address
@@ -75,3 +75,62 @@ class SubscribeControlConnection:
 @dataclass(frozen=True, slots=True)
 class LeaveNode:
     """Question: drop all assignments and end the tasks of this node. Answered when they are gone."""
+
+
+class ClusterState(Protocol):
+    """What lasts of the cluster layer: ``docker-state.json`` and the state directory that holds it."""
+
+    def load(self) -> StartConfig | None:
+        """What was saved; None if this node is in no swarm. Refused if the state may be neither used nor lost."""
+
+    def save(self, config: StartConfig) -> None:
+        """Replaces what was saved, atomically."""
+
+    def clear(self) -> None:
+        """Removes everything that this node kept of its swarm."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckHealth:
+    """Question: is a service of that name ready? Answer: True or False."""
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoleObserved:
+    """The node's certificate says this role now (``swarm-manager`` or ``swarm-worker``)."""
+
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChanged:
+    """What a session said of this node: the role it is to have, and whether its certificate is to be renewed now."""
+
+    desired_role: str
+    rotate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerEnded:
+    """The manager of this node ended without an error; ``removed`` says that the quorum removed it."""
+
+    removed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StartManager:
+    """Told to the node: it is to run a manager."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopManager:
+    """Told to the node: its manager is to end and its raft data to go."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenewCertificate:
+    """Told to the node: renew the certificate now; ``expected_role`` is empty if any role will do."""
+
+    expected_role: str = ""

@@ -1,0 +1,564 @@
+"""ClusterActor is this process's part in a swarm, also while it is in none: init, join, leave, update, inspect, info.
+
+Who talks to it: the Engine API, the host program, the node below it. One reconfiguration (init, join, leave) is under
+way at a time, others wait their turn; reads go around them. It must never run domain logic of managers or agents,
+and its failure leaves the node running: the next life finds it again.
+
+LocalNodeState:  inactive -(init, join)-> pending -> active;  pending -(failed)-> inactive;  active -(node failed)->
+error -(reconnect delay)-> active;  a node whose key needs unlocking: locked;  any -(leave)-> inactive.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from actors.connection_actor import ConnectionActor
+from runtime.engine_api.backend import InitRequest, JoinRequest, RemoteManager, SwarmInfo
+from runtime.errors import Code, Refused
+from runtime.protocol import cluster as say
+from runtime.protocol.cluster import ClusterError, ConfigEventKind, LocalNodeState
+from runtime.protocol.node import (
+    ClusterState,
+    ControlConnection,
+    GetNodeStatus,
+    LeaveNode,
+    NodeReady,
+    NodeStatus,
+    StartConfig,
+    SubscribeControlConnection,
+)
+from runtime.stage import Actor, ActorDown, ActorUp, Address, Answer, GiveUp, Policy, Reply, Timer, handles
+from runtime.swarm import addresses, cluster_config
+from runtime.swarm.addresses import Interface, IPNetwork, split_host_port
+from runtime.wire.pb import control_pb2, objects_pb2
+
+JOIN_WAIT = 20.0
+CONTROL_WAIT = 20.0
+SPEC_WAIT = 5.0
+SPEC_RETRY = 0.2
+SPEC_RETRIES = 10
+LEAVE_WAIT = 15.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """What the process was started with. The two callables read the network as it is now."""
+
+    name: str
+    interfaces: Callable[[], Sequence[Interface]]
+    managed_subnets: Callable[[], Sequence[IPNetwork]] = tuple
+    default_advertise_addr: str = ""
+    heartbeat_tick: int = 1
+    election_tick: int = 10
+
+
+@dataclasses.dataclass(slots=True)
+class _Operation:
+    """The reconfiguration under way: who asked, and what is to happen at readiness or failure."""
+
+    kind: str
+    reply: Reply
+    request: InitRequest | None = None
+    spec_tries: int = 0
+
+
+class _JoinOverdue:
+    """A join was not ready within 20 s."""
+
+
+class _WriteSpec:
+    """Time to write the new cluster's spec (again)."""
+
+
+class ClusterActor(Actor):
+    """``node_class`` is started at ``node`` with (parent address, StartConfig); a test may give another."""
+
+    policy = Policy(give_up=GiveUp.NEVER, children_survive=True, own_thread=True)
+
+    def __init__(self, settings: ClusterSettings, state: ClusterState, node_class: type[Actor]) -> None:
+        super().__init__()
+        self.settings = settings
+        self.state = state
+        self.node_class = node_class
+        self.config: StartConfig | None = None
+        self.node: Address | None = None
+        self.node_id = ""
+        self.role = ""
+        self.ready = False
+        self.error: BaseException | None = None
+        self.control: Address | None = None
+        self.listeners: list[Address] = []
+        self._operation: _Operation | None = None
+        self._waiting: deque[tuple[Any, Reply]] = deque()
+        self._join_timer: Timer | None = None
+        self._first_error: BaseException | None = None
+
+    def started(self) -> None:
+        target = self._cell.stage.at(f"{self.address.path}/node/manager/control")
+        connection = self.ensure("connection", ConnectionActor, target)
+        self.tell(connection, SubscribeControlConnection())
+        try:
+            self.config = self.state.load()
+        except Refused as refused:
+            self.error = refused
+            return
+        node = self.child("node")
+        if self.config is None and node is None:
+            return
+        if node is not None:
+            self._adopt(node)
+        elif self.config is not None:
+            join = self.config.remote_addr if self.config.join_in_progress else ""
+            self._start_node(dataclasses.replace(self._ticks(self.config), join_addr=join))
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"state": self.local_state().value, "node": self.node_id, "operation": self._operation_name()}
+
+    # Reconfigurations, one at a time
+
+    @handles(say.Init, say.Join, say.Leave, say.Unlock)
+    def reconfigure(self, message: Any) -> None:
+        """Begins at once if nothing is under way, else waits its turn."""
+        reply = self.defer()
+        if self._operation is None:
+            self._begin(message, reply)
+        else:
+            self._waiting.append((message, reply))
+
+    def _begin(self, message: Any, reply: Reply) -> None:
+        steps: dict[type[Any], Callable[[Any, Reply], None]] = {
+            say.Init: self._init,
+            say.Join: self._join,
+            say.Leave: self._leave,
+            say.Unlock: self._unlock,
+        }
+        try:
+            steps[type(message)](message, reply)
+        except Refused as refused:
+            reply.fail(refused)
+            self._next()
+
+    def _finish(self, value: Any = None, error: BaseException | None = None) -> None:
+        operation, self._operation = self._operation, None
+        if self._join_timer is not None:
+            self._join_timer.cancel()
+            self._join_timer = None
+        if operation is not None:
+            if error is None:
+                operation.reply.set(value)
+            else:
+                operation.reply.fail(error)
+        self._next()
+
+    def _next(self) -> None:
+        if self._operation is None and self._waiting:
+            self._begin(*self._waiting.popleft())
+
+    # Init
+
+    def _init(self, message: say.Init, reply: Reply) -> None:
+        request = message.request
+        if self._in_swarm() and not request.force_new_cluster:
+            raise ClusterError("unavailable", say.SWARM_EXISTS)
+        if request.force_new_cluster:
+            raise ClusterError("unimplemented", "force-new-cluster is not offered by this version")
+        cluster_config.parse_listen(request.listen_addr)
+        cluster_config.check_spec_name(request.spec.annotations.name)
+        found = self._resolve(request)
+        if request.auto_lock_managers or request.spec.encryption_config.auto_lock_managers:
+            raise ClusterError("unimplemented", "autolock is not offered by this version")
+        config = StartConfig(
+            local_addr=found.local,
+            listen_addr=found.listen,
+            advertise_addr=found.advertise,
+            data_path_addr=found.data_path,
+            default_address_pool=request.default_addr_pool or (),
+            subnet_size=found.subnet_size,
+            data_path_port=found.data_path_port,
+            availability=_availability(request.availability),
+        )
+        self.state.clear()
+        self._operation = _Operation("init", reply, request)
+        self._start_node(self._ticks(config))
+        self.state.save(config)
+
+    def _resolve(self, request: InitRequest) -> cluster_config.Addresses:
+        try:
+            return cluster_config.resolve_init(
+                request.listen_addr,
+                request.advertise_addr,
+                request.data_path_addr,
+                request.default_addr_pool or (),
+                request.subnet_size,
+                request.data_path_port,
+                self.settings.default_advertise_addr,
+                self.settings.interfaces(),
+                self.settings.managed_subnets(),
+            )
+        except Refused as refused:
+            raise _as_cluster_error(refused) from None
+
+    @handles(_WriteSpec)
+    def write_spec(self, message: _WriteSpec) -> None:
+        """Writes the spec of the cluster just made, once its object is there."""
+        if self.control is None:
+            self._spec_again()
+        else:
+            self.ask(
+                self.control, say.Control("ListClusters", control_pb2.ListClustersRequest()), self._listed, SPEC_WAIT
+            )
+
+    def _listed(self, answer: Answer) -> None:
+        operation = self._operation
+        if operation is None or operation.request is None:
+            return
+        if answer.error is not None or not answer.value.clusters or self.control is None:
+            self._spec_again(answer.error)
+            return
+        cluster, asked = answer.value.clusters[0], operation.request
+        spec = cluster_config.merge_spec(cluster.spec, asked.spec, asked.history_limit, asked.keep_old_snapshots)
+        request = control_pb2.UpdateClusterRequest(
+            cluster_id=cluster.id, cluster_version=cluster.meta.version, spec=spec
+        )
+        self.ask(self.control, say.Control("UpdateCluster", request), self._spec_written, SPEC_WAIT)
+
+    def _spec_again(self, error: BaseException | None = None) -> None:
+        operation = self._operation
+        if operation is None:
+            return
+        operation.spec_tries += 1
+        if operation.spec_tries > SPEC_RETRIES:
+            self._finish(error=error or Refused(Code.DEADLINE_EXCEEDED, "the cluster object did not appear"))
+        else:
+            self.after(SPEC_RETRY, _WriteSpec())
+
+    def _spec_written(self, answer: Answer) -> None:
+        # The node stays up when its spec could not be written, as the engine's does: the caller hears why.
+        self._finish(self.node_id, answer.error)
+
+    # Join
+
+    def _join(self, message: say.Join, reply: Reply) -> None:
+        request = message.request
+        if self._in_swarm():
+            raise ClusterError("unavailable", say.SWARM_EXISTS)
+        listen = cluster_config.parse_listen(request.listen_addr)
+        remote = cluster_config.parse_remote(request.remote_addrs)
+        config = StartConfig(
+            remote_addr=remote,
+            listen_addr=listen,
+            advertise_addr=self._join_advertise(request),
+            data_path_addr=request.data_path_addr,
+            join_in_progress=True,
+            join_addr=remote,
+            join_token=request.join_token,
+            availability=_availability(request.availability),
+        )
+        self.state.clear()
+        self._operation = _Operation("join", reply)
+        self._join_timer = self.after(JOIN_WAIT, _JoinOverdue())
+        self._start_node(self._ticks(config))
+        self.state.save(config)
+
+    def _join_advertise(self, request: JoinRequest) -> str:
+        """A bad one is ignored, as the engine does: the remote side detects the address."""
+        if not request.advertise_addr:
+            return ""
+        try:
+            port = split_host_port(cluster_config.parse_listen(request.listen_addr))[1]
+            found = addresses.resolve_advertise(request.advertise_addr, port, "", self.settings.interfaces())
+        except (Refused, ValueError):
+            return ""
+        return addresses.join_host_port(*found)
+
+    @handles(_JoinOverdue)
+    def join_overdue(self, message: _JoinOverdue) -> None:
+        """The caller is told, and joining goes on."""
+        if self._operation is not None and self._operation.kind == "join":
+            self._finish(error=ClusterError("unavailable", say.JOIN_TIMEOUT))
+
+    # Leave and unlock
+
+    def _leave(self, message: say.Leave, reply: Reply) -> None:
+        if not self._in_swarm():
+            raise ClusterError("unavailable", say.NO_SWARM)
+        if self.role == "swarm-manager" and self.node is not None and not message.force:
+            raise ClusterError("unavailable", LEAVE_LAST_MANAGER)
+        self._operation = _Operation("leave", reply)
+        if self.node is None:
+            self._left()
+        else:
+            self.ask(self.node, LeaveNode(), self._tasks_gone, LEAVE_WAIT)
+
+    def _tasks_gone(self, answer: Answer) -> None:
+        if self.node is None:
+            self._left()
+        else:
+            self.stop(self.node)
+
+    def _left(self) -> None:
+        self.state.clear()
+        self._forget()
+        self._announce(ConfigEventKind.NODE_LEFT)
+        self._finish()
+
+    def _unlock(self, message: say.Unlock, reply: Reply) -> None:
+        if self.control is not None:
+            raise ClusterError("conflict", "swarm is not locked")
+        raise self._no_manager()
+
+    # The node
+
+    def _start_node(self, config: StartConfig) -> None:
+        self.config, self.error, self.ready, self._first_error = config, None, False, None
+        self.node = self.spawn("node", self.node_class, self.address, config)
+        self.watch(self.node)
+
+    def _adopt(self, node: Address) -> None:
+        self.node = node
+        self.watch(node)
+        self.ask(node, GetNodeStatus(), self._adopted, CONTROL_WAIT)
+
+    def _adopted(self, answer: Answer) -> None:
+        if answer.error is None and isinstance(answer.value, NodeStatus) and answer.value.ready:
+            self._is_ready(answer.value.node_id, answer.value.role)
+
+    @handles(NodeReady)
+    def node_ready(self, message: NodeReady) -> None:
+        """The node runs (again)."""
+        self._is_ready(message.node_id, message.role)
+        operation = self._operation
+        if operation is None:
+            return
+        if operation.kind == "init":
+            self.tell(self.address, _WriteSpec())
+        elif operation.kind == "join":
+            self._finish()
+
+    def _is_ready(self, node_id: str, role: str) -> None:
+        self.node_id, self.role, self.ready, self.error = node_id, role, True, None
+        if self.config is not None and self.config.join_in_progress:
+            self.config = dataclasses.replace(self.config, join_in_progress=False, join_addr="", join_token="")
+            self.state.save(self.config)
+        self._announce(ConfigEventKind.NODE_READY)
+
+    @handles(ActorUp)
+    def node_up(self, message: ActorUp) -> None:
+        """A life of the node begins; it says by itself when it is ready."""
+
+    @handles(ActorDown)
+    def node_down(self, message: ActorDown) -> None:
+        """The node failed (its supervisor starts it again after the reconnect delay) or ended."""
+        if self.node is None or message.path != self.node.path:
+            self.listeners = [each for each in self.listeners if each.path != message.path or not message.final]
+            return
+        self.ready, self.control = False, None
+        self.error = message.error
+        operation = self._operation
+        if operation is None:
+            return
+        if operation.kind == "leave" and message.final:
+            self._left()
+        elif operation.kind in ("init", "join"):
+            self._failed_to_start(message)
+
+    def _failed_to_start(self, message: ActorDown) -> None:
+        """A first start that fails is given up: nothing of it stays, and the caller hears why."""
+        assert self._operation is not None
+        if not message.final and self.node is not None:
+            self._first_error = message.error
+            self.stop(self.node)
+            return
+        error = self._first_error or message.error
+        self.state.clear()
+        self._forget()
+        self._finish(error=error if isinstance(error, Refused) else Refused(Code.UNKNOWN, str(error)))
+
+    def _forget(self) -> None:
+        self.config, self.node, self.error, self.control = None, None, None, None
+        self.node_id, self.role, self.ready = "", "", False
+
+    # Control connection and events
+
+    @handles(ControlConnection)
+    def control_changed(self, message: ControlConnection) -> None:
+        """The control API of this node's manager appeared or vanished."""
+        self.control = message.control
+        self._announce(ConfigEventKind.CONTROL_CONNECTION, message.control is not None)
+
+    @handles(say.SubscribeConfigEvents)
+    def subscribe(self, message: say.SubscribeConfigEvents) -> None:
+        """The sender hears every config event from now on."""
+        if self.sender is not None and self.sender not in self.listeners:
+            self.listeners.append(self.sender)
+            self.watch(self.sender)
+
+    def _announce(self, kind: ConfigEventKind, detail: Any = None) -> None:
+        for listener in self.listeners:
+            self.tell(listener, say.ConfigEvent(kind, detail))
+
+    # Questions
+
+    @handles(say.Control)
+    def ask_control(self, message: say.Control) -> None:
+        """Hands a call of the Control service to the manager, which answers the caller."""
+        if self.control is None:
+            raise self._no_manager()
+        self.forward(self.control, message)
+
+    @handles(say.Inspect)
+    def inspect(self, message: say.Inspect) -> None:
+        """The cluster object."""
+        reply = self.defer()
+        self._clusters(lambda answer: _answer_first(answer, reply), reply)
+
+    @handles(say.Update)
+    def update(self, message: say.Update) -> None:
+        """Replaces the cluster's spec."""
+        cluster_config.check_spec_name(message.spec.annotations.name)
+        reply = self.defer()
+
+        def listed(answer: Answer) -> None:
+            if answer.error is not None or self.control is None:
+                reply.fail(answer.error or self._no_manager())
+                return
+            request = control_pb2.UpdateClusterRequest(
+                cluster_id=answer.value.clusters[0].id, spec=message.spec, rotation=message.rotation
+            )
+            request.cluster_version.index = message.version
+            self.ask(self.control, say.Control("UpdateCluster", request), lambda done: _pass(done, reply), CONTROL_WAIT)
+
+        self._clusters(listed, reply)
+
+    def _clusters(self, then: Callable[[Answer], None], reply: Reply) -> None:
+        if self.control is None:
+            reply.fail(self._no_manager())
+        else:
+            request = control_pb2.ListClustersRequest()
+            self.ask(self.control, say.Control("ListClusters", request), then, CONTROL_WAIT)
+
+    @handles(say.UnlockKey)
+    def unlock_key(self, message: say.UnlockKey) -> str:
+        """Empty: autolock is not offered by this version."""
+        if self.control is None:
+            raise self._no_manager()
+        return ""
+
+    @handles(say.Info)
+    def info(self, message: say.Info) -> SwarmInfo | None:
+        """Always answered; what the manager does not say in time is told in ``error``."""
+        info = self._own_info()
+        if self.control is None:
+            return info
+        reply = self.defer()
+
+        def nodes(answer: Answer) -> None:
+            if answer.error is not None:
+                reply.set(dataclasses.replace(info, error=_error_text(answer.error), cluster=objects_pb2.Cluster()))
+                return
+            managers = sum(1 for node in answer.value.nodes if node.HasField("manager_status"))
+            counted = dataclasses.replace(info, nodes=len(answer.value.nodes), managers=managers)
+            self._clusters(lambda clusters: reply.set(_with_cluster(counted, clusters)), reply)
+
+        request = control_pb2.ListNodesRequest()
+        self.ask(self.control, say.Control("ListNodes", request), nodes, CONTROL_WAIT)
+        return None
+
+    def _own_info(self) -> SwarmInfo:
+        config = self.config
+        remotes: tuple[RemoteManager, ...] = ()
+        if config is not None and config.remote_addr:
+            remotes = (RemoteManager("", config.remote_addr),)
+        return SwarmInfo(
+            local_node_state=self.local_state().value,
+            node_id=self.node_id,
+            node_addr=_host(config.advertise_addr) or config.local_addr if config is not None else "",
+            control_available=self.control is not None,
+            error=_error_text(self.error) if self.local_state() is LocalNodeState.ERROR else "",
+            remote_managers=remotes,
+        )
+
+    def local_state(self) -> LocalNodeState:
+        """Where this node stands."""
+        if self.error is not None:
+            return LocalNodeState.LOCKED if str(self.error) == say.LOCKED else LocalNodeState.ERROR
+        if self.node is None:
+            return LocalNodeState.INACTIVE
+        return LocalNodeState.ACTIVE if self.ready else LocalNodeState.PENDING
+
+    def _in_swarm(self) -> bool:
+        return self.node is not None or self.error is not None
+
+    def _operation_name(self) -> str:
+        return self._operation.kind if self._operation is not None else ""
+
+    def _no_manager(self) -> ClusterError:
+        if self.local_state() is LocalNodeState.LOCKED:
+            return ClusterError("unavailable", say.LOCKED)
+        if self.node is None:
+            return ClusterError("unavailable", say.NOT_MANAGER_NO_NODE)
+        if self.role == "swarm-worker":
+            return ClusterError("unavailable", say.NOT_MANAGER_WORKER)
+        return ClusterError("unavailable", say.NOT_MANAGER_STARTING)
+
+    def _ticks(self, config: StartConfig) -> StartConfig:
+        settings = self.settings
+        return dataclasses.replace(config, heartbeat_tick=settings.heartbeat_tick, election_tick=settings.election_tick)
+
+
+LEAVE_LAST_MANAGER = (
+    "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last manager "
+    "erases all current state of the swarm. Use `--force` to ignore this message. "
+)
+
+
+def _availability(text: str) -> str:
+    try:
+        return cluster_config.check_availability(text)
+    except Refused as refused:
+        raise _as_cluster_error(refused) from None
+
+
+def _as_cluster_error(refused: Refused) -> ClusterError:
+    return ClusterError("invalid" if refused.code is Code.INVALID_ARGUMENT else "plain", refused.text)
+
+
+def _error_text(error: BaseException | None) -> str:
+    if isinstance(error, ClusterError):
+        return error.text
+    return error.rpc_text if isinstance(error, Refused) else str(error or "")
+
+
+def _host(address: str) -> str:
+    try:
+        host = split_host_port(address)[0]
+        ipaddress.ip_address(host)
+    except ValueError:
+        return ""
+    return host
+
+
+def _pass(answer: Answer, reply: Reply) -> None:
+    if answer.error is not None:
+        reply.fail(answer.error)
+    else:
+        reply.set(answer.value)
+
+
+def _answer_first(answer: Answer, reply: Reply) -> None:
+    if answer.error is not None:
+        reply.fail(answer.error)
+    elif not answer.value.clusters:
+        reply.fail(Refused(Code.UNKNOWN, "no cluster object"))
+    else:
+        reply.set(answer.value.clusters[0])
+
+
+def _with_cluster(info: SwarmInfo, answer: Answer) -> SwarmInfo:
+    if answer.error is not None or not answer.value.clusters:
+        return dataclasses.replace(info, error=_error_text(answer.error))
+    return dataclasses.replace(info, cluster=answer.value.clusters[0])

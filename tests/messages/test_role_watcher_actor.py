@@ -1,0 +1,107 @@
+"""RoleWatcherActor: observed and desired role, the waits of 16 s, forced renewals."""
+
+from __future__ import annotations
+
+import pytest
+
+from actors.role_watcher_actor import MANAGER, WORKER, RoleWatcherActor
+from runtime.protocol.node import (
+    ManagerEnded,
+    NodeChanged,
+    RenewCertificate,
+    RoleObserved,
+    StartManager,
+    StopManager,
+)
+from runtime.stage import Address
+from runtime.stage.probe import Probe
+from runtime.stage.simulator import Simulator
+
+
+class Bench:
+    def __init__(self, role: str) -> None:
+        self.simulator = Simulator(3)
+        self.stage = self.simulator.node("n1")
+        self.node = Probe(self.simulator, self.stage, "node")
+        self.roles: Address = self.stage.mount("roles", RoleWatcherActor, self.node.address, role)
+
+    def tell(self, *messages: object) -> None:
+        for message in messages:
+            self.roles.tell(message)
+        self.simulator.settle()
+
+
+def test_a_node_that_comes_up_as_manager_starts_its_manager() -> None:
+    bench = Bench(MANAGER)
+    bench.node.expect(StartManager)
+
+
+def test_a_worker_runs_no_manager() -> None:
+    Bench(WORKER).node.expect_none(StartManager, during=60)
+
+
+def test_a_changed_desired_role_asks_once_for_a_certificate_of_that_role() -> None:
+    bench = Bench(WORKER)
+    bench.tell(NodeChanged(MANAGER), NodeChanged(MANAGER))
+    assert bench.node.expect(RenewCertificate) == RenewCertificate(MANAGER)
+    bench.node.expect_none(RenewCertificate, during=30)
+
+
+def test_the_manager_starts_with_the_certificate_not_with_the_wish() -> None:
+    bench = Bench(WORKER)
+    bench.tell(NodeChanged(MANAGER))
+    bench.node.expect_none(StartManager, during=30)
+    bench.tell(RoleObserved(MANAGER))
+    bench.node.expect(StartManager)
+
+
+def test_a_workers_certificate_ends_the_manager() -> None:
+    bench = Bench(MANAGER)
+    bench.node.expect(StartManager)
+    bench.tell(NodeChanged(WORKER), RoleObserved(WORKER))
+    bench.node.expect(StopManager)
+    bench.node.expect_none(StartManager, during=60)
+
+
+def test_the_rotate_mark_forces_a_renewal_of_any_role() -> None:
+    bench = Bench(WORKER)
+    bench.tell(NodeChanged(WORKER, rotate=True))
+    assert bench.node.expect(RenewCertificate) == RenewCertificate("")
+
+
+@pytest.mark.parametrize("wait", [15.9])
+def test_a_manager_that_ended_without_being_removed_starts_again_after_16_s(wait: float) -> None:
+    bench = Bench(MANAGER)
+    bench.node.expect(StartManager)
+    bench.tell(ManagerEnded(removed=False))
+    bench.node.expect_none(StartManager, during=wait)
+    bench.node.expect(StartManager, within=0.2)
+
+
+def test_a_workers_certificate_within_16_s_leaves_the_manager_ended() -> None:
+    bench = Bench(MANAGER)
+    bench.node.expect(StartManager)
+    bench.tell(ManagerEnded(removed=True))
+    bench.simulator.run_for(10)
+    bench.tell(RoleObserved(WORKER))
+    bench.node.expect_none(StartManager, during=60)
+    bench.node.expect_none(StopManager, during=1)
+    bench.tell(RoleObserved(MANAGER))
+    bench.node.expect(StartManager)
+
+
+def test_a_removed_manager_gets_a_forced_renewal_and_a_second_wait() -> None:
+    bench = Bench(MANAGER)
+    bench.node.expect(StartManager)
+    bench.tell(ManagerEnded(removed=True))
+    bench.node.expect(RenewCertificate, within=16.1)
+    bench.node.expect_none(StartManager, during=15.8)
+    bench.node.expect(StartManager, within=0.4)
+
+
+def test_a_manager_that_ends_once_the_certificate_is_a_workers_needs_no_wait() -> None:
+    bench = Bench(MANAGER)
+    bench.node.expect(StartManager)
+    bench.tell(RoleObserved(WORKER), ManagerEnded(removed=True))
+    bench.node.expect(StopManager)
+    bench.node.expect_none(RenewCertificate, during=40)
