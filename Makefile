@@ -1,10 +1,10 @@
-# Everything a newcomer needs: `make run`, `make test`. Each target sets up what it stands on.
+# Everything a newcomer needs. Each target sets up what it stands on; a second call costs nothing.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: venv run run-once test lint proto proto-check conformance simulate bench clean
+.PHONY: venv test lint proto proto-check bench clean
 
 venv: $(STAMP)
 
@@ -12,12 +12,6 @@ $(STAMP): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $(STAMP)
-
-run: venv
-	$(BIN)/swarmlet up examples/hello.yml
-
-run-once: venv
-	$(BIN)/swarmlet up examples/hello.yml --for 20
 
 test: venv lint proto-check
 	$(BIN)/python -m pytest -m 'not slow and not root'
@@ -32,8 +26,8 @@ proto: venv
 proto-check: venv
 	$(BIN)/python runtime/wire/proto/generate.py --check
 
-conformance: venv
-	$(BIN)/python -m pytest tests/conformance
+bench: venv
+	$(BIN)/python bench/bench_stage.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info
