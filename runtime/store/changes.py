@@ -1,0 +1,123 @@
+"""Changes: what a transaction did, in order, and how the raft log carries it.
+
+One transaction is one log entry: an ``InternalRaftRequest`` with one action per change, each with the whole object.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.errors import Code, Refused
+from runtime.store.kinds import BY_FIELD, TABLES, Kind
+from runtime.store.view import TableEdit, View
+from runtime.wire.pb import raft_pb2
+
+MAX_CHANGES = 200
+MAX_BYTES = 1572864  # 1.5 MiB: what one proposal may hold
+BATCH_BYTES = 1179648  # three quarters of that: where a batch cuts
+
+
+class Action(enum.IntEnum):
+    """What happened to an object; the numbers are the wire's."""
+
+    CREATE = 1
+    UPDATE = 2
+    REMOVE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change. ``old`` is absent for a create, ``new`` for a removal."""
+
+    action: Action
+    kind: Kind
+    old: Any | None
+    new: Any | None
+
+    @property
+    def object(self) -> Any:
+        """The object as it is now, or as it was last."""
+        return self.new if self.new is not None else self.old
+
+
+class TooLarge(Refused):
+    """A transaction that one log entry may not hold."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            Code.INVALID_ARGUMENT, f"raft: raft message is too large and can't be sent ({size} of {MAX_BYTES} bytes)"
+        )
+
+
+def to_actions(changes: Iterable[Change]) -> list[raft_pb2.StoreAction]:
+    """The actions of a log entry."""
+    actions = []
+    for change in changes:
+        action = raft_pb2.StoreAction(action=int(change.action))  # type: ignore[arg-type]
+        getattr(action, TABLES[change.kind].field).CopyFrom(change.object)
+        actions.append(action)
+    return actions
+
+
+def encode_request(request_id: int, changes: Sequence[Change]) -> bytes:
+    """The bytes of a log entry; refused when they are too many."""
+    if len(changes) > MAX_CHANGES:
+        raise Refused(
+            Code.INVALID_ARGUMENT, f"a transaction of {len(changes)} changes: at most {MAX_CHANGES} are allowed"
+        )
+    request = raft_pb2.InternalRaftRequest(id=request_id, action=to_actions(changes))
+    data = request.SerializeToString(deterministic=True)
+    if len(data) > MAX_BYTES:
+        raise TooLarge(len(data))
+    return data
+
+
+def decode_request(data: bytes) -> raft_pb2.InternalRaftRequest:
+    """A log entry read back; DecodeError if it is none."""
+    return raft_pb2.InternalRaftRequest.FromString(data)
+
+
+def from_actions(view: View, actions: Iterable[raft_pb2.StoreAction]) -> list[Change]:
+    """What actions mean for a view: the same changes that their transaction made, with the old objects of this view.
+
+    Raises RuntimeError where log and view do not fit together: an update of what is not there, say.
+    """
+    changes: list[Change] = []
+    newest: dict[tuple[Kind, str], Any | None] = {}
+    for action in actions:
+        field = action.WhichOneof("target")
+        if field is None or action.action == 0:
+            raise RuntimeError("a log entry holds an action without an object or a kind")
+        table = BY_FIELD[field]
+        given = getattr(action, field)
+        key = (table.kind, given.id)
+        old = newest[key] if key in newest else view.get(table.kind, given.id)
+        done = Action(action.action)
+        if (old is None) != (done is Action.CREATE):
+            raise RuntimeError(f"the log says {done.name} of {field} {given.id}, the store says otherwise")
+        new = None
+        if done is not Action.REMOVE:
+            new = table.kind()
+            new.CopyFrom(given)
+        newest[key] = new
+        changes.append(Change(done, table.kind, old, new))
+    return changes
+
+
+def apply(view: View, changes: Sequence[Change], index: int) -> View:
+    """The view after a log entry."""
+    edits: dict[Kind, TableEdit] = {}
+    for change in changes:
+        edit = edits.get(change.kind)
+        if edit is None:
+            edit = edits[change.kind] = TableEdit(view.table(change.kind))
+        if change.new is not None:
+            edit.put(change.new, change.old)
+        else:
+            edit.remove(change.old)
+    tables = {table.table.kind: table for table in view.tables()}
+    tables.update((kind, edit.freeze()) for kind, edit in edits.items())
+    return View(index, tables)

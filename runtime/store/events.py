@@ -1,0 +1,150 @@
+"""Events: every change once, in commit order, with the object before and after; filters; and where a watcher resumes.
+
+A ``Commit`` holds the changes of one log entry and the view after it. A watcher that names the version it has seen
+gets all later commits without a gap, or is told that it lost its place; it never misses one silently.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.store.changes import Action, Change
+from runtime.store.kinds import TABLES, Kind
+from runtime.store.view import View
+
+Event = Change
+"""A committed change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One log entry's changes. ``version`` is its raft index; ``view`` holds the store after it."""
+
+    version: int
+    events: tuple[Event, ...]
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """Which objects of one kind; what is None does not matter, what is given must all hold.
+
+    ``name`` and ``name_prefix`` compare as the tables do, but in the case given; ``custom`` is ``key|value``.
+    """
+
+    kind: Kind
+    actions: frozenset[Action] = frozenset(Action)
+    id: str | None = None
+    id_prefix: str | None = None
+    name: str | None = None
+    name_prefix: str | None = None
+    node_id: str | None = None
+    service_id: str | None = None
+    slot: tuple[str, int] | None = None
+    desired_state: int | None = None
+    role: int | None = None
+    membership: int | None = None
+    custom: str | None = None
+
+    def match(self, event: Event) -> bool:
+        """True when the event is asked for."""
+        if event.kind is not self.kind or event.action not in self.actions:
+            return False
+        obj = event.object
+        return self._match_names(obj) and self._match_task(obj) and self._match_rest(obj)
+
+    def _match_names(self, obj: Any) -> bool:
+        name = TABLES[self.kind].name(obj)
+        return (
+            (self.id is None or obj.id == self.id)
+            and (self.id_prefix is None or obj.id.startswith(self.id_prefix))
+            and (self.name is None or name == self.name)
+            and (self.name_prefix is None or name.startswith(self.name_prefix))
+        )
+
+    def _match_task(self, obj: Any) -> bool:
+        return (
+            (self.node_id is None or obj.node_id == self.node_id)
+            and (self.service_id is None or obj.service_id == self.service_id)
+            and (self.slot is None or (obj.service_id, obj.slot) == self.slot)
+            and (self.desired_state is None or obj.desired_state == self.desired_state)
+        )
+
+    def _match_rest(self, obj: Any) -> bool:
+        return (
+            (self.role is None or obj.role == self.role)
+            and (self.membership is None or obj.spec.membership == self.membership)
+            and (self.custom is None or ("custom", self.custom) in set(TABLES[self.kind].keys(obj)))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WatchFilter:
+    """Events that match any of the selections; no selection at all is every event."""
+
+    selections: tuple[Select, ...] = ()
+
+    @classmethod
+    def kinds(cls, *kinds: Kind) -> WatchFilter:
+        """Every change of these kinds."""
+        return cls(tuple(Select(kind) for kind in kinds))
+
+    def match(self, event: Event) -> bool:
+        """True when the event is asked for."""
+        return not self.selections or any(select.match(event) for select in self.selections)
+
+    def pick(self, commit: Commit) -> Commit | None:
+        """The commit with the events asked for, or None if there are none."""
+        if not self.selections:
+            return commit
+        events = tuple(event for event in commit.events if self.match(event))
+        return Commit(commit.version, events, commit.view) if events else None
+
+
+class LostPlace(LookupError):
+    """The version that a watcher names is older than what is kept: it must read the view and begin anew."""
+
+    def __init__(self, version: int, oldest: int) -> None:
+        super().__init__(f"version {version} is older than {oldest}, the oldest that can be resumed from")
+        self.version = version
+        self.oldest = oldest
+
+
+class History:
+    """The newest commits, bounded by the number of events in them."""
+
+    def __init__(self, start: int = 0, capacity: int = 10_000) -> None:
+        self._commits: deque[Commit] = deque()
+        self._start = start  # the version before the oldest commit kept
+        self._events = 0
+        self._capacity = capacity
+
+    def add(self, commit: Commit) -> None:
+        """Takes the next commit; versions grow."""
+        assert commit.version > self.newest, f"commit {commit.version} after {self.newest}"
+        self._commits.append(commit)
+        self._events += len(commit.events)
+        while self._events > self._capacity and len(self._commits) > 1:
+            oldest = self._commits.popleft()
+            self._events -= len(oldest.events)
+            self._start = oldest.version
+
+    @property
+    def newest(self) -> int:
+        """The newest version."""
+        return self._commits[-1].version if self._commits else self._start
+
+    def since(self, version: int) -> Iterable[Commit]:
+        """All commits after ``version``; LostPlace if some of them are no longer kept."""
+        if version < self._start:
+            raise LostPlace(version, self._start)
+        return [commit for commit in self._commits if commit.version > version]
+
+    def reset(self, version: int) -> None:
+        """Forgets everything: the store was replaced by a snapshot at ``version``."""
+        self._commits.clear()
+        self._events = 0
+        self._start = version

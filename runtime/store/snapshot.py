@@ -1,0 +1,40 @@
+"""Snapshots of the store: all tables as one message, and a store made equal to one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from runtime.store.changes import Action, Change, apply
+from runtime.store.kinds import TABLES, Table
+from runtime.store.view import View
+from runtime.wire.pb import snapshot_pb2
+
+
+def dump(view: View) -> snapshot_pb2.StoreSnapshot:
+    """All objects, each table sorted by id."""
+    snapshot = snapshot_pb2.StoreSnapshot()
+    for table in TABLES.values():
+        getattr(snapshot, table.list_field).extend(view.all(table.kind))
+    return snapshot
+
+
+def restore(view: View, snapshot: snapshot_pb2.StoreSnapshot, index: int) -> tuple[View, list[Change]]:
+    """The view that equals a snapshot taken at ``index``, and what changed from ``view`` to it.
+
+    By difference, as SwarmKit does it: what is the same stays the same object, and watchers hear only of the rest.
+    """
+    changes = [change for table in TABLES.values() for change in _differences(view, table, snapshot)]
+    return apply(view, changes, index), changes
+
+
+def _differences(view: View, table: Table, snapshot: snapshot_pb2.StoreSnapshot) -> Iterator[Change]:
+    wanted = {obj.id: obj for obj in getattr(snapshot, table.list_field)}
+    for old in view.all(table.kind):
+        if old.id not in wanted:
+            yield Change(Action.REMOVE, table.kind, old, None)
+    for id in sorted(wanted):
+        old = view.get(table.kind, id)
+        if old is None or old != wanted[id]:
+            new = table.kind()
+            new.CopyFrom(wanted[id])
+            yield Change(Action.CREATE if old is None else Action.UPDATE, table.kind, old, new)
