@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: venv test lint proto proto-check bench clean
+.PHONY: venv test lint proto proto-check conformance bench clean
 
 venv: $(STAMP)
 
@@ -26,8 +26,13 @@ proto: venv
 proto-check: venv
 	$(BIN)/python runtime/wire/proto/generate.py --check
 
+conformance: venv
+	$(BIN)/python -m pytest tests/conformance -q
+
 bench: venv
 	$(BIN)/python bench/bench_stage.py
+	$(BIN)/python bench/bench_store.py
+	$(BIN)/python bench/bench_raft_core.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info
