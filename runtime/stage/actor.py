@@ -17,6 +17,7 @@ import pykka
 
 from runtime.errors import Refused
 from runtime.stage.answers import ActorUnavailable, Answer, AskTimeout, Reply
+from runtime.stage.messages import ActorDown, ActorUp
 from runtime.stage.observe import MessageStats
 from runtime.stage.policy import Policy
 from runtime.stage.timers import Timer
@@ -118,7 +119,8 @@ class Actor(pykka.Actor):
     def unhandled(self, message: Any) -> Any:
         """Is given messages without a handler: counts them, and refuses questions."""
         self._cell.stage.observations.dead_letter(self._cell.path, message)
-        raise ActorUnavailable(f"{self._cell.path} does not take {type(message).__name__}")
+        if self.asked:
+            raise ActorUnavailable(f"{self._cell.path} does not take {type(message).__name__}")
 
     # What an actor may use
 
@@ -258,6 +260,8 @@ class Actor(pykka.Actor):
             return None
         if body.__class__ is _CheckDeadlines:
             return self._check_deadlines()
+        if isinstance(body, (ActorDown, ActorUp)):
+            return None  # whoever watches need not care for both
         return self.unhandled(body)
 
     def _arm_deadlines(self, deadline: float) -> None:

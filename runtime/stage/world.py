@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from runtime.disk.port import Disk
     from runtime.executor.port import Executor
     from runtime.wire.port import Transport
 
@@ -50,6 +49,6 @@ class World:
     random: random.Random = field(default_factory=random.SystemRandom)
     entropy: Callable[[int], bytes] = os.urandom
     transport: Transport | None = None
-    disk: Disk | None = None
+    disk: Any = None
     executor: Executor | None = None
     settings: dict[str, Any] = field(default_factory=dict)

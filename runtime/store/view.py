@@ -76,6 +76,10 @@ class View:
         wanted, name = text.lower(), table.table.name
         return [obj for obj in self.all(kind) if name(obj) and name(obj).lower().startswith(wanted)]
 
+    def at(self, version: int) -> View:
+        """The same state under another version: the log had entries in between that changed no object."""
+        return View(version, self._tables)
+
     def tables(self) -> Iterable[TableView]:
         """All tables, in the fixed order of their registration."""
         return self._tables.values()

@@ -248,6 +248,14 @@ def test_a_mailbox_may_drop_its_oldest(ground: Ground) -> None:
     assert ground.ask(counter, Total()) == 110
 
 
+def test_a_told_message_of_an_unknown_type_is_counted_and_harms_nobody(ground: Ground) -> None:
+    counter = ground.stage.mount("counter", Counter)
+    counter.tell(Add(1))
+    counter.tell("what")
+    assert ground.ask(counter, Total()) == 1
+    assert ground.stage.observations.dead_letters == 1
+
+
 def test_timers_end_with_the_life_that_set_them(ground: Ground) -> None:
     counter = ground.stage.mount("counter", Counter)
     counter.tell(Every(0.01))
