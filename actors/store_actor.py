@@ -86,6 +86,9 @@ class StoreActor(Actor):
             "watchers": len(self._watchers),
         }
 
+    def crashed(self) -> None:
+        self._fail_in_flight(Refused(Code.UNKNOWN, OUTCOME_UNKNOWN))
+
     # Writing
 
     @handles(Write)
@@ -182,6 +185,7 @@ class StoreActor(Actor):
             self.proposed = view
         for commit in commits:
             self._history.add(commit)
+        self._history.advance(view.version)
         for watcher, asked in self._watchers.items():
             picked = tuple(each for each in map(asked.pick, commits) if each is not None)
             if picked:

@@ -18,6 +18,7 @@ from runtime.wire.pb import raft_pb2
 MAX_CHANGES = 200
 MAX_BYTES = 1572864  # 1.5 MiB: what one proposal may hold
 BATCH_BYTES = 1179648  # three quarters of that: where a batch cuts
+ACTION_OVERHEAD = 32  # at most so many bytes frame an object in an entry, with its share of the entry's own frame
 
 
 class Action(enum.IntEnum):
@@ -28,9 +29,9 @@ class Action(enum.IntEnum):
     REMOVE = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Change:
-    """One change. ``old`` is absent for a create, ``new`` for a removal."""
+    """One change. ``old`` is absent for a create, ``new`` for a removal. Its repr holds nothing of the objects."""
 
     action: Action
     kind: Kind
@@ -41,6 +42,9 @@ class Change:
     def object(self) -> Any:
         """The object as it is now, or as it was last."""
         return self.new if self.new is not None else self.old
+
+    def __repr__(self) -> str:
+        return f"Change({self.action.name}, {TABLES[self.kind].field} {self.object.id})"
 
 
 class TooLarge(Refused):

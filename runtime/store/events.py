@@ -14,6 +14,7 @@ from typing import Any
 from runtime.store.changes import Action, Change
 from runtime.store.kinds import TABLES, Kind
 from runtime.store.view import View
+from runtime.wire.pb import objects_pb2 as pb
 
 Event = Change
 """A committed change."""
@@ -32,7 +33,8 @@ class Commit:
 class Select:
     """Which objects of one kind; what is None does not matter, what is given must all hold.
 
-    ``name`` and ``name_prefix`` compare as the tables do, but in the case given; ``custom`` is ``key|value``.
+    ``name`` and ``name_prefix`` compare as the tables do, but in the case given; ``custom`` is ``key|value``. What a
+    kind does not have (a role of tasks, say) is ignored.
     """
 
     kind: Kind
@@ -66,7 +68,7 @@ class Select:
         )
 
     def _match_task(self, obj: Any) -> bool:
-        return (
+        return self.kind is not pb.Task or (
             (self.node_id is None or obj.node_id == self.node_id)
             and (self.service_id is None or obj.service_id == self.service_id)
             and (self.slot is None or (obj.service_id, obj.slot) == self.slot)
@@ -74,11 +76,12 @@ class Select:
         )
 
     def _match_rest(self, obj: Any) -> bool:
-        return (
-            (self.role is None or obj.role == self.role)
-            and (self.membership is None or obj.spec.membership == self.membership)
-            and (self.custom is None or ("custom", self.custom) in set(TABLES[self.kind].keys(obj)))
-        )
+        if self.kind is pb.Node:
+            if self.role is not None and obj.role != self.role:
+                return False
+            if self.membership is not None and obj.spec.membership != self.membership:
+                return False
+        return self.custom is None or ("custom", self.custom) in set(TABLES[self.kind].keys(obj))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ class LostPlace(LookupError):
     """The version that a watcher names is older than what is kept: it must read the view and begin anew."""
 
     def __init__(self, version: int, oldest: int) -> None:
-        super().__init__(f"version {version} is older than {oldest}, the oldest that can be resumed from")
+        super().__init__(f"version {version} cannot be resumed from: {oldest} is the oldest that can")
         self.version = version
         self.oldest = oldest
 
@@ -121,11 +124,13 @@ class History:
         self._start = start  # the version before the oldest commit kept
         self._events = 0
         self._capacity = capacity
+        self._newest = start
 
     def add(self, commit: Commit) -> None:
         """Takes the next commit; versions grow."""
         assert commit.version > self.newest, f"commit {commit.version} after {self.newest}"
         self._commits.append(commit)
+        self._newest = commit.version
         self._events += len(commit.events)
         while self._events > self._capacity and len(self._commits) > 1:
             oldest = self._commits.popleft()
@@ -134,12 +139,16 @@ class History:
 
     @property
     def newest(self) -> int:
-        """The newest version."""
-        return self._commits[-1].version if self._commits else self._start
+        """The newest version, with or without a change in it."""
+        return self._newest
+
+    def advance(self, version: int) -> None:
+        """The log went on to ``version`` without a change."""
+        self._newest = max(self._newest, version)
 
     def since(self, version: int) -> Iterable[Commit]:
-        """All commits after ``version``; LostPlace if some of them are no longer kept."""
-        if version < self._start:
+        """All commits after ``version``; LostPlace if some are no longer kept, or if it is not of this history."""
+        if not self._start <= version <= self._newest:
             raise LostPlace(version, self._start)
         return [commit for commit in self._commits if commit.version > version]
 
@@ -147,4 +156,4 @@ class History:
         """Forgets everything: the store was replaced by a snapshot at ``version``."""
         self._commits.clear()
         self._events = 0
-        self._start = version
+        self._start = self._newest = version

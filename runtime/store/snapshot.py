@@ -28,7 +28,9 @@ def restore(view: View, snapshot: snapshot_pb2.StoreSnapshot, index: int) -> tup
 
 
 def _differences(view: View, table: Table, snapshot: snapshot_pb2.StoreSnapshot) -> Iterator[Change]:
-    wanted = {obj.id: obj for obj in getattr(snapshot, table.list_field)}
+    objects = getattr(snapshot, table.list_field)
+    wanted = {obj.id: obj for obj in objects}
+    assert len(wanted) == len(objects), f"a snapshot holds two {table.list_field} with one id"
     for old in view.all(table.kind):
         if old.id not in wanted:
             yield Change(Action.REMOVE, table.kind, old, None)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 from runtime.errors import Code, Refused
-from runtime.store.changes import BATCH_BYTES, MAX_CHANGES, Action, Change
+from runtime.store.changes import ACTION_OVERHEAD, BATCH_BYTES, MAX_BYTES, MAX_CHANGES, Action, Change, TooLarge
 from runtime.store.kinds import TABLES, Kind, StoreObject, T, Table, index_keys
 from runtime.store.view import View
 from runtime.wire.pb import objects_pb2 as pb
@@ -125,6 +125,7 @@ class Transaction:
         old = self.get(kind, obj.id)
         if old is None:
             raise NotExist
+        assert obj is not old, f"{table.field} {obj.id} was changed in place: copy what a view gives before changing it"
         if kind is pb.Extension:
             raise Refused(Code.INVALID_ARGUMENT, "extensions are immutable")
         if self._version is not None and old.meta.version.index != obj.meta.version.index:
@@ -188,9 +189,10 @@ def cut_batch(
 ) -> tuple[Transaction, list[R | Refused]]:
     """Runs steps in one transaction until it is full, and returns it with what each of them came to.
 
-    ``begin`` gives an empty transaction on the newest state; the caller goes on with the steps that are left. Full is
-    200 changes or three quarters of the largest entry, so that one step more still fits. A step that is refused
-    leaves nothing of itself behind and does not end the others.
+    ``begin`` gives an empty transaction on the newest state; the caller goes on with the steps that are left. It is cut
+    behind a step that reaches 200 changes or three quarters of the largest entry, and before one that would go
+    beyond what an entry may hold; a step that does so alone is refused. A step that is refused leaves nothing of
+    itself behind and does not end the others.
     """
     transaction = begin()
     results: list[R | Refused] = []
@@ -203,7 +205,15 @@ def cut_batch(
             transaction.roll_back(mark)
             results.append(refused)
             continue
-        size += sum(change.object.ByteSize() for change in transaction.changes[mark:])
+        more = sum(change.object.ByteSize() + ACTION_OVERHEAD for change in transaction.changes[mark:])
+        if len(transaction.changes) > MAX_CHANGES or size + more > MAX_BYTES:
+            transaction.roll_back(mark)
+            results.pop()
+            if mark:
+                break
+            results.append(TooLarge(more))
+            continue
+        size += more
         if len(transaction.changes) >= MAX_CHANGES or size >= BATCH_BYTES:
             break
     return transaction, results

@@ -189,6 +189,16 @@ def test_leadership_that_is_lost_leaves_outcomes_unknown_and_later_entries_still
     assert bench.published.view.version == 10
 
 
+def test_a_failure_of_the_store_answers_what_was_in_flight() -> None:
+    bench = Bench()
+    (future,) = bench.write(create("a"))
+    cell = bench.stage.cells["/store"]
+    cell.control(lambda: cell.failed(ValueError("bug"), None))
+    bench.simulator.settle()
+    with pytest.raises(Refused, match=OUTCOME_UNKNOWN):
+        future.result(0)
+
+
 def test_a_batch_is_cut_into_entries_and_answered_step_by_step() -> None:
     bench = Bench()
     steps = [create(f"s{number:03}") for number in range(450)] + [create("dup", "s000")]

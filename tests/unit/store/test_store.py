@@ -224,8 +224,50 @@ def test_a_batch_cuts_at_200_changes_and_keeps_steps_whole() -> None:
         return run
 
     transaction, results = cut_batch([step(n) for n in range(100)], lambda: Transaction(View(), 0, 1.0))
-    assert results == list(range(67))
-    assert len(transaction.changes) == 201
+    assert results == list(range(66))
+    assert len(transaction.changes) == 198
+    encode_request(1, transaction.changes)
+
+
+def test_a_batch_cuts_before_a_step_that_does_not_fit_and_refuses_one_that_never_does() -> None:
+    def config(id: str, size: int) -> Any:
+        def run(tx: Transaction) -> str:
+            obj = pb.Config(id=id)
+            obj.spec.annotations.name = id
+            obj.spec.data = bytes(size)
+            tx.create(obj)
+            return id
+
+        return run
+
+    steps = [config("huge", ch.MAX_BYTES), *(config(id, 390_000) for id in "abc"), config("d", 500_000)]
+    transaction, results = cut_batch(steps, lambda: Transaction(View(), 0, 1.0))
+    assert isinstance(results[0], ch.TooLarge)
+    assert results[1:] == ["a", "b", "c"]
+    assert len(encode_request(1, transaction.changes)) <= ch.MAX_BYTES
+
+
+def test_nothing_of_a_secret_is_in_a_repr() -> None:
+    secret = pb.Secret(id="s")
+    secret.spec.data = b"hunter2"
+    change = Change(Action.CREATE, pb.Secret, None, secret)
+    assert "hunter2" not in repr(Commit(1, (change,), apply(View(), [change], 1)))
+    assert repr(change) == "Change(CREATE, secret s)"
+
+
+def test_an_object_of_a_view_may_not_be_changed_in_place() -> None:
+    view = commit(View(), lambda tx: tx.create(service("a", "web")))
+    stored = view.get(pb.Service, "a")
+    assert stored is not None
+    with pytest.raises(AssertionError, match="changed in place"):
+        Transaction(view, 1, 1.0).update(stored)
+
+
+def test_a_snapshot_with_one_id_twice_is_a_failure() -> None:
+    snapshot = dump(commit(View(), lambda tx: tx.create(service("a", "web"))))
+    snapshot.services.append(snapshot.services[0])
+    with pytest.raises(AssertionError, match="two services"):
+        restore(View(), snapshot, 9)
 
 
 def test_a_refused_step_of_a_batch_leaves_nothing_and_ends_nothing() -> None:
@@ -261,8 +303,11 @@ def test_a_watcher_resumes_without_a_gap_or_is_told() -> None:
         history.add(commits[-1])
     assert list(history.since(17)) == commits[7:]
     assert list(history.since(20)) == []
-    with pytest.raises(LostPlace):
-        history.since(12)
+    for unknown in (12, 21):
+        with pytest.raises(LostPlace):
+            history.since(unknown)
+    history.advance(21)
+    assert list(history.since(21)) == []
     history.reset(30)
     assert (history.newest, list(history.since(30))) == (30, [])
 
@@ -294,6 +339,7 @@ def test_filters_of_nodes_and_custom_indices() -> None:
     node.spec.annotations.indices.add(key="rack", val="7")
     event = Change(Action.CREATE, pb.Node, None, node)
     assert Select(pb.Node, role=1, custom="rack|7").match(event)
+    assert Select(pb.Node, node_id="of tasks alone", slot=("s", 1)).match(event)
     assert not Select(pb.Node, role=0).match(event)
     assert not Select(pb.Node, custom="rack|8").match(event)
     assert WatchFilter.kinds(pb.Node, pb.Task).match(event)
