@@ -1,0 +1,165 @@
+"""The port between the Engine API and the cluster: what the HTTP side may ask, and in which shapes.
+
+Rules it owns:
+- The HTTP side holds no state of its own; whatever it answers came through this port.
+- A refusal of the control service is ``Refused`` (a gRPC code and a text), one of the cluster layer is
+  ``ClusterError`` (a kind and a text). Any other exception is a failure and is answered with status 500.
+- Protobuf objects handed out are shared and immutable: nobody here changes one.
+- Cancelling a call (a client hung up, the server stops) must free what the call held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from runtime.wire.pb.control_pb2 import KeyRotation
+    from runtime.wire.pb.logs_pb2 import SubscribeLogsMessage, SubscribeLogsRequest
+    from runtime.wire.pb.objects_pb2 import Cluster
+    from runtime.wire.pb.specs_pb2 import ClusterSpec
+
+CONTROL_TIMEOUT_S = 20.0
+"""How long one call of the control service may take, as the engine's swarmRequestTimeout."""
+
+
+@dataclass(frozen=True, slots=True)
+class InitRequest:
+    """``POST /swarm/init`` as it came in: nothing resolved, nothing checked but JSON types.
+
+    ``spec`` holds the swarm spec of the request, zero where the request said nothing. Two of its fields
+    have a zero that means something; ``history_limit`` and ``keep_old_snapshots`` are None when absent.
+    ``default_addr_pool`` is None for an absent or null pool, which differs from an empty one when shown.
+    """
+
+    listen_addr: str
+    advertise_addr: str
+    data_path_addr: str
+    data_path_port: int
+    force_new_cluster: bool
+    spec: ClusterSpec
+    auto_lock_managers: bool
+    availability: str
+    default_addr_pool: tuple[str, ...] | None
+    subnet_size: int
+    history_limit: int | None = None
+    keep_old_snapshots: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """``POST /swarm/join`` as it came in. ``join_token`` is a secret and stays out of the repr."""
+
+    listen_addr: str
+    advertise_addr: str
+    data_path_addr: str
+    remote_addrs: tuple[str, ...]
+    availability: str
+    join_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteManager:
+    """A manager that this node knows by address (``host:port``); the id is empty until it is known."""
+
+    node_id: str
+    addr: str
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmInfo:
+    """What this node knows of its swarm; always available, whatever state the node is in.
+
+    ``local_node_state`` is inactive, pending, active, error or locked. ``error`` is empty when all is well.
+    ``nodes`` and ``managers`` are counts, 0 where they are not known. ``cluster`` is None unless this node
+    is an active manager. ``warnings`` are sentences for the operator besides those the API derives itself.
+    """
+
+    local_node_state: str = "inactive"
+    node_id: str = ""
+    node_addr: str = ""
+    control_available: bool = False
+    error: str = ""
+    remote_managers: tuple[RemoteManager, ...] = ()
+    nodes: int = 0
+    managers: int = 0
+    cluster: Cluster | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SystemInfo:
+    """The host and this daemon. Memory is in bytes; counts are of what the executor runs on this node."""
+
+    name: str
+    ncpu: int
+    mem_total: int
+    server_version: str
+    root_dir: str
+    executor: str
+    os_type: str = "linux"
+    operating_system: str = ""
+    architecture: str = ""
+    kernel_version: str = ""
+    git_commit: str = ""
+    build_time: str = ""
+    daemon_id: str = ""
+    containers: int = 0
+    containers_running: int = 0
+    containers_stopped: int = 0
+    images: int = 0
+    labels: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Backend(Protocol):
+    """What the Engine API asks of the cluster. Every method may be called concurrently, on one event loop."""
+
+    async def control(self, method: str, request: Message, timeout_s: float = CONTROL_TIMEOUT_S) -> Message:
+        """Call SwarmKit's Control service: ``method`` is its bare name, for example ``CreateService``.
+
+        The answer is that method's response message. Raises Refused as the service does
+        (a deadline is ``Refused(DEADLINE_EXCEEDED, "context deadline exceeded")``),
+        ClusterError where this node is no active manager.
+        """
+
+    async def swarm_init(self, request: InitRequest) -> str:
+        """Make this node the first manager of a new swarm; the answer is its node id."""
+
+    async def swarm_join(self, request: JoinRequest) -> None:
+        """Join a swarm; returns when the node is ready, raises ClusterError after 20 seconds without."""
+
+    async def swarm_leave(self, force: bool) -> None:
+        """Leave the swarm and forget it."""
+
+    async def swarm_update(self, version: int, spec: ClusterSpec, rotation: KeyRotation) -> None:
+        """Replace the cluster's spec if ``version`` is its present one, and rotate what ``rotation`` says."""
+
+    async def swarm_inspect(self) -> Cluster:
+        """The cluster object. Keys in it are the caller's to redact."""
+
+    async def swarm_unlock(self, key: str) -> None:
+        """Start a locked manager with its unlock key (``SWMKEY-1-...`` text as typed)."""
+
+    async def swarm_unlock_key(self) -> str:
+        """The present unlock key, empty when autolock is off."""
+
+    async def swarm_info(self) -> SwarmInfo:
+        """What this node knows of its swarm. Never raises: trouble is told in ``SwarmInfo.error``."""
+
+    def swarm_status(self) -> str:
+        """The ``Swarm`` header: inactive, pending, error, locked, active/worker or active/manager. Cheap."""
+        ...
+
+    async def system(self) -> SystemInfo:
+        """The host and this daemon."""
+
+    async def local_network(self, term: str) -> str | None:
+        """The name of the network that exists on this node alone and is called ``term``; None if there is none."""
+
+    def logs(self, request: SubscribeLogsRequest) -> AsyncIterator[SubscribeLogsMessage]:
+        """Log messages as they come. Refusals are raised by the first step; closing the iterator unsubscribes."""
+        ...
