@@ -15,7 +15,7 @@ from runtime.store.kinds import BY_FIELD, TABLES, Kind
 from runtime.store.view import TableEdit, View
 from runtime.wire.pb import raft_pb2
 
-MAX_CHANGES = 200
+MAX_CHANGES = 200  # where a batch cuts; one transaction may hold more, within its bytes
 MAX_BYTES = 1572864  # 1.5 MiB: what one proposal may hold
 BATCH_BYTES = 1179648  # three quarters of that: where a batch cuts
 ACTION_OVERHEAD = 32  # at most so many bytes frame an object in an entry, with its share of the entry's own frame
@@ -67,11 +67,7 @@ def to_actions(changes: Iterable[Change]) -> list[raft_pb2.StoreAction]:
 
 
 def encode_request(request_id: int, changes: Sequence[Change]) -> bytes:
-    """The bytes of a log entry; refused when they are too many."""
-    if len(changes) > MAX_CHANGES:
-        raise Refused(
-            Code.INVALID_ARGUMENT, f"a transaction of {len(changes)} changes: at most {MAX_CHANGES} are allowed"
-        )
+    """The bytes of a log entry; refused when they are too many. (200 changes is where batches cut, no limit of one.)"""
     request = raft_pb2.InternalRaftRequest(id=request_id, action=to_actions(changes))
     data = request.SerializeToString(deterministic=True)
     if len(data) > MAX_BYTES:

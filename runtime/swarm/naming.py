@@ -88,7 +88,7 @@ def random_name(rng: random.Random, taken: Callable[[str], bool] = lambda name: 
     for attempt in range(ATTEMPTS_MAX):
         name = f"{rng.choice(_FIRST)}_{rng.choice(_SECOND)}"
         if attempt >= 8:
-            name += str(rng.randrange(10 ** (attempt // 8)))
+            name += str(rng.randrange(10 ** min(attempt // 8, 9)))
         if not taken(name):
             return name
     raise RuntimeError(f"{ATTEMPTS_MAX} names in a row were taken")

@@ -100,7 +100,8 @@ class Requests(RuleBasedStateMachine):
 
     @invariant()
     def names_are_unique(self) -> None:
-        for kind in (objects.Service, objects.Secret, objects.Network):
+        kinds: tuple[Any, ...] = (objects.Service, objects.Secret, objects.Network)
+        for kind in kinds:
             names = [held.spec.annotations.name.lower() for held in self.swarm.view.all(kind)]
             assert len(names) == len(set(names))
 
