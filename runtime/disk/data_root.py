@@ -1,0 +1,67 @@
+"""What a data root holds when a node starts, and what may be done with it.
+
+Rules owned here: another program's swarm is never touched; a raft log without a certificate is never thrown away,
+for it may be the only copy of a cluster; leftovers of an attempt that failed are cleared, by name and nothing else.
+"""
+
+from __future__ import annotations
+
+from runtime.disk.errors import ForeignState
+from runtime.disk.port import Files
+from runtime.disk.real import TEMPORARY
+from runtime.disk.state_files import CERTIFICATES, DOCKER_STATE, NODE_CERT, NODE_KEY, REMOTES, DockerState, StateFiles
+
+RAFT_DATABASE = "raft/log"
+TASK_DATABASE = "worker/tasks.db"
+
+_RAFT, _WORKER = "raft", "worker"
+_OTHERS_LOGS = ("wal-v3-encrypted", "snap-v3-encrypted", "wal-v3", "snap-v3", "wal", "snap")
+_OURS = (CERTIFICATES, _RAFT, _WORKER, REMOTES, DOCKER_STATE)
+_WITH_LEFTOVERS = ("", CERTIFICATES)
+
+
+def inspect_data_root(files: Files) -> DockerState | None:
+    """How this node entered its swarm, or None when it is in none; run before anything is opened.
+
+    ``ForeignState`` when the data is not ours to use; ``StateDamaged`` when it cannot be understood. State without a
+    certificate, and certificates without state that hold no key, come from an attempt that failed and are cleared.
+    """
+    refuse_foreign(files)
+    has_certificate = files.exists(NODE_CERT) or files.exists(NODE_KEY)
+    if files.exists(RAFT_DATABASE) and not has_certificate:
+        raise ForeignState(
+            f"{RAFT_DATABASE} holds a raft log but {NODE_CERT} is missing; "
+            "the log may be the only copy of a cluster and is not thrown away"
+        )
+    remove_temporary_files(files)
+    if not has_certificate:
+        clear_data_root(files)
+        return None
+    return StateFiles(files).docker_state()
+
+
+def refuse_foreign(files: Files) -> None:
+    """Raises ``ForeignState`` when the data root holds the swarm of dockerd or of another SwarmKit program."""
+    for name in _OTHERS_LOGS:
+        if files.exists(f"{_RAFT}/{name}"):
+            raise _foreign(f"{_RAFT}/{name}")
+    if files.is_file(TASK_DATABASE):
+        raise _foreign(TASK_DATABASE)
+
+
+def clear_data_root(files: Files) -> None:
+    """Removes everything that a node keeps and leaves the directory, which may be a mount point."""
+    for name in _OURS:
+        files.remove_tree(name)
+
+
+def remove_temporary_files(files: Files) -> None:
+    """Removes half-written files that a crash left beside the real ones."""
+    for directory in _WITH_LEFTOVERS:
+        for name in files.listdir(directory):
+            if name.startswith(TEMPORARY):
+                files.remove(f"{directory}/{name}" if directory else name)
+
+
+def _foreign(path: str) -> ForeignState:
+    return ForeignState(f"{path} belongs to the swarm of another program; give swarmlet a data root of its own")

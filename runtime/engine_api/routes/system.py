@@ -1,0 +1,124 @@
+"""The daemon itself: ping, version, info, and the registry that this daemon does not ask."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING, Final
+
+from runtime.engine_api import versions
+from runtime.engine_api.call import TEXT_TYPE, Answer, Call, answer
+from runtime.engine_api.convert import common, swarm
+from runtime.engine_api.errors import ApiError
+
+if TYPE_CHECKING:
+    from runtime.engine_api.backend import SwarmInfo, SystemInfo
+    from runtime.engine_api.jsonio import JsonObject
+
+TWO_MANAGERS: Final = (
+    "WARNING: Running Swarm in a two-manager configuration. This configuration provides\n"
+    "         no fault tolerance, and poses a high risk to lose control over the cluster.\n"
+    "         Refer to https://docs.docker.com/engine/swarm/admin_guide/ to configure the\n"
+    "         Swarm for fault-tolerance."
+)
+QUIET_STATES: Final = ("inactive", "locked", "error")
+GO_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+PING_HEADERS: Final = {"Cache-Control": "no-cache, no-store, must-revalidate", "Pragma": "no-cache"}
+
+
+async def ping(call: Call) -> Answer:
+    """``/_ping``: how clients learn the API version and whether this node is a manager."""
+    headers = {**PING_HEADERS, "Builder-Version": "1", "Swarm": call.backend.swarm_status()}
+    return Answer(200, b"" if call.method == "HEAD" else b"OK", TEXT_TYPE, headers)
+
+
+async def version(call: Call) -> Answer:
+    """``GET /version``."""
+    return answer(version_to_json(await call.backend.system()))
+
+
+def version_to_json(system: SystemInfo) -> JsonObject:
+    """The versions of the daemon and of the API. ``GoVersion`` is the field clients print; it names the interpreter."""
+    details = {
+        "ApiVersion": versions.NEWEST_TEXT,
+        "Arch": GO_ARCHITECTURES.get(system.architecture, system.architecture),
+        "BuildTime": system.build_time,
+        "Experimental": "false",
+        "GitCommit": system.git_commit,
+        "GoVersion": f"python{platform.python_version()}",
+        "KernelVersion": system.kernel_version,
+        "MinAPIVersion": versions.OLDEST_TEXT,
+        "Os": system.os_type,
+    }
+    return {
+        "Platform": {"Name": "swarmlet"},
+        "Components": [{"Name": "Engine", "Version": system.server_version, "Details": details}],
+        "Version": system.server_version,
+        **{key: value for key, value in details.items() if key != "Experimental"},
+    }
+
+
+async def info(call: Call) -> Answer:
+    """``GET /info``: answered in every state of the swarm."""
+    swarm_info = await call.backend.swarm_info()
+    return answer(info_to_json(await call.backend.system(), swarm_info))
+
+
+def info_to_json(system: SystemInfo, info: SwarmInfo) -> JsonObject:
+    """The host, the daemon and its swarm. Warnings about the swarm stand in both places where clients look."""
+    swarm_json = swarm_info_to_json(info)
+    return {
+        "ID": system.daemon_id,
+        "Containers": system.containers,
+        "ContainersRunning": system.containers_running,
+        "ContainersPaused": 0,
+        "ContainersStopped": system.containers_stopped,
+        "Images": system.images,
+        "Driver": system.executor,
+        "KernelVersion": system.kernel_version,
+        "OperatingSystem": system.operating_system,
+        "OSType": system.os_type,
+        "Architecture": system.architecture,
+        "NCPU": system.ncpu,
+        "MemTotal": system.mem_total,
+        "DockerRootDir": system.root_dir,
+        "Name": system.name,
+        "Labels": list(system.labels),
+        "ExperimentalBuild": False,
+        "ServerVersion": system.server_version,
+        "Swarm": swarm_json,
+        "LiveRestoreEnabled": False,
+        "Warnings": [*system.warnings, *swarm_json.get("Warnings", ())] or None,
+    }
+
+
+def swarm_info_to_json(info: SwarmInfo) -> JsonObject:
+    """What this node knows of its swarm."""
+    managers = [{"NodeID": manager.node_id, "Addr": manager.addr} for manager in info.remote_managers]
+    out: JsonObject = {
+        "NodeID": info.node_id,
+        "NodeAddr": info.node_addr,
+        "LocalNodeState": info.local_node_state,
+        "ControlAvailable": info.control_available,
+        "Error": info.error,
+        "RemoteManagers": managers or None,
+    }
+    common.keep(out, Nodes=info.nodes, Managers=info.managers)
+    if info.cluster is not None:
+        out["Cluster"] = swarm.cluster_to_json(info.cluster)
+    two = info.managers == 2 and info.local_node_state not in QUIET_STATES
+    common.keep(out, Warnings=[*info.warnings, *([TWO_MANAGERS] if two else [])])
+    return out
+
+
+async def distribution(call: Call) -> Answer:
+    """``GET /distribution/{name}/json``: refused at once, because a slow answer would delay every service create."""
+    name = "/".join(call.parts[1:-1])
+    raise ApiError(404, f"{name}: this daemon asks no registry; images are resolved where tasks run")
+
+
+ROUTES = {
+    "GET /_ping": ping,
+    "HEAD /_ping": ping,
+    "GET /version": version,
+    "GET /info": info,
+}

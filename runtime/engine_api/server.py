@@ -1,0 +1,219 @@
+"""The HTTP server: sockets in, calls to handlers, answers with the headers that every client expects.
+
+Rules:
+- One function takes every request; aiohttp's own router, middlewares and signals are not used.
+- Every answer, refusals included, carries the API version. A failure is logged with its traceback and answered 500.
+- A reading request ends when its client hangs up. A changing one runs to its end, because half of it may be done.
+- Stopping closes the sockets and idle connections at once, ends streams, and gives the rest a stated time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from runtime.engine_api import jsonio, router, sockets, versions
+from runtime.engine_api.call import JSON_TYPE, TEXT_TYPE, Answer, Call, Stream
+from runtime.engine_api.errors import ApiError, status_and_text
+from runtime.errors import Refused
+
+if TYPE_CHECKING:
+    from runtime.engine_api.backend import Backend
+
+log = logging.getLogger(__name__)
+
+FIELD_SIZE: Final = 64 * 1024
+"""Bytes of one header or of the request line: registry credentials and filters can be long."""
+READING: Final = ("GET", "HEAD")
+
+
+class EngineServer:
+    """The Engine API of one daemon on unix sockets, handed-over sockets and TLS addresses."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        unix_paths: Sequence[str] = (),
+        fds: Sequence[int] = (),
+        tls: Sequence[sockets.TlsListener] = (),
+        group: str | None = None,
+        grace_s: float = 5.0,
+    ) -> None:
+        """``grace_s`` is how long running requests may take at a stop; ``group`` may use the unix sockets too."""
+        self._backend = backend
+        self._unix_paths = tuple(unix_paths)
+        self._fds = tuple(fds)
+        self._tls = tuple(tls)
+        self._group = group
+        self._grace_s = grace_s
+        self._headers: dict[str, str] = {}
+        self._http: web.Server | None = None
+        self._listeners: list[sockets.UnixListener] = []
+        self._servers: list[asyncio.Server] = []
+        self._changing: set[asyncio.Task[Answer | Stream]] = set()
+        self._streaming: set[asyncio.Task[Any]] = set()
+
+    @property
+    def addresses(self) -> list[Any]:
+        """Where the server listens: paths of unix sockets, (host, port) of TCP ones."""
+        return [sock.getsockname() for server in self._servers for sock in server.sockets]
+
+    async def start(self) -> None:
+        """Listen on everything or on nothing. Raises ListenError with a sentence that says why not."""
+        system = await self._backend.system()
+        self._headers = {
+            "Api-Version": versions.NEWEST_TEXT,
+            "Docker-Experimental": "false",
+            "Ostype": system.os_type,
+            "Server": f"Docker/{system.server_version} ({system.os_type})",
+        }
+        self._http = web.Server(
+            self._handle,
+            request_factory=_request_factory,
+            handler_cancellation=True,
+            access_log=None,
+            auto_decompress=False,
+            max_line_size=FIELD_SIZE,
+            max_field_size=FIELD_SIZE,
+        )
+        try:
+            await self._listen()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        assert self._http is not None
+        for path in self._unix_paths:
+            listener = await asyncio.to_thread(sockets.listen_unix, path, self._group)
+            self._listeners.append(listener)
+            self._servers.append(await loop.create_unix_server(self._http, sock=listener.sock))
+        for fd in self._fds:
+            self._servers.append(await loop.create_server(self._http, sock=sockets.adopt(fd)))
+        for tls in self._tls:
+            try:
+                server = await loop.create_server(self._http, tls.host, tls.port, ssl=tls.context)
+            except OSError as error:
+                raise sockets.ListenError(f"cannot listen on {tls.host}:{tls.port}: {error}") from error
+            self._servers.append(server)
+
+    async def stop(self) -> None:
+        """Stop listening, close idle connections, end streams, wait for the rest up to the grace time."""
+        for server in self._servers:
+            server.close()
+        for listener in self._listeners:
+            await asyncio.to_thread(listener.remove)
+        if self._http is not None:
+            self._http.pre_shutdown()
+            for task in list(self._streaming):
+                task.cancel()
+            await self._http.shutdown(self._grace_s)
+        if self._changing:
+            _, late = await asyncio.wait(self._changing, timeout=self._grace_s)
+            for changing in late:
+                changing.cancel()
+        self._servers.clear()
+        self._listeners.clear()
+        self._http = None
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; whatever goes wrong becomes an answer too."""
+        try:
+            answer = await self._dispatch(request)
+        except (ApiError, Refused) as error:
+            answer = self._refusal(error)
+        except Exception as error:
+            log.exception("%s %s failed", request.method, request.raw_path.partition("?")[0])
+            answer = self._refusal(error)
+        if isinstance(answer, Stream):
+            return await self._stream(request, answer)
+        headers = {**self._headers, **answer.headers} if answer.headers else dict(self._headers)
+        if answer.content_type:
+            headers["Content-Type"] = answer.content_type
+        response = web.Response(status=answer.status, body=answer.body, headers=headers)
+        if not answer.content_type:
+            # aiohttp would name octets where there are none.
+            response.headers.popall("Content-Type", None)
+        return response
+
+    def _refusal(self, error: BaseException) -> Answer:
+        status, text = status_and_text(error)
+        if isinstance(error, versions.TooOld):
+            return Answer(status, (text + "\n").encode(), TEXT_TYPE)
+        return Answer(status, jsonio.encode({"message": text}), JSON_TYPE)
+
+    async def _dispatch(self, request: web.BaseRequest) -> Answer | Stream:
+        path, _, query = request.raw_path.partition("?")
+        version, parts = router.split(path)
+        method = request.method
+        handler = router.route(method, parts)
+        body = await _body(request) if request.body_exists else b""
+        headers = request.headers
+        call = Call(
+            self._backend,
+            method,
+            parts,
+            raw_query=query,
+            body=body,
+            content_type=headers.get("Content-Type", ""),
+            version=version,
+            header=headers.get,
+        )
+        if method in READING:
+            return await handler(call)
+        return await self._to_the_end(handler, call)
+
+    async def _to_the_end(self, handler: router.Handler, call: Call) -> Answer | Stream:
+        """Run a changing request in a task of its own, which outlives its connection."""
+        task: asyncio.Task[Answer | Stream] = asyncio.ensure_future(handler(call))
+        self._changing.add(task)
+        task.add_done_callback(self._changing.discard)
+        return await asyncio.shield(task)
+
+    async def _stream(self, request: web.BaseRequest, stream: Stream) -> web.StreamResponse:
+        """Send the headers at once and then each piece as it comes, until either side ends."""
+        headers = {**self._headers, "Content-Type": stream.content_type}
+        response = web.StreamResponse(status=stream.status, headers=headers)
+        response.enable_chunked_encoding()
+        task = asyncio.current_task()
+        assert task is not None
+        self._streaming.add(task)
+        try:
+            async with contextlib.aclosing(stream.pieces) as pieces:
+                await response.prepare(request)
+                async for piece in pieces:
+                    await response.write(piece)
+                await response.write_eof()
+        except ConnectionError:
+            log.debug("the client of a stream is gone")
+        finally:
+            self._streaming.discard(task)
+        return response
+
+
+def _request_factory(
+    message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
+) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=jsonio.MAX_BODY)
+
+
+async def _body(request: web.BaseRequest) -> bytes:
+    """The request's body, whole. Raises ApiError 400 if it is too large or breaks off."""
+    length = request.content_length
+    if length is not None and length > jsonio.MAX_BODY:
+        raise jsonio.too_large()
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise jsonio.too_large() from None
+    except (HttpProcessingError, web.RequestPayloadError) as error:
+        raise ApiError(400, f"the request's body breaks off: {type(error).__name__}") from None
