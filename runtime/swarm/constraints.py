@@ -22,7 +22,7 @@ OPERATORS: Final = ("==", "!=")
 NODE_LABEL: Final = "node.labels."
 ENGINE_LABEL: Final = "engine.labels."
 
-_KEY = re.compile(r"[a-z_][a-z0-9\-_.]+", re.IGNORECASE)
+_KEY = re.compile(r"[a-z_][a-z0-9\-_.]+", re.IGNORECASE | re.ASCII)
 _VALUE = re.compile(r"[a-z0-9:\-_\s.*()?+\[\]\\^$|/]+", re.IGNORECASE | re.ASCII)
 _ROLES: Final = {types.WORKER: "worker", types.MANAGER: "manager"}
 

@@ -50,7 +50,7 @@ def time_of(task: objects.Task) -> float | None:
     return None
 
 
-def newest_first_key(task: objects.Task) -> tuple[float, str]:
+def age_key(task: objects.Task) -> tuple[float, str]:
     """Sorts tasks by age, oldest first; those without a time are the oldest."""
     at = time_of(task)
     return (float("-inf") if at is None else at, task.id)
