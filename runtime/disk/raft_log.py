@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ParamSpec, TypeVar
 
 from runtime.disk import raft_records as records
@@ -63,7 +63,7 @@ class RaftLog:
 
     def _forget(self) -> None:
         self._base = Base()
-        self._commit = 0
+        self._hard_state = HardState()
         self._pointer: Pointer | None = None
         # Term and checksum of every entry kept, by distance from the base: what appending and compacting must know.
         self._marks: list[tuple[int, int]] = []
@@ -87,7 +87,7 @@ class RaftLog:
         state = self._read_hard_state()
         member = self._read_member()
         self._check(state, bool(entries), snapshot)
-        self._commit = state.commit
+        self._hard_state = state
         self._loaded = True
         self._drop_leftover_chunks()
         return Loaded(state, snapshot, entries, self._base.index, self._base.term, member)
@@ -107,7 +107,7 @@ class RaftLog:
         failpoint("append.after_sync")
         self._marks = marks
         if hard_state is not None:
-            self._commit = hard_state.commit
+            self._hard_state = hard_state
             failpoint("hardstate.after_sync")
 
     def set_member(self, member: Member) -> None:
@@ -121,27 +121,27 @@ class RaftLog:
 
         One of our own making leaves the log as it is. One from the leader, whose entry this log does not hold, takes
         the log's place: the entries go and the snapshot becomes the base, in the batch that switches.
+
+        What a snapshot holds is committed, so the stored commit is raised to it in that same batch.
         """
         self._check_loaded()
         assert snapshot.index > self.snapshot_index, f"snapshot {snapshot.index} after {self.snapshot_index}"
         old, pointer = self._pointer, self._write_chunks(snapshot)
         puts: list[Pair] = [(records.POINTER, records.pack_pointer(pointer))]
         deletes: list[bytes] = []
-        if hard_state is not None:
-            puts.append((records.HARD_STATE, records.pack_hard_state(hard_state)))
         replaces = self._term_at(snapshot.index) != snapshot.term
         base = Base(snapshot.index, snapshot.term) if replaces else self._base
         if replaces:
-            assert snapshot.index >= self._commit, f"snapshot {snapshot.index} is behind commit {self._commit}"
             deletes.extend(records.entry_key(index) for index in range(self._base.index + 1, self.last_index + 1))
             puts.append((records.BASE, _pack_base(base)))
-        last = base.index if replaces else self.last_index
-        state = hard_state or HardState(commit=max(self._commit, snapshot.index if replaces else 0))
-        assert state.commit <= last, f"commit {state.commit} is beyond the last entry {last}"
+        state = hard_state or self._hard_state
+        state = replace(state, commit=max(state.commit, snapshot.index))
+        self._check_hard_state(state, base.index if replaces else self.last_index)
+        puts.append((records.HARD_STATE, records.pack_hard_state(state)))
         failpoint("snap.before_switch")
         self._db.write(puts, deletes, sync=True)
         failpoint("snap.after_switch")
-        self._pointer, self._commit = pointer, max(self._commit, state.commit)
+        self._pointer, self._hard_state = pointer, state
         if replaces:
             self._base, self._marks = base, []
         if old is not None:
@@ -165,7 +165,9 @@ class RaftLog:
     def truncate_after(self, index: int) -> None:
         """Drops the uncommitted tail, as forcing a new cluster does."""
         self._check_loaded()
-        assert index >= max(self._commit, self._base.index), f"entries up to {self._commit} are committed"
+        assert index >= max(self._hard_state.commit, self._base.index), (
+            f"entries up to {self._hard_state.commit} are committed"
+        )
         keys = [records.entry_key(at) for at in range(index + 1, self.last_index + 1)]
         self._db.write([], keys, sync=True)
         del self._marks[index - self._base.index :]
@@ -187,13 +189,17 @@ class RaftLog:
         return self._marks[at][0] if 0 <= at < len(self._marks) else None
 
     def _check_hard_state(self, state: HardState, last: int) -> None:
-        if not self._commit <= state.commit <= last:
-            raise RuntimeError(f"commit {state.commit} is outside {self._commit} (committed) to {last} (last entry)")
+        if not self._hard_state.commit <= state.commit <= last:
+            raise RuntimeError(
+                f"commit {state.commit} is outside {self._hard_state.commit} (committed) to {last} (last entry)"
+            )
 
     def _entry_changes(self, entries: Sequence[Entry]) -> tuple[list[Pair], list[bytes], list[tuple[int, int]]]:
         first = entries[0].index
-        if not max(self._base.index, self._commit) < first <= self.last_index + 1:
-            raise RuntimeError(f"entry {first} does not fit a log to {self.last_index}, committed to {self._commit}")
+        if not max(self._base.index, self._hard_state.commit) < first <= self.last_index + 1:
+            raise RuntimeError(
+                f"entry {first} does not fit a log to {self.last_index}, committed to {self._hard_state.commit}"
+            )
         kept = self._marks[: first - self._base.index - 1]
         previous = kept[-1][1] if kept else self._base.crc
         puts: list[Pair] = []
@@ -282,10 +288,10 @@ class RaftLog:
             raise LogDamaged(f"the log ends at {self.last_index}, before the snapshot at {index}")
         if snapshot is not None and self._term_at(index) != snapshot.term:
             raise LogDamaged(f"snapshot at {index} has term {snapshot.term}, the log has {self._term_at(index)}")
-        if state.commit > self.last_index:
-            raise LogDamaged(f"commit is {state.commit}, but the log ends at {self.last_index}")
         if has_entries and state.empty:
             raise LogDamaged("there are entries but no hard state")
+        if not index <= state.commit <= self.last_index:
+            raise LogDamaged(f"commit is {state.commit}, outside {index} (snapshot) to {self.last_index} (last entry)")
 
     def _drop_leftover_chunks(self) -> None:
         """Chunks of a snapshot that never came into force, or of one that was replaced."""
