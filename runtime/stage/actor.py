@@ -72,6 +72,17 @@ class _CheckDeadlines:
     __slots__ = ()
 
 
+class _Delivered:
+    """Something that an edge handed to a life of this actor, as a message."""
+
+    __slots__ = ("owner", "then", "value")
+
+    def __init__(self, owner: Actor, then: Callable[[Any], None], value: Any) -> None:
+        self.owner = owner
+        self.then = then
+        self.value = value
+
+
 class Actor(pykka.Actor):
     """Base class. Handlers are methods marked with ``@handles``; a handler's return value is the answer to a question.
 
@@ -160,6 +171,11 @@ class Actor(pykka.Actor):
         self._questions[number] = _Pending(then, deadline, to.path, timeout)
         self._arm_deadlines(deadline)
         to.send(message, cell.address, Reply(cell.answer_sink(number, self)), self._trace)
+
+    def sink(self, then: Callable[[Any], None]) -> Callable[[Any], None]:
+        """A callback for edges, callable from any thread: each call becomes a message of this life that runs
+        ``then(value)``. What comes after this life is dropped and counted."""
+        return self._cell.sink(self, then)
 
     def forward(self, to: Address, message: Any) -> None:
         """Hands the question in hand to another actor, which answers whoever asked here."""
@@ -255,6 +271,12 @@ class Actor(pykka.Actor):
             question = self._questions.pop(body.number, None)
             if question is not None:
                 question.then(body.answer)
+            else:
+                self._cell.stage.observations.late_answers += 1
+            return None
+        if body.__class__ is _Delivered:
+            if body.owner is self:
+                body.then(body.value)
             else:
                 self._cell.stage.observations.late_answers += 1
             return None

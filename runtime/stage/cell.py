@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from runtime.stage.actor import Actor, _Answered
+from runtime.stage.actor import Actor, _Answered, _Delivered
 from runtime.stage.address import Address
 from runtime.stage.answers import ActorUnavailable, Answer, enter_turn, leave_turn
 from runtime.stage.mailbox import Envelope, Mailbox, MailboxFull
@@ -372,6 +372,18 @@ class Cell:
         def deliver(answer: Answer) -> None:
             if self.instance is owner:
                 self.put((_Answered(number, answer), None, None, self.stage.read_clock(), self.stage.next_trace()))
+            else:
+                self.stage.observations.late_answers += 1
+
+        return deliver
+
+    def sink(self, owner: Actor, then: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Where edges deliver to this life of the actor: the mailbox."""
+
+        def deliver(value: Any) -> None:
+            if self.instance is owner:
+                message = _Delivered(owner, then, value)
+                self.put((message, None, None, self.stage.read_clock(), self.stage.next_trace()))
             else:
                 self.stage.observations.late_answers += 1
 

@@ -1,0 +1,64 @@
+"""Base of the actors that live by the store's changes.
+
+A life begins with a view (``begin``) and gets every later commit once, in order (``commit``). If the store cannot go
+on from that view (it was restarted, or this actor fell too far behind), the life fails, and the next one begins from
+a newer view: nothing that a life remembers is worth more than the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from runtime.protocol.manager import LeaderContext
+from runtime.protocol.store import Commits, Step, Watch, Write, WriteBatch
+from runtime.stage import Actor, Answer, handles
+from runtime.store.events import Commit, WatchFilter
+from runtime.store.view import View
+
+
+class StoreWatcher(Actor):
+    """``watched`` says which changes it wants."""
+
+    watched: ClassVar[WatchFilter] = WatchFilter()
+
+    def __init__(self, context: LeaderContext) -> None:
+        super().__init__()
+        self.context = context
+
+    def started(self) -> None:
+        view = self.view
+        self.begin(view)
+        self.ask(self.context.store, Watch(self.watched, view.version), self._watching)
+
+    def _watching(self, answer: Answer) -> None:
+        answer.get()
+
+    @property
+    def view(self) -> View:
+        """The newest committed view; it may be ahead of the commit in hand."""
+        return self.context.published.view
+
+    def begin(self, view: View) -> None:
+        """The state that this life starts from."""
+
+    def commit(self, commit: Commit) -> None:
+        """The next commit with its events that are watched."""
+
+    @handles(Commits)
+    def commits(self, message: Commits) -> None:
+        """Changes, in order."""
+        for commit in message.commits:
+            self.commit(commit)
+
+    def write(self, run: Step, then: Callable[[Answer], None] | None = None) -> None:
+        """One transaction; ``then`` hears of its outcome. Without ``then`` a refusal fails this actor."""
+        self.ask(self.context.store, Write(run), then or _must_succeed)
+
+    def write_batch(self, steps: Sequence[Step], then: Callable[[Answer], None] | None = None) -> None:
+        """Several steps in as few transactions as fit; the answer's value has a result or a Refused for each."""
+        self.ask(self.context.store, WriteBatch(steps), then or _must_succeed)
+
+
+def _must_succeed(answer: Answer) -> None:
+    answer.get()

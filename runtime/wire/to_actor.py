@@ -1,0 +1,33 @@
+"""From the wire to actors: a call becomes a question to whoever lives at an address."""
+
+from __future__ import annotations
+
+from google.protobuf.message import Message
+
+from runtime.errors import Code, Refused
+from runtime.protocol.wire import Incoming
+from runtime.stage.address import Address
+from runtime.stage.answers import Answer, Reply
+from runtime.wire.port import Call, Handler
+
+
+def to_actor(address: Address) -> Handler:
+    """A handler that asks ``address``. Whoever calls hears of an actor that is not there (UNAVAILABLE) or that failed
+    over the call (INTERNAL), without anything of its inner state."""
+
+    def handle(call: Call) -> None:
+        def answered(answer: Answer) -> None:
+            if answer.error is not None:
+                call.fail(_refusal(answer.error, call.method))
+            elif isinstance(answer.value, Message):
+                call.reply(answer.value)
+
+        address.send(Incoming(call), None, Reply(answered), 0)
+
+    return handle
+
+
+def _refusal(error: BaseException, method: str) -> Refused:
+    if isinstance(error, Refused):
+        return error
+    return Refused(Code.INTERNAL, f"the handler of {method} failed with {type(error).__name__}")
