@@ -98,8 +98,7 @@ class ClusterActor(Actor):
         self._first_error: BaseException | None = None
 
     def started(self) -> None:
-        target = self._cell.stage.at(f"{self.address.path}/node/manager/control")
-        connection = self.ensure("connection", ConnectionActor, target)
+        connection = self.ensure("connection", ConnectionActor, self.below("node/manager/control"))
         self.tell(connection, SubscribeControlConnection())
         try:
             self.config = self.state.load()

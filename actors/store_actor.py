@@ -74,6 +74,7 @@ class StoreActor(Actor):
         self.leading = False
         self._in_flight: deque[_InFlight] = deque()
         self._number = 0
+        self._epoch = 0
         self._last_version = 0
         self._history = History(published.view.version, history)
         self._watchers: dict[Address, WatchFilter] = {}
@@ -85,6 +86,9 @@ class StoreActor(Actor):
             "in flight": len(self._in_flight),
             "watchers": len(self._watchers),
         }
+
+    def stopped(self) -> None:
+        self.crashed()
 
     def crashed(self) -> None:
         self._fail_in_flight(Refused(Code.UNKNOWN, OUTCOME_UNKNOWN))
@@ -122,7 +126,7 @@ class StoreActor(Actor):
         data = encode_request(self._number, transaction.changes)
         self.proposed = apply(self.proposed, transaction.changes, transaction.version + 1)
         self._in_flight.append(_InFlight(self._number, self.proposed, tuple(transaction.changes), answer))
-        self.tell(self.consensus, Propose(self._number, data))
+        self.tell(self.consensus, Propose(self._number, data, self._epoch))
 
     # What the consensus says
 
@@ -130,6 +134,7 @@ class StoreActor(Actor):
     def lead(self, message: Leading) -> None:
         """Everything up to the last entry is applied: writes are welcome."""
         self.leading = True
+        self._epoch = message.epoch
         self.proposed = self.published.view
         self._last_version = max(self._last_version, message.last_index - 1)
         self.proposed = _at(self.proposed, message.last_index)
@@ -143,6 +148,7 @@ class StoreActor(Actor):
     @handles(ProposalRefused)
     def proposal_refused(self, message: ProposalRefused) -> None:
         """One entry was not appended: all that were built on it stand on nothing."""
+        self._epoch = message.epoch
         kept: deque[_InFlight] = deque()
         while self._in_flight and self._in_flight[0].number < message.number:
             kept.append(self._in_flight.popleft())

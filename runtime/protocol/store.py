@@ -56,10 +56,15 @@ class Commits:
 
 @dataclass(frozen=True, slots=True)
 class Propose:
-    """Told to the consensus: append this entry. Numbers of requests are this leadership's alone."""
+    """Told to the consensus: append this entry.
+
+    ``epoch`` is the one that the consensus named last. An entry of an older epoch is dropped: the store gave it up, and
+    everything built on it, when it heard of the new one.
+    """
 
     number: int
     data: bytes
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +76,11 @@ class Entries:
 
 @dataclass(frozen=True, slots=True)
 class ProposalRefused:
-    """Told by the consensus: the entry of this request was not appended, nor will be."""
+    """Told by the consensus: the entry of this request was not appended, nor will be, nor will those after it."""
 
     number: int
     reason: str
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,7 @@ class Leading:
 
     term: int
     last_index: int
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)

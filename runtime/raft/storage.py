@@ -72,7 +72,33 @@ class MemoryStorage:
     def snapshot(self) -> Snapshot:
         return self.last_snapshot
 
+    @classmethod
+    def restored(
+        cls,
+        hard_state: HardState,
+        snapshot: Snapshot | None,
+        entries: Sequence[Entry],
+        base_index: int,
+        base_term: int,
+    ) -> MemoryStorage:
+        """What a node had made durable before it was restarted.
+
+        ``entries`` follow ``base_index`` without a gap and may begin before the snapshot: those are kept for members
+        that lag. Without a snapshot the membership is empty; the log's own configuration changes make it.
+        """
+        storage = cls()
+        storage.hard_state = hard_state
+        storage._offset, storage._offset_term, storage._entries = base_index, base_term, list(entries)
+        if snapshot is not None:
+            storage.last_snapshot, storage.conf_state = snapshot, snapshot.conf_state
+        return storage
+
     # Writing
+
+    def keep_snapshot(self, snapshot: Snapshot) -> None:
+        """A snapshot of our own making is in force: the log stays as it is."""
+        assert self._offset <= snapshot.index <= self.last_index(), f"snapshot at {snapshot.index} is not of this log"
+        self.last_snapshot, self.conf_state = snapshot, snapshot.conf_state
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Keeps entries; what conflicts with them and what follows that is replaced."""

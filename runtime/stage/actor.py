@@ -219,6 +219,10 @@ class Actor(pykka.Actor):
         cell = self._cell.children.get(name)
         return cell.address if cell is not None else None
 
+    def below(self, path: str) -> Address:
+        """The address of a descendant (``"manager/control"``), whether or not it is there yet."""
+        return self._cell.stage.at(f"{self._cell.path}/{path}")
+
     def watch(self, address: Address) -> None:
         """Asks for ActorDown and ActorUp about another actor, through all its restarts."""
         self._cell.stage.watch(address, self._cell.address)

@@ -1,0 +1,92 @@
+"""RaftLogActor owns the disk under the consensus: it loads, appends, snapshots, and lets go of the database.
+
+Only RaftActor talks to it. It has a thread of its own, since every append waits for the disk. After any error it
+fails, which its parent and then the manager answer for: the handle is closed and everything is read from disk again.
+"""
+
+from __future__ import annotations
+
+from runtime.disk.data_root import RAFT_DATABASE
+from runtime.disk.port import Database
+from runtime.disk.raft_log import Loaded, RaftLog
+from runtime.disk.sealer import Sealer
+from runtime.protocol.raft import Append, Appended, BeginLog, LoadLog, SnapshotTaken, TakeSnapshot
+from runtime.raft.types import Snapshot
+from runtime.stage import Actor, Policy, handles
+from runtime.store.snapshot import dump
+from runtime.wire.pb import snapshot_pb2
+
+
+class RaftLogActor(Actor):
+    """``keys`` are the node's data keys, the one to write with first."""
+
+    policy = Policy(own_thread=True, escalates=(Exception,))
+
+    def __init__(self, keys: tuple[bytes, ...]) -> None:
+        super().__init__()
+        self._keys = keys
+        self._db: Database | None = None
+        self._log: RaftLog | None = None
+
+    def stopped(self) -> None:
+        self._close()
+
+    def crashed(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        db, self._db, self._log = self._db, None, None
+        if db is not None:
+            db.close()
+
+    def snapshot(self) -> dict[str, object]:
+        log = self._log
+        return {"last": log.last_index, "snapshot": log.snapshot_index} if log is not None else {}
+
+    @property
+    def log(self) -> RaftLog:
+        """The log, once it is loaded."""
+        assert self._log is not None, "the log was not loaded"
+        return self._log
+
+    @handles(LoadLog)
+    def load(self, message: LoadLog) -> Loaded:
+        """Opens, verifies and reads everything. What is damaged is refused with what and where."""
+        self._close()
+        self._db = self.world.disk.open_database(RAFT_DATABASE)
+        self._log = RaftLog(self._db, Sealer(self._keys, self.world.entropy))
+        return self._log.load()
+
+    @handles(BeginLog)
+    def begin(self, message: BeginLog) -> None:
+        """The first records of a new log."""
+        self.log.set_member(message.member)
+        if message.entries:
+            self.log.append(message.entries, message.hard_state)
+
+    @handles(Append)
+    def append(self, message: Append) -> None:
+        """One synced batch; a snapshot that came from the leader goes first."""
+        if message.snapshot is not None:
+            self.log.save_snapshot(message.snapshot)
+        if message.entries or message.hard_state is not None:
+            self.log.append(message.entries, message.hard_state)
+        self._tell_parent(Appended(message.number))
+
+    @handles(TakeSnapshot)
+    def take_snapshot(self, message: TakeSnapshot) -> None:
+        """Encodes a state, puts it in force and drops what it makes dispensable."""
+        content = snapshot_pb2.Snapshot(store=dump(message.view))
+        content.membership.removed.extend(message.removed)
+        for member in message.members:
+            content.membership.members.add(raft_id=member.raft_id, node_id=member.node_id, addr=member.addr)
+        data = content.SerializeToString(deterministic=True)
+        snapshot = Snapshot(message.index, message.term, message.conf_state, data)
+        self.log.save_snapshot(snapshot)
+        if message.keep_after > 0:
+            self.log.compact(message.keep_after)
+        self._tell_parent(SnapshotTaken(snapshot, message.keep_after))
+
+    def _tell_parent(self, message: object) -> None:
+        assert self.parent is not None
+        self.tell(self.parent, message)

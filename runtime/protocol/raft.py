@@ -1,0 +1,119 @@
+"""What is said between the consensus actor, the actor that owns its disk, and the manager above them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from runtime.raft.types import ConfState, Entry, HardState, Message, Snapshot
+
+if TYPE_CHECKING:
+    from runtime.disk.raft_records import Member
+    from runtime.store.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class RaftSetup:
+    """Whose log it is. ``addr`` is where other managers reach this one; ticks count ``tick`` seconds each."""
+
+    node_id: str
+    addr: str
+    data_keys: tuple[bytes, ...] = field(repr=False)
+    tick: float = 1.0
+    heartbeat_tick: int = 1
+    election_tick: int = 10
+
+
+# To and from the log
+
+
+@dataclass(frozen=True, slots=True)
+class LoadLog:
+    """Question: open the database, verify it, and give what it holds (a ``runtime.disk.raft_log.Loaded``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BeginLog:
+    """Question: this new log belongs to ``member`` and begins with ``entries``."""
+
+    member: Member
+    entries: Sequence[Entry]
+    hard_state: HardState
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Told: make this durable, then say ``Appended`` with the same ``number``. Writes are carried out in order."""
+
+    number: int
+    entries: Sequence[Entry]
+    hard_state: HardState | None
+    snapshot: Snapshot | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Told: everything up to append ``number`` is durable."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakeSnapshot:
+    """Told: make the state ``view`` (the one after entry ``index``) durable as a snapshot, then forget the entries up
+    to ``keep_after``; then say ``SnapshotTaken``."""
+
+    index: int
+    term: int
+    conf_state: ConfState
+    members: tuple[Member, ...]
+    removed: tuple[int, ...]
+    view: View
+    keep_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotTaken:
+    """Told: the snapshot is in force; entries up to ``keep_after`` are no longer on disk."""
+
+    snapshot: Snapshot
+    keep_after: int
+
+
+# Above
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """A member of the consensus group as this manager sees it."""
+
+    raft_id: int
+    node_id: str
+    addr: str
+    leader: bool
+    reachable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RaftStatus:
+    """Told to the manager on each change. ``leading`` is true only while this node leads and has applied everything
+    that was in the log when it began to; ``members`` are by raft id."""
+
+    raft_id: int
+    leader: int
+    leading: bool
+    term: int
+    members: Mapping[int, MemberStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class StepRaft:
+    """Told: a message from another member came in."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class RaftTick:
+    """One tick of the consensus's logical clock."""
