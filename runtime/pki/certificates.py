@@ -20,6 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from runtime.pki.errors import InvalidCertificate, InvalidKey
 from runtime.pki.identity import Entropy
 from runtime.pki.keys import PrivateKey, PublicKey, check_public_key, deterministic, public_der, signature_hash
+from runtime.pki.pem import load_certificates
 
 MANAGER_ROLE = "swarm-manager"
 WORKER_ROLE = "swarm-worker"
@@ -65,6 +66,15 @@ def certificate_info(certificate: x509.Certificate) -> CertificateInfo:
         values.append(str(found[0].value))
     start, end = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
     return CertificateInfo(values[0], values[1], values[2], start, end)
+
+
+def certificate_expiry(pem: bytes) -> float | None:
+    """When the first certificate of a PEM bundle ends, in seconds since the epoch; None if it cannot be read."""
+    try:
+        certificate = load_certificates(pem)[0]
+    except InvalidCertificate:
+        return None
+    return certificate.not_valid_after_utc.timestamp()
 
 
 @dataclass(frozen=True, slots=True)

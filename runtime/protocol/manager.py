@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from runtime.pki.root import RootCA
+    from runtime.protocol.raft import MemberStatus
     from runtime.stage.address import Address
     from runtime.store.view import Published
     from runtime.wire.port import Credentials
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerSetup:
+    """What a manager is started with. Addresses are ``host:port``; ``root`` has its signer only on the node that made
+    the cluster, and only until the cluster object holds it."""
+
+    node_id: str
+    cluster_id: str
+    credentials: Credentials
+    root: RootCA
+    data_keys: tuple[bytes, ...] = field(repr=False)
+    listen_addr: str = "0.0.0.0:2377"  # noqa: S104 - the default of a swarm's listen address
+    advertise_addr: str = ""
+    control_socket: str = ""
+    availability: str = "active"
+    heartbeat_tick: int = 1
+    election_tick: int = 10
+    address_pool: tuple[str, ...] = ()
+    subnet_size: int = 0
+    vxlan_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +48,36 @@ class LeaderContext:
     store: Address
     published: Published
     credentials: Credentials
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Told to the manager: its servers answer; ``addr`` is the remote one with its real port."""
+
+    addr: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderReady:
+    """Told to the manager by its leader's subtree: the cluster object is there and every part was started."""
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerReady:
+    """Told to the node: the control API answers. ``listen_addr`` is the remote address with its real port."""
+
+    listen_addr: str
+
+
+@dataclass(frozen=True, slots=True)
+class MembersChanged:
+    """Told to whoever shows the managers: the members of the consensus group by raft id."""
+
+    members: Mapping[int, MemberStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Told to the control API: it may (or may not) answer now."""
+
+    ready: bool

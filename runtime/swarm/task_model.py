@@ -18,7 +18,7 @@ from runtime.wire.pb import types_pb2 as types
 CREATED: Final = "created"
 
 SlotKey = int | str
-"""One place of a service: the slot's number where it has one, else the node's id (global services)."""
+"""One place of a service: a slot's number, or a node's id for services with one task a node."""
 
 
 def wanted(task: objects.Task) -> bool:
@@ -36,9 +36,14 @@ def is_job_task(task: objects.Task) -> bool:
     return task.HasField("job_iteration")
 
 
-def place_of(task: objects.Task) -> SlotKey:
-    """The place in its service that a task fills."""
-    return task.slot or task.node_id
+def is_per_node(service: objects.Service) -> bool:
+    """Whether the service has one task a node, instead of numbered slots."""
+    return service.spec.WhichOneof("mode") in ("global", "global_job")
+
+
+def place_of(task: objects.Task, service: objects.Service) -> SlotKey:
+    """The place in its service that a task fills. The first slot of a replicated job is number 0."""
+    return task.node_id if is_per_node(service) else task.slot
 
 
 def time_of(task: objects.Task) -> float | None:
@@ -122,9 +127,9 @@ def _set_log_driver(task: objects.Task, service: objects.Service, cluster: objec
         task.log_driver.CopyFrom(cluster.spec.task_defaults.log_driver)
 
 
-def by_place(tasks: Sequence[objects.Task]) -> dict[SlotKey, list[objects.Task]]:
+def by_place(tasks: Sequence[objects.Task], service: objects.Service) -> dict[SlotKey, list[objects.Task]]:
     """Tasks by the place they fill, in the order given."""
     places: dict[SlotKey, list[objects.Task]] = {}
     for task in tasks:
-        places.setdefault(place_of(task), []).append(task)
+        places.setdefault(place_of(task, service), []).append(task)
     return places

@@ -1,0 +1,143 @@
+"""ControlActor is SwarmKit's Control service: the engine's own calls as messages, and those of the wire.
+
+Who talks to it: the cluster layer (``Control``), other processes over the control socket and the remote port. Reads
+are answered from the newest committed view; writes are prepared here, run by StoreActor, and answered by it. It
+decides nothing: ``runtime/swarm/control`` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.message import Message
+
+from runtime.errors import Code, Refused
+from runtime.pki.certificates import certificate_expiry
+from runtime.protocol.cluster import Control
+from runtime.protocol.manager import MembersChanged, Serve
+from runtime.protocol.node import CheckHealth
+from runtime.protocol.raft import MemberStatus
+from runtime.protocol.store import Write
+from runtime.protocol.wire import Incoming
+from runtime.stage import Actor, Address, Policy, Reply, handles
+from runtime.store.transaction import Transaction
+from runtime.store.view import Published
+from runtime.swarm import constraints
+from runtime.swarm.control import METHODS, Context, Member, Read
+from runtime.swarm.dirty import is_dirty
+from runtime.swarm.offered import check_offered, check_role
+from runtime.wire.pb import objects_pb2 as objects
+from runtime.wire.pb import types_pb2 as types
+
+CONTROL_API = "ControlAPI"
+
+
+class ControlActor(Actor):
+    """``store`` takes writes, ``published`` holds what reads see."""
+
+    policy = Policy()
+
+    def __init__(self, node_id: str, store: Address, published: Published) -> None:
+        super().__init__()
+        self.store = store
+        self.published = published
+        self.ready = False
+        self._health: list[Reply] = []
+        self._node_id = node_id
+        self._context: Context | None = None
+
+    def started(self) -> None:
+        self._see_members({})
+
+    def stopped(self) -> None:
+        for reply in self._health:
+            reply.set(False)
+
+    def crashed(self) -> None:
+        self.stopped()
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"ready": self.ready}
+
+    @handles(MembersChanged)
+    def members_changed(self, message: MembersChanged) -> None:
+        """Who the managers are."""
+        self._see_members(message.members)
+
+    def _see_members(self, members: Mapping[int, MemberStatus]) -> None:
+        world = self.world
+        self._context = Context(
+            node_id=self._node_id,
+            entropy=world.entropy,
+            rng=world.random,
+            is_dirty=is_dirty,
+            parse_constraints=constraints.parse,
+            members={each.node_id: _member(each) for each in members.values()},
+            can_remove=lambda raft_id: _quorum_without(members, raft_id),
+            certificate_expiry=certificate_expiry,
+        )
+
+    @handles(Serve)
+    def serve(self, message: Serve) -> None:
+        """The cluster is there to be asked about, or no longer."""
+        self.ready = message.ready
+        if self.ready:
+            waiting, self._health = self._health, []
+            for reply in waiting:
+                reply.set(True)
+
+    @handles(CheckHealth)
+    def check_health(self, message: CheckHealth) -> bool | None:
+        """True once it serves; whoever asks earlier is answered then."""
+        if message.service != CONTROL_API:
+            return False
+        if self.ready:
+            return True
+        self._health.append(self.defer())
+        return None
+
+    @handles(Control)
+    def control(self, message: Control) -> Message | None:
+        """A call from this process."""
+        return self._call(message.method, message.request)
+
+    @handles(Incoming)
+    def incoming(self, message: Incoming) -> Message | None:
+        """A call from elsewhere."""
+        return self._call(message.call.method.rpartition("/")[2], message.call.request)
+
+    def _call(self, name: str, request: Message) -> Message | None:
+        method = METHODS.get(name)
+        if method is None:
+            raise Refused(Code.UNIMPLEMENTED, f"unknown method {name} for service docker.swarmkit.v1.Control")
+        assert self._context is not None
+        if isinstance(method, Read):
+            return method.answer(self.published.view, request, self._context)
+        check_offered(name, request)
+        step = method.prepare(request, self._context)
+        if name == "UpdateNode":
+            step = _role_unchanged(step, request)
+        self.forward(self.store, Write(step))
+        return None
+
+
+def _role_unchanged(step: Any, request: Any) -> Any:
+    def run(tx: Transaction) -> Any:
+        node = tx.get(objects.Node, request.node_id)
+        if node is not None:
+            check_role(node.spec.desired_role, request.spec.desired_role)
+        return step(tx)
+
+    return run
+
+
+def _member(member: MemberStatus) -> Member:
+    reachability = types.RaftMemberStatus.REACHABLE if member.reachable else types.RaftMemberStatus.UNREACHABLE
+    return Member(member.raft_id, member.addr, member.leader, reachability)
+
+
+def _quorum_without(members: Mapping[int, MemberStatus], raft_id: int) -> bool:
+    """Whether a majority would still be reachable without that member (swarmkit's CanRemoveMember)."""
+    reachable = sum(1 for each in members.values() if each.reachable and each.raft_id != raft_id)
+    return reachable >= (len(members) - 1) // 2 + 1

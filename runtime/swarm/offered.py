@@ -1,0 +1,57 @@
+"""What of SwarmKit's Control service this version does not offer, although it understands it.
+
+Refused before anything changes, in a sentence, as ``unimplemented``: it is never accepted and then ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from google.protobuf.message import Message
+
+from runtime.errors import Code, Refused
+from runtime.wire.pb import specs_pb2 as specs
+
+_KINDS: Final = {"Network": "networks", "Secret": "secrets", "Config": "configs", "Volume": "cluster volumes"}
+_MODES: Final = {"global": "global services", "replicated_job": "replicated jobs", "global_job": "global jobs"}
+
+
+def check_offered(method: str, request: Message) -> None:
+    """``Refused(UNIMPLEMENTED)`` if this version cannot do what is asked; otherwise nothing."""
+    for kind, name in _KINDS.items():
+        if method in (f"Create{kind}", f"Update{kind}"):
+            raise _refused(name)
+    check = _CHECKS.get(method)
+    if check is not None:
+        check(request)
+
+
+def _service(request: Any) -> None:
+    spec: specs.ServiceSpec = request.spec
+    mode = spec.WhichOneof("mode")
+    if mode in _MODES:
+        raise _refused(_MODES[mode])
+    if spec.task.networks or spec.networks:
+        raise _refused("networks of services")
+    container = spec.task.container
+    if container.secrets:
+        raise _refused("secrets")
+    if container.configs:
+        raise _refused("configs")
+
+
+def check_role(present: int, desired: int) -> None:
+    """Roles stay as they are."""
+    if present != desired:
+        raise _refused("changing the role of a node")
+
+
+def _refused(what: str) -> Refused:
+    return Refused(Code.UNIMPLEMENTED, f"this version does not offer {what}")
+
+
+_CHECKS: Final[Mapping[str, Callable[[Any], None]]] = {
+    "CreateService": _service,
+    "UpdateService": _service,
+}

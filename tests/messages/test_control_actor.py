@@ -1,0 +1,157 @@
+"""ControlActor over a real store and a consensus of one: reads from the view, writes through the store, refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from actors.control_actor import ControlActor
+from runtime.errors import Code, Refused
+from runtime.protocol.cluster import Control
+from runtime.protocol.manager import MembersChanged, Serve
+from runtime.protocol.node import CheckHealth
+from runtime.protocol.raft import MemberStatus
+from runtime.protocol.store import Write
+from runtime.stage import Address
+from runtime.store.transaction import Transaction
+from runtime.swarm.founding import found_cluster, own_entry
+from runtime.wire.pb import control_pb2, specs_pb2
+from runtime.wire.pb import objects_pb2 as pb
+from runtime.wire.pb import types_pb2 as types
+from tests.messages.raft_bench import Bench
+
+MEMBER = MemberStatus(7, "node-1", "10.0.0.1:2377", True, True)
+
+
+class ControlBench(Bench):
+    """A control API beside the store."""
+
+    def boot(self) -> None:
+        super().boot()
+        self.lead()
+        self.control: Address = self.stage.mount("control", ControlActor, "node-1", self.store, self.published)
+        self.control.tell(MembersChanged({7: MEMBER}))
+        self.simulator.settle()
+
+    def call(self, method: str, request: Any) -> Any:
+        return self.simulator.ask(self.control, Control(method, request))
+
+
+def service(name: str = "web") -> specs_pb2.ServiceSpec:
+    spec = specs_pb2.ServiceSpec()
+    spec.annotations.name = name
+    spec.task.container.image = "host"
+    spec.replicated.replicas = 2
+    return spec
+
+
+def test_a_write_is_visible_to_reads_once_it_is_answered() -> None:
+    bench = ControlBench()
+    made = bench.call("CreateService", control_pb2.CreateServiceRequest(spec=service())).service
+    found = bench.call("GetService", control_pb2.GetServiceRequest(service_id=made.id)).service
+    assert found == made
+    assert [each.id for each in bench.call("ListServices", control_pb2.ListServicesRequest()).services] == [made.id]
+
+
+def test_a_refusal_reaches_the_caller_and_nothing_is_written() -> None:
+    bench = ControlBench()
+    bench.call("CreateService", control_pb2.CreateServiceRequest(spec=service()))
+    before = bench.published.view.version
+    with pytest.raises(Refused) as refused:
+        bench.call("CreateService", control_pb2.CreateServiceRequest(spec=service()))
+    assert refused.value.code is Code.ALREADY_EXISTS
+    assert bench.published.view.version == before
+
+
+@pytest.mark.parametrize("mode", ["global", "replicated_job", "global_job"])
+def test_modes_that_are_not_offered_are_refused_as_unimplemented(mode: str) -> None:
+    bench = ControlBench()
+    spec = service()
+    spec.ClearField("replicated")
+    getattr(spec, mode).SetInParent()
+    with pytest.raises(Refused) as refused:
+        bench.call("CreateService", control_pb2.CreateServiceRequest(spec=spec))
+    assert refused.value.code is Code.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("method", ["CreateSecret", "CreateConfig", "CreateNetwork", "CreateVolume"])
+def test_kinds_that_are_not_offered_are_refused_as_unimplemented(method: str) -> None:
+    bench = ControlBench()
+    with pytest.raises(Refused) as refused:
+        bench.call(method, getattr(control_pb2, f"{method}Request")())
+    assert refused.value.code is Code.UNIMPLEMENTED
+
+
+def test_a_promotion_is_refused_and_the_availability_is_changed() -> None:
+    bench = ControlBench()
+
+    def worker(tx: Transaction) -> None:
+        node = own_entry("node-2", "active")
+        node.role = types.WORKER
+        node.spec.desired_role = types.WORKER
+        tx.create(node)
+
+    bench.simulator.ask(bench.store, Write(worker))
+    node = bench.call("GetNode", control_pb2.GetNodeRequest(node_id="node-2")).node
+    request = control_pb2.UpdateNodeRequest(node_id=node.id, node_version=node.meta.version, spec=node.spec)
+    request.spec.desired_role = types.MANAGER
+    with pytest.raises(Refused) as refused:
+        bench.call("UpdateNode", request)
+    assert refused.value.code is Code.UNIMPLEMENTED
+    request.spec.desired_role = types.WORKER
+    request.spec.availability = specs_pb2.NodeSpec.DRAIN
+    assert bench.call("UpdateNode", request).node.spec.availability == specs_pb2.NodeSpec.DRAIN
+
+
+def test_nodes_are_shown_with_their_place_in_the_consensus_group() -> None:
+    bench = ControlBench()
+    cluster = pb.Cluster(id="c")
+    cluster.spec.annotations.name = "default"
+    bench.simulator.ask(bench.store, Write(found_cluster(cluster, "node-1", "drain")))
+    (node,) = bench.call("ListNodes", control_pb2.ListNodesRequest()).nodes
+    assert (node.manager_status.raft_id, node.manager_status.addr, node.manager_status.leader) == (
+        7,
+        "10.0.0.1:2377",
+        True,
+    )
+    assert node.spec.availability == specs_pb2.NodeSpec.DRAIN
+
+
+def test_founding_again_changes_nothing_and_without_a_root_key_no_cluster_is_made() -> None:
+    bench = ControlBench()
+    cluster = pb.Cluster(id="c")
+    cluster.spec.annotations.name = "default"
+    with pytest.raises(Refused, match="no root key"):
+        bench.simulator.ask(bench.store, Write(found_cluster(None, "node-1", "")))
+    bench.simulator.ask(bench.store, Write(found_cluster(cluster, "node-1", "")))
+    before = bench.published.view.version
+    bench.simulator.ask(bench.store, Write(found_cluster(None, "node-1", "")))
+    assert bench.published.view.version == before
+
+
+def test_health_is_answered_when_it_serves() -> None:
+    bench = ControlBench()
+    health = bench.control.ask(CheckHealth("ControlAPI"))
+    bench.simulator.run_for(1)
+    assert not health.done
+    bench.control.tell(Serve(True))
+    bench.simulator.settle()
+    assert health.result(0) is True
+    assert bench.simulator.ask(bench.control, CheckHealth("ControlAPI")) is True
+    assert bench.simulator.ask(bench.control, CheckHealth("Raft")) is False
+
+
+def test_an_unknown_method_is_refused() -> None:
+    bench = ControlBench()
+    with pytest.raises(Refused) as refused:
+        bench.call("DoEverything", control_pb2.ListNodesRequest())
+    assert refused.value.code is Code.UNIMPLEMENTED
+
+
+def test_a_write_without_a_leader_is_refused_with_the_reason() -> None:
+    bench = ControlBench()
+    bench.raft._withdraw()
+    bench.simulator.settle()
+    with pytest.raises(Refused, match="does not have a leader"):
+        bench.call("CreateService", control_pb2.CreateServiceRequest(spec=service("other")))
