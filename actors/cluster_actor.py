@@ -28,6 +28,7 @@ from runtime.protocol.node import (
     LeaveNode,
     NodeReady,
     NodeStatus,
+    NodeTrouble,
     StartConfig,
     SubscribeControlConnection,
 )
@@ -344,6 +345,11 @@ class ClusterActor(Actor):
             self.config = dataclasses.replace(self.config, join_in_progress=False, join_addr="", join_token="")
             self.state.save(self.config)
         self._announce(ConfigEventKind.NODE_READY)
+
+    @handles(NodeTrouble)
+    def node_trouble(self, message: NodeTrouble) -> None:
+        """A part of the node stays down: shown until the node starts again."""
+        self.error = message.error
 
     @handles(ActorUp)
     def node_up(self, message: ActorUp) -> None:

@@ -144,10 +144,7 @@ class RaftActor(Actor):
         while raft_id == 0:
             raft_id = int.from_bytes(self.world.entropy(8), "big")
         member = Member(raft_id, self.setup.node_id, self.setup.addr)
-        context = raft_pb2.RaftMember(raft_id=raft_id, node_id=member.node_id, addr=member.addr).SerializeToString(
-            deterministic=True
-        )
-        kind, data = encode_change(ConfChange(((ChangeType.ADD_NODE, raft_id),), context=context, v1=True))
+        kind, data = encode_change(_change(ChangeType.ADD_NODE, raft_id, member.node_id, member.addr))
         state = HardState(term=1, commit=1)
         entries = [Entry(1, 1, kind, data)]
         self.ask(self._log, BeginLog(member, entries, state), lambda answer: self._begun(answer, member), LOAD_WAIT)
@@ -300,6 +297,15 @@ class RaftActor(Actor):
             self._leading = True
             self._epoch += 1
             self.tell(self.store, Leading(self._term, self._applied, self._epoch))
+            self._correct_address()
+
+    def _correct_address(self) -> None:
+        """This node listens elsewhere than the log says (its address or port changed while it was down)."""
+        assert self.node is not None
+        raft_id = self.node.raft.id
+        member = self.members.get(raft_id)
+        if member is not None and member.addr != self.setup.addr:
+            self.node.propose_conf_change(_change(ChangeType.UPDATE_NODE, raft_id, member.node_id, self.setup.addr))
 
     # Disk
 
@@ -421,6 +427,11 @@ class RaftActor(Actor):
         if status != self._status and self.parent is not None:
             self._status = status
             self.tell(self.parent, status)
+
+
+def _change(kind: ChangeType, raft_id: int, node_id: str, addr: str) -> ConfChange:
+    member = raft_pb2.RaftMember(raft_id=raft_id, node_id=node_id, addr=addr)
+    return ConfChange(((kind, raft_id),), context=member.SerializeToString(deterministic=True), v1=True)
 
 
 def _up_to(states: list[tuple[int, ConfState]], index: int) -> list[tuple[int, ConfState]]:

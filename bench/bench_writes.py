@@ -86,9 +86,8 @@ def main(seconds: float, writers: int, directory: str) -> None:
     took = time.perf_counter() - begun
     latencies.sort()
     middle, high = latencies[len(latencies) // 2], latencies[len(latencies) * 99 // 100]
-    print(
-        f"{len(latencies) / took:,.0f} writes/s with {writers} at a time; p50 {middle * 1e3:.2f} ms, p99 {high * 1e3:.2f} ms"
-    )
+    rate = len(latencies) / took
+    print(f"{rate:,.0f} writes/s with {writers} at a time; p50 {middle * 1e3:.2f} ms, p99 {high * 1e3:.2f} ms")
     stage.close()
 
 

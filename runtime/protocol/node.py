@@ -45,6 +45,13 @@ class NodeReady:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeTrouble:
+    """Told to the cluster: a part of the node is down and stays down, for this reason."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """What a node says of itself. ``manager`` is true while a manager runs here, whether or not it can be asked."""
 

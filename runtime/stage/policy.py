@@ -46,7 +46,8 @@ class Overflow(enum.Enum):
 class Policy:
     """How an actor lives. ``children_survive``: its failure leaves its children running.
 
-    ``escalates`` names errors that fail the parent at once. ``own_thread`` is for actors that may wait on a disk.
+    ``escalates`` names errors that fail the parent at once. ``down_after_two`` names errors of which the second within
+    ``within`` seconds keeps the actor down. ``own_thread`` is for actors that may wait on a disk.
     """
 
     restart: Restart = Restart.PERMANENT
@@ -56,6 +57,7 @@ class Policy:
     within: float = 60.0
     children_survive: bool = False
     escalates: tuple[type[BaseException], ...] = ()
+    down_after_two: tuple[type[BaseException], ...] = ()
     own_thread: bool = False
     capacity: int | None = None
     overflow: Overflow = Overflow.REFUSE
@@ -106,6 +108,7 @@ class Failures:
     delay: ReconnectDelay = field(default_factory=ReconnectDelay)
     total: int = 0
     recent: deque[float] = field(default_factory=deque)
+    _last_grave: float | None = None
 
     def judge(self, policy: Policy, error: BaseException, now: float) -> tuple[Verdict, float]:
         """Decides about a failure at monotonic time ``now``; the delay counts for a restart only."""
@@ -118,6 +121,10 @@ class Failures:
         delay = self.delay.next(now)
         if isinstance(error, policy.escalates):
             return Verdict.ESCALATE, delay
+        if isinstance(error, policy.down_after_two):
+            before, self._last_grave = self._last_grave, now
+            again = before is not None and now - before <= policy.within
+            return (Verdict.STAY_DOWN if again else Verdict.RESTART), delay
         if len(self.recent) <= policy.max_restarts or policy.give_up is GiveUp.NEVER:
             return Verdict.RESTART, delay
         self.recent.clear()

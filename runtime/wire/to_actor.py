@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 from runtime.errors import Code, Refused
 from runtime.protocol.wire import Incoming
 from runtime.stage.address import Address
-from runtime.stage.answers import Answer, Reply
+from runtime.stage.answers import ActorUnavailable, Answer, Reply
 from runtime.wire.port import Call, Handler
 
 
@@ -28,6 +28,8 @@ def to_actor(address: Address) -> Handler:
 
 
 def _refusal(error: BaseException, method: str) -> Refused:
+    if isinstance(error, ActorUnavailable):
+        return Refused(Code.UNAVAILABLE, f"{method} is not available on this node now")
     if isinstance(error, Refused):
         return error
     return Refused(Code.INTERNAL, f"the handler of {method} failed with {type(error).__name__}")

@@ -48,6 +48,7 @@ class Bench:
         self.simulator = Simulator(seed)
         self.disk = MemoryDisk()
         self.keys = keys
+        self.addr = "10.0.0.1:2377"
         self.lives = 0
         self.published = Published()
         self.boot()
@@ -57,7 +58,7 @@ class Bench:
         self.lives += 1
         self.stage = self.simulator.node(f"n{self.lives}", disk=self.disk)
         self.told: list[RaftStatus] = []
-        setup = RaftSetup("node-1", "10.0.0.1:2377", self.keys)
+        setup = RaftSetup("node-1", self.addr, self.keys)
         self.above = self.stage.mount("manager", Above, self, setup, self.told)
 
     @property

@@ -195,3 +195,16 @@ def test_status_is_told_only_when_it_changes() -> None:
     bench.simulator.run_for(30)
     assert len(bench.told) == count
     assert all(isinstance(each, RaftStatus) for each in bench.told)
+
+
+def test_a_node_that_comes_back_at_another_address_corrects_its_entry() -> None:
+    bench = Bench()
+    bench.lead()
+    bench.kill()
+    bench.addr = "10.0.0.1:4444"
+    bench.boot()
+    bench.lead()
+    bench.simulator.run_for(1)
+    (member,) = bench.told[-1].members.values()
+    assert member.addr == "10.0.0.1:4444"
+    assert bench.simulator.ask(bench.store, Write(create("a"))) > 0

@@ -60,3 +60,12 @@ def test_staying_down_is_a_policy() -> None:
     failures = Failures()
     policy = Policy(give_up=GiveUp.STAY_DOWN, max_restarts=1)
     assert [failures.judge(policy, ValueError(), t)[0] for t in (0.0, 1.0)] == [Verdict.RESTART, Verdict.STAY_DOWN]
+
+
+def test_a_grave_error_keeps_an_actor_down_when_it_comes_twice_within_a_minute() -> None:
+    policy = Policy(down_after_two=(OSError,))
+    failures = Failures()
+    assert failures.judge(policy, OSError(), 0.0)[0] is Verdict.RESTART
+    assert failures.judge(policy, ValueError(), 10.0)[0] is Verdict.RESTART
+    assert failures.judge(policy, OSError(), 70.5)[0] is Verdict.RESTART
+    assert failures.judge(policy, OSError(), 100.0)[0] is Verdict.STAY_DOWN
