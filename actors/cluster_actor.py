@@ -47,11 +47,13 @@ LEAVE_WAIT = 15.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ClusterSettings:
-    """What the process was started with. The two callables read the network as it is now."""
+    """What the process was started with. The callables read the network as it is now; ``free_port`` gives a port that
+    nobody listens on at a host, for who asks for port 0: it is fixed once, so that a restart listens there again."""
 
     name: str
     interfaces: Callable[[], Sequence[Interface]]
     managed_subnets: Callable[[], Sequence[IPNetwork]] = tuple
+    free_port: Callable[[str], int] | None = None
     default_advertise_addr: str = ""
     heartbeat_tick: int = 1
     election_tick: int = 10
@@ -161,7 +163,7 @@ class ClusterActor(Actor):
     # Init
 
     def _init(self, message: say.Init, reply: Reply) -> None:
-        request = message.request
+        request = dataclasses.replace(message.request, listen_addr=self._fix_port(message.request.listen_addr))
         if self._in_swarm() and not request.force_new_cluster:
             raise ClusterError("unavailable", say.SWARM_EXISTS)
         if request.force_new_cluster:
@@ -185,6 +187,15 @@ class ClusterActor(Actor):
         self._operation = _Operation("init", reply, request)
         self._start_node(self._ticks(config))
         self.state.save(config)
+
+    def _fix_port(self, listen_addr: str) -> str:
+        try:
+            host, port = split_host_port(listen_addr)
+        except ValueError:
+            return listen_addr
+        if port != "0" or self.settings.free_port is None:
+            return listen_addr
+        return addresses.join_host_port(host, self.settings.free_port(host))
 
     def _resolve(self, request: InitRequest) -> cluster_config.Addresses:
         try:
@@ -243,7 +254,7 @@ class ClusterActor(Actor):
     # Join
 
     def _join(self, message: say.Join, reply: Reply) -> None:
-        request = message.request
+        request = dataclasses.replace(message.request, listen_addr=self._fix_port(message.request.listen_addr))
         if self._in_swarm():
             raise ClusterError("unavailable", say.SWARM_EXISTS)
         listen = cluster_config.parse_listen(request.listen_addr)

@@ -227,6 +227,10 @@ class Actor(pykka.Actor):
         """Asks for ActorDown and ActorUp about another actor, through all its restarts."""
         self._cell.stage.watch(address, self._cell.address)
 
+    def unwatch(self, address: Address) -> None:
+        """Ends a watch."""
+        self._cell.stage.unwatch(address, self._cell.address)
+
     def fail(self, error: BaseException) -> NoReturn:
         """Fails this actor."""
         raise error

@@ -103,7 +103,8 @@ class Simulator:
 
     def step(self) -> bool:
         """One delivery or one timer. False when nothing is left to happen."""
-        self._fire_due()
+        if self._fire_due() and not self._ready:
+            return True  # what fired woke nobody, and it may have set the next timer
         ready = self._ready
         if not ready:
             return self._jump()
@@ -177,14 +178,16 @@ class Simulator:
         self._hash.update(line.encode())
         self.last.append(f"{self.time:.6f} {line}")
 
-    def _fire_due(self) -> None:
-        heap = self._heap
+    def _fire_due(self) -> bool:
+        heap, fired = self._heap, False
         while heap and (heap[0][0] <= self.time or not heap[0][2].active):
             _due, _number, timer, stage = heapq.heappop(heap)
+            fired = fired or timer.active
             timer.fire()
             if timer.period is not None and timer.active:
                 timer.due = max(timer.due + timer.period, self.time)
                 heapq.heappush(heap, (timer.due, next(self._numbers), timer, stage))
+        return fired
 
     def _jump(self) -> bool:
         while self._heap and not self._heap[0][2].active:

@@ -41,6 +41,7 @@ class Stage:
         self.cells: dict[str, Cell] = {}
         self.read_clock = getattr(self.dispatcher, "read_clock", time.perf_counter)
         self._watchers: dict[str, list[Address]] = {}
+        self._watching: dict[str, set[str]] = {}
         self._traces = itertools.count(1)
         self.next_trace = self._traces.__next__
         self._lock = threading.RLock()
@@ -93,11 +94,30 @@ class Stage:
             watchers = self._watchers.setdefault(target.path, [])
             if watcher not in watchers:
                 watchers.append(watcher)
+                self._watching.setdefault(watcher.path, set()).add(target.path)
         cell = target.resolve()
         if cell is None:
             watcher.tell(ActorDown(target.path, None, True))
         elif cell.life is Life.RUNNING:
             watcher.tell(ActorUp(target.path, cell.failures.total))
+
+    def unwatch(self, target: Address, watcher: Address) -> None:
+        """Ends what ``watch`` began; notices that are on their way still arrive."""
+        with self._lock:
+            self._watching.get(watcher.path, set()).discard(target.path)
+            self._drop_watcher(target.path, watcher)
+
+    def _forget_watcher(self, cell: Cell) -> None:
+        with self._lock:
+            for path in self._watching.pop(cell.path, ()):
+                self._drop_watcher(path, cell.address)
+
+    def _drop_watcher(self, path: str, watcher: Address) -> None:
+        left = [each for each in self._watchers.get(path, ()) if each != watcher]
+        if left:
+            self._watchers[path] = left
+        else:
+            self._watchers.pop(path, None)
 
     def notify(self, cell: Cell, event: ActorDown | ActorUp) -> None:
         """Tells the watchers of a cell."""
@@ -112,6 +132,7 @@ class Stage:
             if cell.parent is not None:
                 cell.parent.children.pop(cell.path.rsplit("/", 1)[1], None)
         self.notify(cell, ActorDown(cell.path, error, True))
+        self._forget_watcher(cell)
         self.dispatcher.released(cell.runner)
         if not self.cells:
             self._empty.set()

@@ -17,7 +17,7 @@ DEPTH_MAX: Final = 50
 SIZE_MAX: Final = 1 << 20
 
 
-class TemplateError(Exception):
+class TemplateError(ValueError):
     """A template that cannot be parsed or evaluated; the text is the one a user sees."""
 
 

@@ -126,3 +126,28 @@ def test_a_probe_stands_for_another_actor() -> None:
     asks.tell(Add(2))
     assert probe.expect(Add) == Add(42)
     probe.expect_none(Add, during=5)
+
+
+def test_time_does_not_run_past_its_limit_when_a_timer_wakes_nobody() -> None:
+    simulator = Simulator(1)
+    fired: list[float] = []
+    simulator.set(0.0, lambda: fired.append(simulator.time))
+    simulator.set(5.0, lambda: fired.append(simulator.time))
+    simulator.run_for(0.02)
+    assert simulator.time == 0.02
+    simulator.run_for(10.0)
+    assert fired == [0.0, 5.0]
+
+
+def test_the_watches_of_an_actor_end_with_it() -> None:
+    simulator = Simulator(1)
+    stage = simulator.node("n")
+    watched, watcher = stage.mount("watched", Actor), stage.mount("watcher", Actor)
+    stage.watch(watched, watcher)
+    simulator.settle()
+    cell = watcher.resolve()
+    assert cell is not None
+    cell.request_stop()
+    simulator.settle()
+    assert stage._watchers == {}
+    assert stage._watching == {}

@@ -1,0 +1,62 @@
+"""When an agent tries for a session again, and whether assignment messages follow on one another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from runtime.wire.pb import dispatcher_pb2 as dispatcher
+
+if TYPE_CHECKING:
+    import random
+
+BACKOFF_STEP: Final = 0.1
+BACKOFF_MAX: Final = 8.0
+
+
+class SessionBackoff:
+    """As SwarmKit's agent: after each error the bound is twice the last one and 100 ms more, at most 8 s; the delay
+    is drawn evenly below the bound. Seconds throughout."""
+
+    __slots__ = ("bound",)
+
+    def __init__(self) -> None:
+        self.bound = 0.0
+
+    def failed(self) -> None:
+        """One more error."""
+        self.bound = min(BACKOFF_STEP + 2 * self.bound, BACKOFF_MAX)
+
+    def succeeded(self) -> None:
+        """This node is registered: the next error is the first."""
+        self.bound = 0.0
+
+    def delay(self, rng: random.Random) -> float:
+        """How long to wait before the next try."""
+        return rng.random() * self.bound
+
+
+class AssignmentSequence:
+    """The messages of one assignment stream: a complete set, then changes, each to what the last one resulted in."""
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last: str | None = None
+
+    def check(self, message: dispatcher.AssignmentsMessage) -> str | None:
+        """None if the message follows on the last; else what is wrong, and the stream is of no more use."""
+        last = self._last if self._last is not None else ""
+        if message.applies_to != last:
+            return f"assignments out of sequence: a change to {message.applies_to!r} came after {last!r}"
+        if self._last is None and message.type != dispatcher.AssignmentsMessage.COMPLETE:
+            return "assignments began with a change instead of a complete set"
+        self._last = message.results_in
+        return None
+
+
+def from_tasks(message: dispatcher.TasksMessage) -> dispatcher.AssignmentsMessage:
+    """What an old manager's list of tasks means: the complete set, without secrets and configs."""
+    full = dispatcher.AssignmentsMessage(type=dispatcher.AssignmentsMessage.COMPLETE)
+    for task in message.tasks:
+        full.changes.add(action=dispatcher.AssignmentChange.UPDATE).assignment.task.CopyFrom(task)
+    return full
