@@ -464,6 +464,14 @@ class ClusterActor(Actor):
             raise self._no_manager()
         return ""
 
+    @handles(say.Status)
+    def status(self, message: say.Status) -> str:
+        """Where this node stands, from what is known here."""
+        state = self.local_state()
+        if state is not LocalNodeState.ACTIVE:
+            return str(state.value)
+        return f"{state.value}/{'manager' if self.control is not None else 'worker'}"
+
     @handles(say.Info)
     def info(self, message: say.Info) -> SwarmInfo | None:
         """Always answered; what the manager does not say in time is told in ``error``."""

@@ -6,9 +6,9 @@ for it may be the only copy of a cluster; leftovers of an attempt that failed ar
 
 from __future__ import annotations
 
+from runtime.disk.ballast import BALLAST
 from runtime.disk.errors import ForeignState
-from runtime.disk.port import Files
-from runtime.disk.real import TEMPORARY
+from runtime.disk.port import TEMPORARY, Files
 from runtime.disk.state_files import CERTIFICATES, DOCKER_STATE, NODE_CERT, NODE_KEY, REMOTES, DockerState, StateFiles
 
 RAFT_DATABASE = "raft/log"
@@ -16,7 +16,9 @@ TASK_DATABASE = "worker/tasks.db"
 
 _RAFT, _WORKER = "raft", "worker"
 _OTHERS_LOGS = ("wal-v3-encrypted", "snap-v3-encrypted", "wal-v3", "snap-v3", "wal", "snap")
-_OURS = (CERTIFICATES, _RAFT, _WORKER, REMOTES, DOCKER_STATE)
+# In the order of removal. Once the first is gone this node is in no swarm, and the certificates go last, because a raft
+# log without them is never touched: a crash in between leaves nothing that starts again or that must be refused.
+_OURS = (DOCKER_STATE, _RAFT, _WORKER, REMOTES, BALLAST, CERTIFICATES)
 _WITH_LEFTOVERS = ("", CERTIFICATES)
 
 
@@ -27,17 +29,24 @@ def inspect_data_root(files: Files) -> DockerState | None:
     certificate, and certificates without state that hold no key, come from an attempt that failed and are cleared.
     """
     refuse_foreign(files)
-    has_certificate = files.exists(NODE_CERT) or files.exists(NODE_KEY)
-    if files.exists(RAFT_DATABASE) and not has_certificate:
+    if not _has_certificate(files):
+        refuse_orphaned_log(files)
+        clear_data_root(files)
+    remove_temporary_files(files)
+    return StateFiles(files).docker_state()
+
+
+def _has_certificate(files: Files) -> bool:
+    return files.exists(NODE_CERT) or files.exists(NODE_KEY)
+
+
+def refuse_orphaned_log(files: Files) -> None:
+    """Raises ``ForeignState`` when there is a raft log: for a node without a certificate, which must not begin anew."""
+    if files.exists(RAFT_DATABASE):
         raise ForeignState(
             f"{RAFT_DATABASE} holds a raft log but {NODE_CERT} is missing; "
             "the log may be the only copy of a cluster and is not thrown away"
         )
-    remove_temporary_files(files)
-    if not has_certificate:
-        clear_data_root(files)
-        return None
-    return StateFiles(files).docker_state()
 
 
 def refuse_foreign(files: Files) -> None:
@@ -50,7 +59,11 @@ def refuse_foreign(files: Files) -> None:
 
 
 def clear_data_root(files: Files) -> None:
-    """Removes everything that a node keeps and leaves the directory, which may be a mount point."""
+    """Removes everything that a node keeps and leaves the directory, which may be a mount point.
+
+    ``ForeignState`` when it is another program's: that is not ours to remove, whoever asks.
+    """
+    refuse_foreign(files)
     for name in _OURS:
         files.remove_tree(name)
 

@@ -7,15 +7,18 @@ opened again, and its repair drops and resurrects, so neither is ever relied upo
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import plyvel
 
 from runtime.disk.errors import DiskDamaged, DiskFailed, DiskInUse
 from runtime.disk.port import Pair
 
-_HELD = ("already held by process", "Resource temporarily unavailable", "lock ")
+_HELD = ("already held by process", os.strerror(errno.EAGAIN), os.strerror(errno.EACCES))
 
 
 class LevelDatabase:
@@ -31,7 +34,7 @@ class LevelDatabase:
             raise DiskDamaged(f"database {self._name} is damaged: {error}") from error
         except (plyvel.Error, OSError) as error:
             text = str(error)
-            if any(sign in text for sign in _HELD):
+            if _is_held(self._name, text):
                 raise DiskInUse(f"database {self._name} is in use by another process") from error
             raise DiskFailed(f"cannot open database {self._name}: {text}") from error
 
@@ -61,10 +64,18 @@ class LevelDatabase:
         """See ``Database.iterate``."""
         self._check_open()
         try:
-            with self._db.iterator(start=start, stop=stop, verify_checksums=True) as pairs:
-                yield from pairs
-        except (plyvel.Error, RuntimeError, OSError) as error:
+            pairs = self._db.iterator(start=start, stop=stop, verify_checksums=True)
+        except Exception as error:
             raise self._failed("read", error) from error
+        return self._read_out(pairs)
+
+    def _read_out(self, pairs: Any) -> Iterator[Pair]:
+        # An iterator keeps files of the database in use, deleted ones too: it is closed as soon as it ends or is left.
+        with pairs:
+            try:
+                yield from pairs
+            except (plyvel.Error, RuntimeError, OSError) as error:
+                raise self._failed("read", error) from error
 
     def close(self) -> None:
         """See ``Database.close``."""
@@ -79,3 +90,9 @@ class LevelDatabase:
         self._db.close()
         kind = DiskDamaged if isinstance(error, plyvel.CorruptionError) else DiskFailed
         return kind(f"database {self._name}: {what} failed: {error}")
+
+
+def _is_held(name: str, text: str) -> bool:
+    """Whether LevelDB refused to open because another handle or process holds its lock. A lock that fails for another
+    reason (no locks left, no right to the file) is a failure of the disk."""
+    return f"lock {name}/LOCK: " in text and any(sign in text for sign in _HELD)

@@ -2,7 +2,7 @@
 
 Rules owned here: what was synced outlasts a crash; of what was not, a crash keeps a prefix; a killed process loses
 nothing that it had written. A handle from before a crash is dead. Faults are switched on per database: the disk is
-full after some writes, a sync fails, a stored bit flips.
+full after some writes, a sync fails or lies, a stored bit flips, and a sync covers its own batch alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from runtime.disk.errors import DiskFailed, DiskInUse
-from runtime.disk.port import Pair
+from runtime.disk.port import TEMPORARY, Pair
 from runtime.failpoints import failpoint
 
 _Batch = tuple[list[bytes], list[Pair]]
@@ -33,28 +33,44 @@ class MemoryImage:
     """What a database's directory holds: the synced state, the batches since, and the faults to come."""
 
     synced: dict[bytes, bytes] = field(default_factory=dict)
-    tail: list[_Batch] = field(default_factory=list)
+    tail: list[tuple[_Batch, bool]] = field(default_factory=list)
+    """Batches in the order of writing, each with whether it was synced; only under ``rotates`` some of them were."""
     writes_until_full: int | None = None
     syncs_until_error: int | None = None
+    lying: bool = False
+    """A sync says that it was done and does nothing: only to prove that checkers notice."""
+    rotates: bool = False
+    """LevelDB's log file is replaced before every write: a sync reaches its own batch, not the unsynced before it."""
     handle: MemoryDatabase | None = None
 
     def current(self) -> dict[bytes, bytes]:
         """What a process that opens the database now would read."""
         image = dict(self.synced)
-        for batch in self.tail:
+        for batch, _ in self.tail:
             _apply(image, batch)
         return image
 
     def sync(self) -> None:
-        """Makes everything written so far last."""
-        for batch in self.tail:
+        """Makes the newest batch last, and (but for ``rotates``) everything before it."""
+        if self.rotates and self.tail:
+            self.tail[-1] = self.tail[-1][0], True
+            if not all(synced for _, synced in self.tail):
+                return
+        self._settle()
+
+    def _settle(self) -> None:
+        for batch, _ in self.tail:
             _apply(self.synced, batch)
         self.tail.clear()
 
     def crash(self, rng: random.Random) -> None:
-        """Power cut: a random suffix of what was not synced is gone (a torn batch counts as gone)."""
-        del self.tail[rng.randint(0, len(self.tail)) :]
-        self.sync()
+        """Power cut: a random suffix of what was not synced is gone (a torn batch counts as gone); under ``rotates``
+        any of it, also from between batches that stay."""
+        if self.rotates:
+            self.tail = [(batch, synced) for batch, synced in self.tail if synced or rng.random() < 0.5]
+        else:
+            del self.tail[rng.randint(0, len(self.tail)) :]
+        self._settle()
         self.kill()
 
     def kill(self) -> None:
@@ -74,10 +90,11 @@ class MemoryImage:
     def heal(self) -> None:
         """Switches pending faults off."""
         self.writes_until_full = self.syncs_until_error = None
+        self.lying = self.rotates = False
 
     def corrupt(self, rng: random.Random) -> bytes:
         """Flips one bit of one stored value behind the database's back; returns the key it hit."""
-        self.sync()
+        self._settle()
         candidates = sorted(key for key, value in self.synced.items() if value)
         assert candidates, "there is nothing to damage"
         key = rng.choice(candidates)
@@ -110,7 +127,7 @@ class MemoryDatabase:
         self._check_open()
         batch = list(deletes), list(puts)
         self._take_space()
-        self._image.tail.append(batch)
+        self._image.tail.append((batch, False))
         self._show(batch)
         if sync:
             if before_sync:
@@ -157,7 +174,8 @@ class MemoryDatabase:
             raise self._failed("input/output error while syncing")
         if left is not None:
             self._image.syncs_until_error = left - 1
-        self._image.sync()
+        if not self._image.lying:
+            self._image.sync()
 
     def _failed(self, what: str) -> DiskFailed:
         self.close()
@@ -195,6 +213,9 @@ class MemoryFiles:
         self.locked = False
         self.fail_after: int | None = None
         """How many more writes succeed; None for all."""
+        self.free = 1 << 40
+        """Bytes that are left; only what is reserved counts against them."""
+        self._reserved: dict[PurePosixPath, int] = {}
         self._files: dict[PurePosixPath, _File] = {}
         self._directories: dict[PurePosixPath, int] = {PurePosixPath(): 0o700}
 
@@ -214,7 +235,7 @@ class MemoryFiles:
         if where.parent not in self._directories or where in self._directories:
             raise DiskFailed(f"cannot write {path}: no such directory, or it is one")
         if self.fail_after == 0:
-            self._files[where.with_name(f".tmp-{where.name}")] = _File(data[: len(data) // 2], 0o600)
+            self._files[where.with_name(f"{TEMPORARY}{where.name}")] = _File(data[: len(data) // 2], 0o600)
             raise DiskFailed(f"cannot write {path}: no space left on device")
         if self.fail_after is not None:
             self.fail_after -= 1
@@ -229,6 +250,21 @@ class MemoryFiles:
     def remove(self, path: str) -> None:
         """See ``Files.remove``."""
         self._files.pop(self._path(path), None)
+        self.free += self._reserved.pop(self._path(path), 0)
+
+    def reserve(self, path: str, size: int) -> None:
+        """See ``Files.reserve``."""
+        where = self._path(path)
+        needed = size - self._reserved.get(where, 0)
+        if needed > self.free:
+            raise DiskFailed(f"cannot reserve {path}: no space left on device")
+        self.free -= needed
+        self._reserved[where] = size
+        self._files[where] = _File(b"", 0o600)
+
+    def free_bytes(self) -> int:
+        """See ``Files.free_bytes``."""
+        return self.free
 
     def listdir(self, path: str) -> list[str]:
         """See ``Files.listdir``."""
@@ -255,7 +291,7 @@ class MemoryFiles:
         """See ``Files.remove_tree``."""
         where = self._path(path)
         self.remove_tree_contents(path)
-        self._files.pop(where, None)
+        self.remove(path)
         if where.parts:
             self._directories.pop(where, None)
 

@@ -1,7 +1,8 @@
 """The ports of the disk: what the log, the task database and the state files stand on.
 
-Rules owned here: a batch is all or nothing; ``sync=True`` returns only when batch and everything before it will
-survive a power cut; after any failure a handle is dead. Paths are relative to the disk's root, with ``/``.
+Rules owned here: a batch is all or nothing; ``sync=True`` returns only when this batch will survive a power cut (which
+of the unsynced batches before it do is anybody's guess: LevelDB may have begun another log file in between, and syncs
+the newest); after any failure a handle is dead. Paths are relative to the disk's root, with ``/``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 Pair = tuple[bytes, bytes]
+
+TEMPORARY = ".tmp-"
+"""What the names of half-written files begin with."""
 
 
 class Database(Protocol):
@@ -26,7 +30,7 @@ class Database(Protocol):
         """
 
     def iterate(self, start: bytes, stop: bytes) -> Iterator[Pair]:
-        """Pairs with start <= key < stop, in order, as they were when iteration began. To be used up at once."""
+        """Pairs with start <= key < stop, in order, as they were at the call. To be used up at once."""
 
     def close(self) -> None:
         """Gives the data free for the next one to open. Closing twice is harmless."""
@@ -71,6 +75,12 @@ class Files(Protocol):
 
     def remove_tree_contents(self, path: str) -> None:
         """Empties a directory and keeps it (it may be a mount point)."""
+
+    def reserve(self, path: str, size: int) -> None:
+        """Makes a file that takes up ``size`` bytes of the disk, whatever is in them."""
+
+    def free_bytes(self) -> int:
+        """How much this process may still write to the file system that the data root is on."""
 
     def lock(self) -> Lock:
         """Takes the data root for this process; ``DiskInUse`` when another has it."""

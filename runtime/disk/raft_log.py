@@ -98,14 +98,14 @@ class RaftLog:
         Entries may replace an uncommitted tail, which goes with the same batch. They must join the log without a gap.
         """
         self._check_loaded()
-        puts, deletes, marks = self._entry_changes(entries) if entries else ([], [], self._marks)
+        puts, deletes, kept, marks = self._entry_changes(entries) if entries else ([], [], len(self._marks), [])
         if hard_state is not None:
-            self._check_hard_state(hard_state, self._base.index + len(marks))
+            self._check_hard_state(hard_state, self._base.index + kept + len(marks))
             puts.append((records.HARD_STATE, records.pack_hard_state(hard_state)))
         failpoint("append.before_write")
         self._db.write(puts, deletes, sync=True, before_sync="append.after_write_before_sync")
         failpoint("append.after_sync")
-        self._marks = marks
+        self._marks[kept:] = marks
         if hard_state is not None:
             self._hard_state = hard_state
             failpoint("hardstate.after_sync")
@@ -194,15 +194,17 @@ class RaftLog:
                 f"commit {state.commit} is outside {self._hard_state.commit} (committed) to {last} (last entry)"
             )
 
-    def _entry_changes(self, entries: Sequence[Entry]) -> tuple[list[Pair], list[bytes], list[tuple[int, int]]]:
+    def _entry_changes(self, entries: Sequence[Entry]) -> tuple[list[Pair], list[bytes], int, list[tuple[int, int]]]:
+        """What to put and to delete, how many of the present marks stay, and the marks that follow them."""
         first = entries[0].index
         if not max(self._base.index, self._hard_state.commit) < first <= self.last_index + 1:
             raise RuntimeError(
                 f"entry {first} does not fit a log to {self.last_index}, committed to {self._hard_state.commit}"
             )
-        kept = self._marks[: first - self._base.index - 1]
-        previous = kept[-1][1] if kept else self._base.crc
+        kept = first - self._base.index - 1
+        previous = self._marks[kept - 1][1] if kept else self._base.crc
         puts: list[Pair] = []
+        marks: list[tuple[int, int]] = []
         for position, entry in enumerate(entries):
             if entry.index != first + position:
                 raise RuntimeError(f"entry {entry.index} stands where {first + position} belongs")
@@ -210,10 +212,10 @@ class RaftLog:
             payload = self._sealer.seal(entry.data, place)
             crc = records.chain(place, payload)
             puts.append((records.entry_key(entry.index), records.pack_entry(entry, payload, previous, crc)))
-            kept.append((entry.term, crc))
+            marks.append((entry.term, crc))
             previous = crc
-        gone = range(self._base.index + len(kept) + 1, self.last_index + 1)
-        return puts, [records.entry_key(index) for index in gone], kept
+        gone = range(first + len(entries), self.last_index + 1)
+        return puts, [records.entry_key(index) for index in gone], kept, marks
 
     def _write_chunks(self, snapshot: Snapshot) -> Pointer:
         failpoint("snap.before_write")

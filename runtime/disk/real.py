@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -13,9 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from runtime.disk.errors import DiskFailed, DiskInUse
 from runtime.disk.level import LevelDatabase
-from runtime.disk.port import Database
-
-TEMPORARY = ".tmp-"
+from runtime.disk.port import TEMPORARY, Database
 
 
 @contextmanager
@@ -36,6 +35,9 @@ class DirectoryLock:
         except BlockingIOError:
             self.release()
             raise DiskInUse(f"the data root {path} is in use by another swarmlet process") from None
+        except BaseException:
+            self.release()
+            raise
 
     def release(self) -> None:
         """See ``Lock.release``."""
@@ -113,15 +115,8 @@ class RealFiles:
 
     def make_dirs(self, path: str, mode: int) -> None:
         """See ``Files.make_dirs``."""
-        target = self._path(path)
         with _failing("make directory", path):
-            missing = []
-            while not target.exists():
-                missing.append(target)
-                target = target.parent
-            for directory in reversed(missing):
-                directory.mkdir(mode)
-                _sync_directory(directory.parent)
+            _make_directories(self._path(path), mode)
 
     def remove_tree(self, path: str) -> None:
         """See ``Files.remove_tree``."""
@@ -139,6 +134,27 @@ class RealFiles:
                 for entry in sorted(directory.iterdir()):
                     _remove(entry)
                 _sync_directory(directory)
+
+    def reserve(self, path: str, size: int) -> None:
+        """See ``Files.reserve``."""
+        target = self._path(path)
+        with _failing("reserve", path):
+            fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(fd, 0, size)
+                os.fsync(fd)
+            except BaseException:
+                target.unlink(missing_ok=True)
+                raise
+            finally:
+                os.close(fd)
+            _sync_directory(target.parent)
+
+    def free_bytes(self) -> int:
+        """See ``Files.free_bytes``."""
+        with _failing("examine", ""):
+            space = os.statvfs(self._root)
+        return space.f_bavail * space.f_frsize
 
     def lock(self) -> DirectoryLock:
         """See ``Files.lock``."""
@@ -158,6 +174,19 @@ def _remove(target: Path) -> None:
         target.unlink(missing_ok=True)
 
 
+def _make_directories(target: Path, mode: int) -> None:
+    """Makes what is missing, from the top, each entry durable before what is below it."""
+    missing = []
+    while not target.exists():
+        missing.append(target)
+        target = target.parent
+    if not target.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{target} is not a directory")
+    for directory in reversed(missing):
+        directory.mkdir(mode)
+        _sync_directory(directory.parent)
+
+
 def _sync_directory(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -172,7 +201,7 @@ class RealDisk:
     def __init__(self, root: Path) -> None:
         self._root = root
         with _failing("make directory", str(root)):
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_directories(root.absolute(), 0o700)
         self._files = RealFiles(root)
 
     @property
@@ -181,7 +210,9 @@ class RealDisk:
         return self._files
 
     def open_database(self, name: str) -> Database:
-        """See ``Disk.open_database``. Directories above the database are private to this user."""
-        parent = PurePosixPath(name).parent
-        self._files.make_dirs(str(parent), 0o700)
+        """See ``Disk.open_database``. Its directory, and those above it, are private to this user.
+
+        LevelDB would make the directory itself, but not make sure that it outlasts a power cut.
+        """
+        self._files.make_dirs(name, 0o700)
         return LevelDatabase(self._root / name)

@@ -181,15 +181,20 @@ class StateFiles:
         self._files.rename(NEW_NODE_CERT, NODE_CERT)
 
     def load_node(self, fits: Callable[[bytes, bytes], bool]) -> Pair | None:
-        """The certificate and key in force, or None when either is missing.
+        """The certificate and key in force, or None when both are missing.
 
         ``fits(certificate, key)`` says whether they belong together; what it raises (the node is locked) passes. A new
-        certificate that fits is put in place, one that does not is removed. ``StateDamaged`` when nothing fits.
+        certificate that fits is put in place, one that does not is removed. ``StateDamaged`` when nothing fits, or
+        when one is there without the other: no crash leaves that, and to begin anew would forget who this node is.
         """
         key, certificate = self._files.read(NODE_KEY), self._files.read(NODE_CERT)
         if key is None:
+            if certificate is not None:
+                raise StateDamaged(f"{NODE_KEY} is missing, but {NODE_CERT} is there")
+            self._files.remove(NEW_NODE_CERT)
             return None
         if certificate is not None and fits(certificate, key):
+            self._files.remove(NEW_NODE_CERT)
             return certificate, key
         waiting = self._files.read(NEW_NODE_CERT)
         if waiting is not None:
@@ -198,5 +203,5 @@ class StateFiles:
                 return waiting, key
             self._files.remove(NEW_NODE_CERT)
         if certificate is None:
-            return None
+            raise StateDamaged(f"{NODE_CERT} is missing, but {NODE_KEY} is there")
         raise StateDamaged(f"{NODE_CERT} does not belong to {NODE_KEY}")

@@ -106,7 +106,7 @@ class TaskDatabase:
         found: dict[str, dict[bytes, bytes]] = {}
         for key, value in self._db.iterate(_PREFIX, _END):
             owner, _, part = key[len(_PREFIX) :].rpartition(b"/")
-            found.setdefault(owner.decode(), {})[part] = value
+            found.setdefault(_task_id(owner), {})[part] = value
         stale = [task_id for task_id, parts in found.items() if _ASSIGNED not in parts or _DATA not in parts]
         self._known = set(found)
         if stale:
@@ -129,6 +129,13 @@ class TaskDatabase:
     def close(self) -> None:
         """Closes the database."""
         self._db.close()
+
+
+def _task_id(owner: bytes) -> str:
+    try:
+        return owner.decode()
+    except UnicodeDecodeError:
+        raise StateDamaged(f"the agent's task database has a key that is no task's: {owner!r}") from None
 
 
 def _decode(task_id: str, parts: dict[bytes, bytes]) -> StoredTask:

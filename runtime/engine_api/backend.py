@@ -92,7 +92,11 @@ class SwarmInfo:
 
 @dataclass(frozen=True, slots=True)
 class SystemInfo:
-    """The host and this daemon. Memory is in bytes; counts are of what the executor runs on this node."""
+    """The host and this daemon. Memory is in bytes; counts are of what the executor runs on this node.
+
+    ``features`` names what is true of this host and executor among the flags of ``GET /info`` (``MemoryLimit``,
+    ``IPv4Forwarding``, ...); clients warn their users of those that are missing.
+    """
 
     name: str
     ncpu: int
@@ -107,6 +111,7 @@ class SystemInfo:
     git_commit: str = ""
     build_time: str = ""
     daemon_id: str = ""
+    features: frozenset[str] = frozenset()
     containers: int = 0
     containers_running: int = 0
     containers_stopped: int = 0
@@ -150,9 +155,11 @@ class Backend(Protocol):
     async def swarm_info(self) -> SwarmInfo:
         """What this node knows of its swarm. Never raises: trouble is told in ``SwarmInfo.error``."""
 
-    def swarm_status(self) -> str:
-        """The ``Swarm`` header: inactive, pending, error, locked, active/worker or active/manager. Cheap."""
-        ...
+    async def swarm_status(self) -> str:
+        """The ``Swarm`` header: inactive, pending, error, locked, active/worker or active/manager.
+
+        Empty if the cluster layer does not say so in time: a ping is answered all the same, without the header.
+        """
 
     async def system(self) -> SystemInfo:
         """The host and this daemon."""

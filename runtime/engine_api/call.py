@@ -54,6 +54,11 @@ def answer(value: object, status: int = 200) -> Answer:
     return Answer(status, jsonio.encode(value), JSON_TYPE)
 
 
+def unicode(text: str) -> str:
+    """``text`` of a request's head with U+FFFD for octets that are not UTF-8, as in Go; no protobuf holds those."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 class Call:
     """One request: its path below the version in parts, its query, its body."""
 
@@ -100,30 +105,35 @@ class Call:
 
     def header(self, name: str) -> str:
         """A header, empty if it is absent."""
-        return (self._header(name) if self._header else None) or ""
+        return unicode((self._header(name) if self._header else None) or "")
 
     def json(self) -> jsonio.JsonObject:
         """The body's object; empty for an absent body."""
         return jsonio.decode(self.body, self.content_type)
 
-    def strict(self, key: str) -> bool:
-        """A boolean that must be one; absent is false."""
+    def strict(self, key: str, plainly: bool = False) -> bool:
+        """A boolean that must be one; absent is false. The refusal quotes Go's parser unless ``plainly``."""
         value = self.query(key)
         if value in STRICT_TRUE:
             return True
         if not value or value in STRICT_FALSE:
             return False
-        raise bad(f"invalid value for {key}: {value}")
+        parser = "" if plainly else f': strconv.ParseBool: parsing "{value}": invalid syntax'
+        raise bad(f"invalid value for {key}: {value}{parser}")
 
     def loose(self, key: str) -> bool:
         """A boolean for which nearly everything is true."""
         return self.query(key).strip().lower() not in LOOSE_FALSE
 
-    def object_version(self, kind: str) -> int:
-        """The ``version`` that an update names. Raises ApiError 400 in the engine's words, which quote Go's parser."""
+    def object_version(self, kind: str, plainly: bool = False) -> int:
+        """The ``version`` that an update names. Raises ApiError 400, quoting Go's parser unless ``plainly``."""
         value = self.query("version")
+        why = ""
         if not (value.isascii() and value.isdecimal()):
-            raise bad(f"invalid {kind} version '{value}': strconv.ParseUint: parsing \"{value}\": invalid syntax")
-        if len(value.lstrip("0")) > U64_DIGITS or int(value) >= 1 << 64:
-            raise bad(f"invalid {kind} version '{value}': strconv.ParseUint: parsing \"{value}\": value out of range")
-        return int(value)
+            why = "invalid syntax"
+        elif len(value.lstrip("0")) > U64_DIGITS or int(value) >= 1 << 64:
+            why = "value out of range"
+        if not why:
+            return int(value)
+        parser = "" if plainly else f" '{value}': strconv.ParseUint: parsing \"{value}\": {why}"
+        raise bad(f"invalid {kind} version{parser}")

@@ -10,6 +10,7 @@ import json
 from collections.abc import Collection
 from typing import Any, NoReturn
 
+from runtime.engine_api import jsonio
 from runtime.engine_api.errors import bad
 
 Filters = dict[str, list[str]]
@@ -20,7 +21,7 @@ def parse(text: str, accepted: Collection[str]) -> Filters:
     if not text:
         return {}
     try:
-        parsed = json.loads(text)
+        parsed = jsonio.whole(json.loads(text))
     except (ValueError, RecursionError):
         raise bad("invalid filters: not JSON") from None
     if parsed is None:

@@ -58,7 +58,7 @@ def _parse(body: bytes) -> Any:
         raise bad("invalid JSON: nested too deeply") from None
     except ValueError as error:
         raise bad(f"invalid JSON: {error}") from None
-    return _whole(value) if "\\u" in text else value
+    return whole(value) if "\\u" in text else value
 
 
 def _syntax(error: json.JSONDecodeError) -> ApiError:
@@ -76,14 +76,14 @@ def _no_constant(name: str) -> NoReturn:
 _decoder = json.JSONDecoder(parse_constant=_no_constant)
 
 
-def _whole(value: Any) -> Any:
+def whole(value: Any) -> Any:
     """``value`` with lone surrogates replaced, which an escape can write and protobuf cannot hold."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_whole(item) for item in value]
+        return [whole(item) for item in value]
     if isinstance(value, dict):
-        return {_whole(key): _whole(item) for key, item in value.items()}
+        return {whole(key): whole(item) for key, item in value.items()}
     return value
 
 

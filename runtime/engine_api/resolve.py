@@ -63,18 +63,18 @@ async def find(backend: Backend, kind: Kind, term: str, **options: Any) -> Any:
     """
     if not term:
         raise not_found(kind, term)
-    found = await _get(backend, kind, term, options)
+    found = await by_id(backend, kind, term, **options)
     if found is not None:
         return found
-    by_name = await _list(backend, kind, kind.list_request.Filters(names=[term]))
-    by_prefix = by_name or await _list(backend, kind, kind.list_request.Filters(id_prefixes=[term]))
+    by_name = await listed(backend, kind, kind.list_request.Filters(names=[term]))
+    by_prefix = by_name or await listed(backend, kind, kind.list_request.Filters(id_prefixes=[term]))
     if not by_prefix:
         raise not_found(kind, term)
     if len(by_prefix) > 1:
         raise bad(f"{kind.name} {term} is ambiguous ({len(by_prefix)} matches found)")
     if not options:
         return by_prefix[0]
-    found = await _get(backend, kind, by_prefix[0].id, options)
+    found = await by_id(backend, kind, by_prefix[0].id, **options)
     if found is None:
         raise not_found(kind, term)
     return found
@@ -85,7 +85,8 @@ def not_found(kind: Kind, term: str) -> ApiError:
     return ApiError(404, f"{kind.name} {term} not found")
 
 
-async def _get(backend: Backend, kind: Kind, object_id: str, options: dict[str, Any]) -> Any:
+async def by_id(backend: Backend, kind: Kind, object_id: str, **options: Any) -> Any:
+    """The object with exactly this id, or None."""
     request = kind.get_request(**{kind.id_field: object_id}, **options)
     try:
         return getattr(await backend.control(kind.get, request), kind.one)
@@ -97,6 +98,7 @@ async def _get(backend: Backend, kind: Kind, object_id: str, options: dict[str, 
         return None
 
 
-async def _list(backend: Backend, kind: Kind, filters: Any) -> list[Any]:
+async def listed(backend: Backend, kind: Kind, filters: Any) -> list[Any]:
+    """The objects that pass the filters of this kind's list request."""
     answer = await backend.control(kind.list, kind.list_request(filters=filters))
     return list(getattr(answer, kind.many))

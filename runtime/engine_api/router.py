@@ -13,7 +13,7 @@ from typing import Final
 from runtime.engine_api import versions
 from runtime.engine_api.call import Answer, Call, Stream
 from runtime.engine_api.errors import ApiError
-from runtime.engine_api.routes import later, logs, nodes, services, swarm, system, tasks
+from runtime.engine_api.routes import later, logs, networks, nodes, secrets, services, swarm, system, tasks
 
 Handler = Callable[[Call], Awaitable[Answer | Stream]]
 
@@ -24,6 +24,8 @@ ROUTES: Final[dict[str, Handler]] = {
     **services.ROUTES,
     **tasks.ROUTES,
     **logs.ROUTES,
+    **networks.ROUTES,
+    **secrets.ROUTES,
     **later.ROUTES,
 }
 

@@ -19,7 +19,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from runtime.engine_api import jsonio, router, sockets, versions
-from runtime.engine_api.call import JSON_TYPE, TEXT_TYPE, Answer, Call, Stream
+from runtime.engine_api.call import JSON_TYPE, TEXT_TYPE, Answer, Call, Stream, unicode
 from runtime.engine_api.errors import ApiError, status_and_text
 from runtime.errors import Refused
 
@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 
 FIELD_SIZE: Final = 64 * 1024
 """Bytes of one header or of the request line: registry credentials and filters can be long."""
-READING: Final = ("GET", "HEAD")
+CLOSING_S: Final = 0.2
+"""How long connections without a request, and requests that were given up, may take to end."""
 
 
 class EngineServer:
@@ -57,7 +58,7 @@ class EngineServer:
         self._http: web.Server | None = None
         self._listeners: list[sockets.UnixListener] = []
         self._servers: list[asyncio.Server] = []
-        self._changing: set[asyncio.Task[Answer | Stream]] = set()
+        self._running: dict[asyncio.Task[Any], Any] = {}
         self._streaming: set[asyncio.Task[Any]] = set()
 
     @property
@@ -113,19 +114,39 @@ class EngineServer:
             await asyncio.to_thread(listener.remove)
         if self._http is not None:
             self._http.pre_shutdown()
-            for task in list(self._streaming):
-                task.cancel()
-            await self._http.shutdown(self._grace_s)
-        if self._changing:
-            _, late = await asyncio.wait(self._changing, timeout=self._grace_s)
-            for changing in late:
-                changing.cancel()
+            busy = set(self._running.values())
+            for connection in self._http.connections:
+                if connection not in busy:
+                    # aiohttp stops reading from an idle connection but leaves it open until its own shutdown.
+                    connection.force_close()
+            await self._finish_running()
+            await self._http.shutdown(CLOSING_S)
         self._servers.clear()
         self._listeners.clear()
         self._http = None
 
+    async def _finish_running(self) -> None:
+        """End streams at once, let the other requests finish, give up what outlasts the grace time."""
+        for task in self._streaming:
+            task.cancel()
+        if not self._running:
+            return
+        _, late = await asyncio.wait(self._running, timeout=self._grace_s)
+        for task in late:
+            task.cancel()
+        if late:
+            log.warning("%d requests were given up at the stop", len(late))
+            await asyncio.wait(late, timeout=CLOSING_S)
+
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request; whatever goes wrong becomes an answer too."""
+        """Answer one request; whatever goes wrong becomes an answer too.
+
+        aiohttp runs this in a task that also writes the answer, and cancels it when the client hangs up.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[task] = request.protocol
+        task.add_done_callback(self._running.pop)
         try:
             answer = await self._dispatch(request)
         except (ApiError, Refused) as error:
@@ -151,7 +172,7 @@ class EngineServer:
         return Answer(status, jsonio.encode({"message": text}), JSON_TYPE)
 
     async def _dispatch(self, request: web.BaseRequest) -> Answer | Stream:
-        path, _, query = request.raw_path.partition("?")
+        path, _, query = unicode(request.raw_path).partition("?")
         version, parts = router.split(path)
         method = request.method
         handler = router.route(method, parts)
@@ -167,16 +188,7 @@ class EngineServer:
             version=version,
             header=headers.get,
         )
-        if method in READING:
-            return await handler(call)
-        return await self._to_the_end(handler, call)
-
-    async def _to_the_end(self, handler: router.Handler, call: Call) -> Answer | Stream:
-        """Run a changing request in a task of its own, which outlives its connection."""
-        task: asyncio.Task[Answer | Stream] = asyncio.ensure_future(handler(call))
-        self._changing.add(task)
-        task.add_done_callback(self._changing.discard)
-        return await asyncio.shield(task)
+        return await handler(call)
 
     async def _stream(self, request: web.BaseRequest, stream: Stream) -> web.StreamResponse:
         """Send the headers at once and then each piece as it comes, until either side ends."""
@@ -211,6 +223,9 @@ async def _body(request: web.BaseRequest) -> bytes:
     length = request.content_length
     if length is not None and length > jsonio.MAX_BODY:
         raise jsonio.too_large()
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
     try:
         return await request.read()
     except web.HTTPRequestEntityTooLarge:

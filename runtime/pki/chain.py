@@ -1,7 +1,7 @@
 """Whether a chain of certificates is to be believed.
 
 Rules owned here, stricter than what TLS libraries ask (as SwarmKit's chain validation): in the file each
-certificate is signed by the next one, every one is in date, every signer is a CA, and the last one leads to a
+certificate is signed by the next one, every one is in date, every signer is a CA, and the leaf leads to a
 trusted root. A node that forces a new cluster may use expired certificates: there must then have been a moment
 at which the whole chain was good.
 """
@@ -62,6 +62,9 @@ def verify_chain(
     if not certificates:
         raise InvalidCertificate("no certificates to validate")
     _check_links(certificates)
+    if not allow_expired:
+        for certificate in certificates:
+            check_dates(certificate, now)
     chains = _chains_to_roots(certificates, roots)
     if not chains:
         raise UnknownAuthority("certificate signed by unknown authority")
@@ -83,13 +86,19 @@ def _check_links(certificates: Sequence[x509.Certificate]) -> None:
 
 
 def _chains_to_roots(certificates: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]) -> list[Chain]:
-    last = certificates[-1]
+    """Every way from the leaf to a root, those through more of the file first.
+
+    A root may vouch for any certificate of the file, not for the last alone: during a root rotation a leaf comes with
+    the cross-signed twin of the new root, for those who know the old one; who knows the new root needs no twin.
+    """
     chains = []
     for root in roots:
-        if last == root and len(certificates) > 1:
-            chains.append(tuple(certificates))
-        elif is_issued_by(last, root):
-            chains.append((*certificates, root))
+        for length in range(len(certificates), 0, -1):
+            last = certificates[length - 1]
+            if last == root and length > 1:
+                chains.append(tuple(certificates[:length]))
+            elif is_issued_by(last, root):
+                chains.append((*certificates[:length], root))
     return chains
 
 

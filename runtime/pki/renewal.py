@@ -9,10 +9,11 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-UNREADABLE_WAIT = 300.0
-"""Seconds before the certificate file is looked at again when it could not be read."""
 FORCED_PAUSE = 0.5
 """Seconds between a forced renewal being asked for and being made."""
+FRESH_PAUSE = 60.0
+"""Seconds at least from one renewal to the next that nobody asked for: to a clock that runs far ahead of the CA's
+every new certificate is due at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +47,60 @@ def renewal_wait(not_before: float, not_after: float, now: float, rng: random.Ra
 def is_expired(not_after: float, now: float) -> bool:
     """Whether renewals are now retried with backoff instead of by schedule."""
     return now > not_after
+
+
+class Renewal:
+    """When to renew next, as SwarmKit's renewer decides it.
+
+    A renewal that was asked for goes on with growing waits until it succeeds, and, when a role was named, until the
+    certificate says that role. One runs at a time; what is asked for meanwhile follows it.
+    """
+
+    def __init__(self) -> None:
+        self.expected_role = ""
+        self.failures = 0
+        self.forced = False
+        self.running = False
+        self._asked_meanwhile = False
+        self._fresh = False
+
+    def ask(self, expected_role: str) -> bool:
+        """A renewal is asked for; True when it is due after ``FORCED_PAUSE``, False when it follows the one running.
+
+        Without a role the one that is waited for stays.
+        """
+        self.forced = True
+        self.expected_role = expected_role or self.expected_role
+        self._asked_meanwhile = self.running
+        return not self.running
+
+    def wait(self, not_before: float, not_after: float, now: float, rng: random.Random) -> float:
+        """Seconds until the next renewal; all times are unix seconds."""
+        if self._asked_meanwhile:
+            return FORCED_PAUSE
+        backoff = RENEWAL_BACKOFF.wait(self.failures, rng)
+        if self.forced or is_expired(not_after, now):
+            return backoff
+        # Past the drawn moment the schedule says "now" each time: a failure must still be waited after.
+        return max(backoff, FRESH_PAUSE if self._fresh else 0.0, renewal_wait(not_before, not_after, now, rng))
+
+    def begin(self) -> None:
+        """A renewal goes out."""
+        self.running = True
+        self._asked_meanwhile = self._fresh = False
+
+    def failed(self) -> None:
+        """It came to nothing."""
+        self.running = False
+        self.failures += 1
+
+    def succeeded(self, role: str) -> bool:
+        """The certificate was renewed and says ``role``; False when that is not the role that is waited for."""
+        self.running = False
+        if self.expected_role and role != self.expected_role:
+            self.failures += 1
+            return False
+        self.failures = 0
+        self._fresh = True
+        self.forced = self._asked_meanwhile
+        return True

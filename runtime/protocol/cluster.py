@@ -117,6 +117,11 @@ class Info:
 
 
 @dataclass(frozen=True, slots=True)
+class Status:
+    """Question: the LocalNodeState as text, with the role when it is active (``active/manager``). Answered at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unlock:
     """Question: start a locked manager with its unlock key (its text form, a secret)."""
 

@@ -24,7 +24,7 @@ class ManagerSetup:
     credentials: Credentials
     root: RootCA
     data_keys: tuple[bytes, ...] = field(repr=False)
-    listen_addr: str = "0.0.0.0:2377"  # noqa: S104 - the default of a swarm's listen address
+    listen_addr: str = "0.0.0.0:2377"
     advertise_addr: str = ""
     control_socket: str = ""
     availability: str = "active"

@@ -28,7 +28,7 @@ def host_ports(task: objects.Task) -> tuple[HostPort, ...]:
     """Protocol and number of each port that the task publishes on its own host."""
     return tuple(
         (port.protocol, port.published_port)
-        for port in task.endpoint.spec.ports or task.endpoint.ports
+        for port in task.endpoint.ports or task.endpoint.spec.ports
         if port.publish_mode == types.PortConfig.HOST and port.published_port
     )
 
@@ -80,9 +80,7 @@ class NodeInfo:
         self.node = node
         self.nano_cpus = offered.nano_cpus - sum(held.nano_cpus for held in self.held.values())
         self.memory_bytes = offered.memory_bytes - sum(held.memory_bytes for held in self.held.values())
-        self.generic = list(offered.generic)
-        for task_id in sorted(self.held):
-            self.generic = _without(self.generic, self.held[task_id].generic)
+        self._count_generic()
 
     def add(self, task_id: str, held: Held) -> None:
         """A task is placed here, or what it takes changed (it stopped counting as active)."""
@@ -103,8 +101,16 @@ class NodeInfo:
             return False
         self._book(held, -1)
         if held.generic:
-            self.generic = generic.reclaim(self.generic, held.generic, self.node.description.resources.generic)
+            self._count_generic()
         return True
+
+    def _count_generic(self) -> None:
+        # Counted from the offer and not given back one by one: a node may have come to offer less than is in use,
+        # and then what one task returns is still owed to the others.
+        self.generic = list(self.node.description.resources.generic)
+        for task_id in sorted(self.held):
+            if self.held[task_id].generic:
+                self.generic = _without(self.generic, self.held[task_id].generic)
 
     def claim(self, task: objects.Task) -> tuple[types.GenericResource, ...]:
         """Places a task that passed the filters; gives the generic resources that it got."""

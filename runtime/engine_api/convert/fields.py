@@ -99,6 +99,8 @@ def listing(obj: JsonObject, key: str, path: str) -> list[Any]:
 
 def texts(obj: JsonObject, key: str, path: str) -> list[str]:
     """An array of strings; a null in it is an empty string."""
+    if obj.get(key) is None:
+        return []
     values = listing(obj, key, path)
     for index, value in enumerate(values):
         if type(value) is not str and value is not None:
@@ -108,6 +110,8 @@ def texts(obj: JsonObject, key: str, path: str) -> list[str]:
 
 def children(obj: JsonObject, key: str, path: str) -> list[JsonObject]:
     """An array of objects; a null in it is an empty object."""
+    if obj.get(key) is None:
+        return []
     values = listing(obj, key, path)
     for index, value in enumerate(values):
         if value is not None and type(value) is not dict:

@@ -85,7 +85,7 @@ def _ipam_to_json(ipam: types_pb2.IPAMOptions) -> JsonObject:
         common.keep(item, AuxiliaryAddresses=common.map_to_json(config.reserved))
         configs.append(item)
     return {
-        "Driver": ipam.driver.name or "default",
+        "Driver": ipam.driver.name,
         "Options": _map_or_null(ipam.driver.options),
         "Config": configs,
     }

@@ -11,9 +11,7 @@ from runtime.engine_api.call import Call
 from runtime.engine_api.errors import ApiError
 
 SENTENCES: Final = {
-    "secrets": "secrets are not offered by this version of the daemon",
-    "configs": "configs are not offered by this version of the daemon",
-    "networks": "networks are not offered by this version of the daemon",
+    "networks": "pruning networks and connecting containers to them are not offered by this version of the daemon",
     "volumes": "volumes are not offered by this version of the daemon",
     "events": "the event stream is not offered by this version of the daemon",
     "images": "this daemon keeps no images",
@@ -29,21 +27,7 @@ async def refuse(call: Call) -> NoReturn:
 
 
 PATHS: Final = (
-    "GET /secrets",
-    "POST /secrets/create",
-    "GET /secrets/*",
-    "DELETE /secrets/*",
-    "POST /secrets/*/update",
-    "GET /configs",
-    "POST /configs/create",
-    "GET /configs/*",
-    "DELETE /configs/*",
-    "POST /configs/*/update",
-    "GET /networks",
-    "GET /networks/*",
-    "POST /networks/create",
     "POST /networks/prune",
-    "DELETE /networks/*",
     "POST /networks/*/connect",
     "POST /networks/*/disconnect",
     "GET /volumes",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from runtime.engine_api import filters, resolve
 from runtime.engine_api.call import EMPTY, Answer, Call, answer
 from runtime.engine_api.convert import adjust, fields, service
-from runtime.engine_api.errors import ApiError, bad, plain
+from runtime.engine_api.errors import ApiError, plain
 from runtime.wire.pb import control_pb2 as pb
 from runtime.wire.pb.types_pb2 import Version
 
@@ -62,7 +62,10 @@ async def _add_statuses(backend: Backend, shown: list[JsonObject]) -> None:
     for item in shown:
         status = statuses.get(item["ID"])
         if status is not None:
+            job = item.pop("JobStatus", None)
             item["ServiceStatus"] = service.status_to_json(status)
+            if job is not None:
+                item["JobStatus"] = job
 
 
 async def inspect(call: Call) -> Answer:
@@ -113,12 +116,12 @@ def _rollback(call: Call) -> pb.UpdateServiceRequest.Rollback:
 
 def _registry_auth(call: Call, spec: ServiceSpec, current: Service) -> None:
     """Take the credentials of the request, or keep those of the present or the previous spec."""
-    source = call.query("registryAuthFrom")
-    if source not in ("", "spec", "previous-spec"):
-        raise bad(f"invalid registryAuthFrom '{source}'")
     if auth := call.header("X-Registry-Auth"):
         spec.task.container.pull_options.registry_auth = auth
         return
+    source = call.query("registryAuthFrom")
+    if source not in ("", "spec", "previous-spec"):
+        raise plain("unsupported registryAuthFrom value")
     if source == "previous-spec":
         if not current.HasField("previous_spec"):
             raise plain("service does not have a previous spec")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from runtime.engine_api.call import EMPTY, Answer, Call, answer
 from runtime.engine_api.convert import fields, swarm
 from runtime.wire.pb.control_pb2 import KeyRotation
+
+CLUSTER_NAME: Final = "default"
 
 
 async def inspect(call: Call) -> Answer:
@@ -36,13 +40,14 @@ async def leave(call: Call) -> Answer:
 
 
 async def update(call: Call) -> Answer:
-    """``POST /swarm/update``: the body is the complete new spec."""
+    """``POST /swarm/update``: the body is the complete new spec, in which the cluster's one name may be left out."""
     spec = swarm.spec_from_json(call.json(), "")
+    spec.annotations.name = spec.annotations.name or CLUSTER_NAME
     version = call.object_version("swarm")
     rotation = KeyRotation(
-        worker_join_token=call.strict("rotateWorkerToken"),
-        manager_join_token=call.strict("rotateManagerToken"),
-        manager_unlock_key=call.strict("rotateManagerUnlockKey"),
+        worker_join_token=call.strict("rotateWorkerToken", plainly=True),
+        manager_join_token=call.strict("rotateManagerToken", plainly=True),
+        manager_unlock_key=call.strict("rotateManagerUnlockKey", plainly=True),
     )
     await call.backend.swarm_update(version, spec, rotation)
     return EMPTY

@@ -22,13 +22,30 @@ TWO_MANAGERS: Final = (
 )
 QUIET_STATES: Final = ("inactive", "locked", "error")
 GO_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+FEATURES: Final = (
+    "MemoryLimit",
+    "SwapLimit",
+    "CpuCfsPeriod",
+    "CpuCfsQuota",
+    "CPUShares",
+    "CPUSet",
+    "PidsLimit",
+    "OomKillDisable",
+    "IPv4Forwarding",
+    "BridgeNfIptables",
+    "BridgeNfIp6tables",
+)
 PING_HEADERS: Final = {"Cache-Control": "no-cache, no-store, must-revalidate", "Pragma": "no-cache"}
 
 
 async def ping(call: Call) -> Answer:
     """``/_ping``: how clients learn the API version and whether this node is a manager."""
-    headers = {**PING_HEADERS, "Builder-Version": "1", "Swarm": call.backend.swarm_status()}
-    return Answer(200, b"" if call.method == "HEAD" else b"OK", TEXT_TYPE, headers)
+    headers = {**PING_HEADERS, "Builder-Version": "1"}
+    if status := await call.backend.swarm_status():
+        headers["Swarm"] = status
+    if call.method == "HEAD":
+        return Answer(200, b"", TEXT_TYPE, {**headers, "Content-Length": "0"})
+    return Answer(200, b"OK", TEXT_TYPE, headers)
 
 
 async def version(call: Call) -> Answer:
@@ -74,6 +91,8 @@ def info_to_json(system: SystemInfo, info: SwarmInfo) -> JsonObject:
         "ContainersStopped": system.containers_stopped,
         "Images": system.images,
         "Driver": system.executor,
+        "Plugins": {"Volume": [], "Network": [], "Authorization": None, "Log": []},
+        **{flag: flag in system.features for flag in FEATURES},
         "KernelVersion": system.kernel_version,
         "OperatingSystem": system.operating_system,
         "OSType": system.os_type,

@@ -419,8 +419,10 @@ def test_a_flipped_bit_anywhere_is_found(seed: int) -> None:
 def test_acknowledged_entries_survive_any_crash(data: st.DataObject) -> None:
     """Whatever point a crash comes at, the log loads and holds all that was acknowledged."""
     disk, term, commit, acknowledged = MemoryDisk(), 1, 0, list[Entry]()
+    rotates = data.draw(st.booleans())
     for _ in range(data.draw(st.integers(1, 4))):
         log, loaded, _ = a_log(disk)
+        disk.image(RAFT_DATABASE).rotates = rotates
         have = {entry.index: entry for entry in loaded.entries}
         for entry in acknowledged:
             assert entry.index <= loaded.base_index or have[entry.index] == entry
@@ -671,11 +673,11 @@ def test_key_without_certificate_keeps_the_data_root(disk: Disk) -> None:
     assert inspect_data_root(disk.files) == DockerState()
     assert StateFiles(disk.files).load_node(fits) == (b"cert1", b"key1")
     assert disk.files.exists(NODE_CERT)
+
+
 def test_a_leaders_snapshot_without_hard_state_can_be_loaded_and_built_upon(disk: Disk) -> None:
     log, _, db = a_log(disk)
     log.append(entries(1, 3), HardState(1, 1, 1))
     log.save_snapshot(Snapshot(50, 4, CONF, b"s"))
     loaded = reload(disk, db)
     assert loaded.hard_state.commit == 50
-
-

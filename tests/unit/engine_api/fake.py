@@ -11,7 +11,7 @@ from runtime.errors import Code, Refused
 from runtime.protocol.cluster import ClusterError
 from runtime.wire.pb import control_pb2 as pb
 from runtime.wire.pb import logs_pb2
-from runtime.wire.pb.objects_pb2 import Cluster, Node, Service, Task
+from runtime.wire.pb.objects_pb2 import Cluster, Config, Network, Node, Secret, Service, Task
 
 NODE_ID = "n" * 25
 PEM = (
@@ -80,6 +80,8 @@ class FakeBackend:
         self.services: dict[str, Service] = {}
         self.tasks: dict[str, Task] = {}
         self.networks: dict[str, Any] = {}
+        self.secrets: dict[str, Any] = {}
+        self.configs: dict[str, Any] = {}
         self.local_networks: dict[str, str] = {}
         self.statuses: list[Any] = []
         self.cluster = a_cluster()
@@ -142,6 +144,26 @@ class FakeBackend:
     def _GetNetwork(self, request: Any) -> Any:
         return pb.GetNetworkResponse(network=self._one(self.networks, request.network_id, "network"))
 
+    def _GetSecret(self, request: Any) -> Any:
+        return pb.GetSecretResponse(secret=self._one(self.secrets, request.secret_id, "secret"))
+
+    def _GetConfig(self, request: Any) -> Any:
+        return pb.GetConfigResponse(config=self._one(self.configs, request.config_id, "config"))
+
+    def _CreateNetwork(self, request: Any) -> Any:
+        return pb.CreateNetworkResponse(network=self._add(self.networks, Network, request.spec))
+
+    def _CreateSecret(self, request: Any) -> Any:
+        return pb.CreateSecretResponse(secret=self._add(self.secrets, Secret, request.spec))
+
+    def _CreateConfig(self, request: Any) -> Any:
+        return pb.CreateConfigResponse(config=self._add(self.configs, Config, request.spec))
+
+    def _add(self, table: dict[str, Any], kind: Any, spec: Any) -> Any:
+        made = kind(id=f"o{next(self._numbers):024d}", spec=spec)
+        table[made.id] = made
+        return made
+
     def _ListServices(self, request: Any) -> Any:
         found = self._many(self.services, request.filters, lambda service: service.spec.annotations.name)
         return pb.ListServicesResponse(services=found)
@@ -160,6 +182,14 @@ class FakeBackend:
     def _ListNetworks(self, request: Any) -> Any:
         found = self._many(self.networks, request.filters, lambda network: network.spec.annotations.name)
         return pb.ListNetworksResponse(networks=found)
+
+    def _ListSecrets(self, request: Any) -> Any:
+        found = self._many(self.secrets, request.filters, lambda secret: secret.spec.annotations.name)
+        return pb.ListSecretsResponse(secrets=found)
+
+    def _ListConfigs(self, request: Any) -> Any:
+        found = self._many(self.configs, request.filters, lambda config: config.spec.annotations.name)
+        return pb.ListConfigsResponse(configs=found)
 
     def _ListServiceStatuses(self, request: Any) -> Any:
         return pb.ListServiceStatusesResponse(statuses=self.statuses)
@@ -182,6 +212,7 @@ class FakeBackend:
             if (not filters.names or name_of(table[object_id]) in filters.names)
             and (not filters.id_prefixes or object_id.startswith(tuple(filters.id_prefixes)))
             and (not filters.name_prefixes or name_of(table[object_id]).startswith(tuple(filters.name_prefixes)))
+            and _labelled(table[object_id], filters.labels)
         ]
 
     async def swarm_init(self, request: InitRequest) -> str:
@@ -216,7 +247,7 @@ class FakeBackend:
     async def swarm_info(self) -> SwarmInfo:
         return self.info
 
-    def swarm_status(self) -> str:
+    async def swarm_status(self) -> str:
         return self.status
 
     async def system(self) -> SystemInfo:
@@ -239,6 +270,13 @@ class FakeBackend:
                 await asyncio.Event().wait()
         finally:
             self.logs_closed.set()
+
+
+def _labelled(item: Any, wanted: Any) -> bool:
+    if isinstance(item, (Node, Task)):
+        return True  # tests of nodes and tasks look at what was asked
+    labels = item.spec.annotations.labels
+    return all(key in labels and value in ("", labels[key]) for key, value in wanted.items())
 
 
 def no_manager() -> ClusterError:

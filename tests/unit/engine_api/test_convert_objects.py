@@ -315,7 +315,7 @@ def test_slot_zero_is_absent_and_a_jobs_first_iteration_is_there() -> None:
     shown.slot = 0
     shown.job_iteration.SetInParent()
     shown.status.ClearField("container")
-    shown.status.port_status.ports.add(target_port=80, published_port=81, publish_mode=1)  # type: ignore[arg-type]
+    shown.status.port_status.ports.add(target_port=80, published_port=81, publish_mode=1)
     shown.assigned_generic_resources.add().discrete_resource_spec.value = 2
     shown.volumes.add(id="v", source="s", target="t")
     out = task.task_to_json(shown)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from runtime.engine_api import filters, router, versions
 from runtime.engine_api.call import Call
 from runtime.engine_api.errors import ApiError
-from runtime.engine_api.routes import later, nodes, services, system, tasks
+from runtime.engine_api.routes import later, networks, nodes, services, system, tasks
 from tests.unit.engine_api.fake import FakeBackend
 from tests.unit.engine_api.support import ask
 
@@ -80,7 +80,9 @@ def test_paths_work_bare_and_below_a_version(path: str, expected: object) -> Non
         ("GET", "/distribution/busybox/json", system.distribution),
         ("GET", "/distribution/reg.example:5000/a/b/json", system.distribution),
         ("GET", "/images/a/b/json", later.refuse),
-        ("GET", "/secrets", later.refuse),
+        ("GET", "/volumes", later.refuse),
+        ("GET", "/networks", networks.listing),
+        ("DELETE", "/networks/x", networks.remove),
     ],
 )
 def test_a_known_method_and_path_find_their_handler(method: str, path: str, handler: object) -> None:
@@ -148,7 +150,10 @@ def test_strict_booleans_are_false_in_gos_spellings_and_when_absent(query: str) 
 def test_a_strict_boolean_refuses_anything_else(value: str) -> None:
     with pytest.raises(ApiError) as caught:
         a_call(f"k={value}").strict("k")
-    assert (caught.value.status, caught.value.text) == (400, f"invalid value for k: {value}")
+    parser = f'strconv.ParseBool: parsing "{value}": invalid syntax'
+    assert (caught.value.status, caught.value.text) == (400, f"invalid value for k: {value}: {parser}")
+    with pytest.raises(ApiError, match=f"^invalid value for k: {value}$"):
+        a_call(f"k={value}").strict("k", plainly=True)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,160 @@
+"""AllocatorActor gives services their ports and lets new tasks be scheduled.
+
+Who talks to it: the store, with every change of services and tasks. Whom it talks to: the store. It decides nothing:
+``runtime/swarm/allocation`` does; here is when it is asked, and how its decisions reach the store.
+
+1. A run follows every change that it can act on, but not before the decisions of the last one are written; what
+   changes in the meantime is decided about together.
+2. Each decision is checked again in its transaction; the refused ones are due again, 50 ms later: what they
+   stumbled over is committed by then.
+3. Services that found no free port try again when one becomes free, and every 5 minutes.
+4. A life that begins after a failure waits until what the last one proposed for services is committed or given up: the
+   ports that are taken are read from committed views.
+5. An outcome that is unknown as a whole fails this life. The next begins with what the store holds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from typing import Any, Final
+
+from actors.store_watcher import StoreWatcher
+from runtime.errors import Refused
+from runtime.protocol.manager import LeaderContext
+from runtime.stage import Answer, Timer, handles
+from runtime.store.changes import Action
+from runtime.store.events import Commit, WatchFilter
+from runtime.store.transaction import Transaction
+from runtime.store.view import Published, View
+from runtime.swarm.allocation import RETRY_S, Allocation, Allocator
+from runtime.swarm.allocation import commit as carry_out
+from runtime.wire.pb import objects_pb2 as objects
+
+SLICE: Final = 1000
+"""So many decisions are sent to the store at once."""
+
+PAUSE_S: Final = 0.05
+"""Before what was refused is tried again, in seconds."""
+
+
+class _GoOn:
+    """The pause after a refusal is over."""
+
+
+class _RetryBlocked:
+    """Services without ports may try again."""
+
+
+class AllocatorActor(StoreWatcher):
+    """Lives below the leader, as long as this manager leads."""
+
+    watched = WatchFilter.kinds(objects.Service, objects.Task)
+
+    def __init__(self, context: LeaderContext) -> None:
+        super().__init__(context)
+        self.allocator = Allocator()
+        self._settled = False
+        self._pausing = True
+        self._unwritten: deque[Allocation] = deque()
+        self._in_flight: list[Allocation] = []
+        self._retry: Timer | None = None
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "waiting": self.allocator.waiting,
+            "services without ports": self.allocator.blocked,
+            "in flight": len(self._in_flight),
+            "unwritten": len(self._unwritten),
+        }
+
+    def begin(self, view: View) -> None:
+        """Reads all services and tasks."""
+        self.allocator.load(view.all(objects.Service), view.all(objects.Task))
+        self.after(0.0, _GoOn())  # asked behind the watch, so that every commit up to the answer has come before it
+
+    def commit(self, commit: Commit) -> None:
+        """Feeds changes to the allocator."""
+        for change in commit.events:
+            gone = change.action is Action.REMOVE
+            if change.kind is objects.Service:
+                if gone:
+                    self.allocator.remove_service(change.object.id)
+                else:
+                    self.allocator.put_service(change.object)
+            elif gone:
+                self.allocator.remove_task(change.object.id)
+            else:
+                self.allocator.put_task(change.object)
+        self._go_on()
+
+    # What an earlier life left on the way
+
+    def _ask_settled(self) -> None:
+        self.write(partial(_is_settled, self.context.published), self._settled_or_not)
+
+    def _settled_or_not(self, answer: Answer) -> None:
+        self._settled = answer.get()
+        if self._settled:
+            self._pausing = False
+            self._go_on()
+        else:
+            self.after(PAUSE_S, _GoOn())
+
+    # Running and writing
+
+    def _go_on(self) -> None:
+        if not self._pausing and not self._in_flight and self.allocator.due:
+            self._unwritten.extend(self.allocator.run())
+            self._write_next()
+            self._retry_later()
+
+    def _write_next(self) -> None:
+        self._in_flight = [self._unwritten.popleft() for _ in range(min(SLICE, len(self._unwritten)))]
+        if self._in_flight:
+            self.write_batch([partial(carry_out, decision=decision) for decision in self._in_flight], self._written)
+        else:
+            self._go_on()
+
+    def _written(self, answer: Answer) -> None:
+        results = answer.get()
+        pairs = zip(self._in_flight, results, strict=True)
+        failed = [decision for decision, done in pairs if isinstance(done, Refused) or not done]
+        if failed:
+            self.allocator.commit_failed(failed)
+            self._pause()
+        self._write_next()
+
+    def _pause(self) -> None:
+        if not self._pausing:
+            self._pausing = True
+            self.after(PAUSE_S, _GoOn())
+
+    @handles(_GoOn)
+    def go_on(self, message: _GoOn) -> None:
+        """The pause is over."""
+        if self._settled:
+            self._pausing = False
+            self._go_on()
+        else:
+            self._ask_settled()
+
+    def _retry_later(self) -> None:
+        if self.allocator.blocked and self._retry is None:
+            self._retry = self.after(RETRY_S, _RetryBlocked())
+
+    @handles(_RetryBlocked)
+    def retry_blocked(self, message: _RetryBlocked) -> None:
+        """Five minutes passed since a service found no free port."""
+        self._retry = None
+        self.allocator.retry()
+        self._go_on()
+
+
+def _is_settled(published: Published, tx: Transaction) -> bool:
+    """Whether no service's endpoint is being written: proposed by an earlier life, and not yet committed."""
+    for service in published.view.all(objects.Service):
+        proposed = tx.get(objects.Service, service.id)
+        if proposed is not None and proposed.endpoint != service.endpoint:
+            return False
+    return True

@@ -1,0 +1,531 @@
+"""DispatcherActor is where nodes get their work: sessions, heartbeats, assignments, and the statuses that come back.
+
+Agents of all nodes talk to it over the wire, the manager tells it who the managers are, and it lives by the store's
+commits. It decides nothing about tasks: it passes on what the store holds, and writes what nodes say.
+
+Rules kept here:
+1. A session begins when its node stands in the store as READY. The newest session of a node is its only one; with it
+   end the streams of the one before.
+2. A stream is told nothing older than the view that it began with, though commits that led there may still arrive.
+3. A commit costs only the streams of the nodes that it names.
+4. What nodes say is written every 100 ms, or at once when 10 000 statuses wait; the last word about a task counts.
+   What could not be written is written again, unless newer words have come.
+5. A reader that is too slow, or gone, ends its own stream and nothing else: heartbeats decide about its node.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from google.protobuf.message import Message
+
+from actors.serving import Serving, serves
+from actors.store_watcher import StoreWatcher
+from runtime.errors import Code, Refused
+from runtime.protocol.manager import LeaderContext, MembersChanged
+from runtime.protocol.store import Commits, Step
+from runtime.stage import Answer, GiveUp, Policy, Timer, handles
+from runtime.store.changes import Action
+from runtime.store.events import Commit, Event, WatchFilter
+from runtime.store.view import View
+from runtime.swarm.addresses import split_host_port
+from runtime.swarm.assignments import CHANGES_MAX, QUIET, AssignmentSet
+from runtime.swarm.identity import new_id
+from runtime.swarm.node_status import (
+    NodeRegistry,
+    NodeUpdate,
+    heartbeat_period,
+    node_unknown,
+    not_registered,
+    orphans,
+    session_invalid,
+    write_node,
+    write_orphaned,
+    write_task_status,
+    write_unknown,
+    write_unpublished,
+)
+from runtime.swarm.task_model import the_cluster
+from runtime.wire.pb import dispatcher_pb2 as dispatcher
+from runtime.wire.pb import objects_pb2 as objects
+from runtime.wire.pb import types_pb2 as types
+from runtime.wire.port import Call
+
+LOOPBACK = "127.0.0.1"
+UNSPECIFIED = ("", "0.0.0.0", "::")  # noqa: S104 - what a manager without an advertised address is listed with
+FLUSH_EVERY = 0.1
+FLUSH_AT = 10_000
+ORPHANS_AGAIN = 5.0  # seconds before what could not be written about a lost node's tasks is tried again
+WEIGHT = 10  # of every manager in a session's list
+
+log = logging.getLogger("swarmlet.dispatcher")
+
+
+@dataclass(slots=True, eq=False)
+class _Session:
+    """A node's session stream; ``version`` is that of the view that it was begun with."""
+
+    node_id: str
+    id: str
+    call: Call
+    version: int
+
+
+@dataclass(slots=True, eq=False)
+class _Assignments:
+    """A node's assignment stream. ``due`` is when what waits is sent; ``timer`` is set while something waits.
+
+    ``whole`` is the old form of it: every message is the list of all tasks.
+    """
+
+    call: Call
+    assigned: AssignmentSet
+    version: int
+    whole: bool
+    due: float = 0.0
+    timer: Timer | None = None
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What is to be written, and the sessions that begin once it is."""
+
+    tasks: dict[str, tuple[str, types.TaskStatus]] = field(default_factory=dict)
+    nodes: dict[str, NodeUpdate] = field(default_factory=dict)
+    volumes: dict[tuple[str, str], None] = field(default_factory=dict)
+    registering: list[Call] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.tasks or self.nodes or self.volumes)
+
+    def steps(self, manager_id: str) -> list[Step]:
+        """One step for each, nodes first: they are what others wait for."""
+        steps: list[Step] = [partial(write_node, node_id=id, update=update) for id, update in self.nodes.items()]
+        for id, (node_id, status) in self.tasks.items():
+            steps.append(partial(write_task_status, task_id=id, node_id=node_id, status=status, manager_id=manager_id))
+        steps += [partial(write_unpublished, volume_id=id, node_id=node_id) for id, node_id in self.volumes]
+        return steps
+
+
+@dataclass(frozen=True, slots=True)
+class _Flush:
+    """100 ms since the first of what waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A node may be lost, or given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Quiet:
+    """No change for this stream for a while, perhaps."""
+
+    stream: _Assignments
+
+
+class DispatcherActor(Serving, StoreWatcher):
+    """``registry`` is who is alive; streams are by node id."""
+
+    policy = Policy(give_up=GiveUp.NEVER)
+    watched = WatchFilter.kinds(objects.Task, objects.Node, objects.Cluster)
+
+    def __init__(self, context: LeaderContext) -> None:
+        super().__init__(context)
+        self.registry = NodeRegistry(self.world.random)
+        self.sessions: dict[str, _Session] = {}
+        self.assignments: dict[str, _Assignments] = {}
+        self.own_addr = ""
+        self._common = dispatcher.SessionMessage()  # what all sessions are told
+        self._waiting = _Waiting()
+        self._writing: list[_Waiting] = []
+        self._flush_timer: Timer | None = None
+        self._look_timer: Timer | None = None
+
+    def begin(self, view: View) -> None:
+        """Every node that is not down has a while to show that it lives."""
+        self._see_cluster(the_cluster(view))
+        now = self.monotonic()
+        steps: list[Step] = []
+        for node in view.all(objects.Node):
+            if node.status.state == types.NodeStatus.DOWN:
+                self.registry.down(node.id, now)
+            else:
+                self.registry.known(node.id, now)
+                steps.append(partial(write_unknown, node_id=node.id))
+        if steps:
+            self.write_batch(steps)
+        self._look_again()
+
+    def stopped(self) -> None:
+        for session in list(self.sessions.values()):
+            self._speak(session, self.view)
+        self._end_all()
+
+    def crashed(self) -> None:
+        self._end_all()
+
+    def _end_all(self) -> None:
+        refused = Refused(Code.ABORTED, "dispatcher is stopped")
+        for session in self.sessions.values():
+            session.call.fail(refused)
+        for stream in self.assignments.values():
+            stream.call.fail(refused)
+        for waiting in (self._waiting, *self._writing):
+            for call in waiting.registering:
+                call.fail(refused)
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "nodes": len(self.registry.nodes),
+            "sessions": len(self.sessions),
+            "assignments": len(self.assignments),
+            "statuses waiting": len(self._waiting.tasks),
+            "managers": len(self._common.managers),
+        }
+
+    # What changes around it
+
+    @handles(Commits)  # named again: of two bases only the first one's handlers are inherited
+    def commits(self, message: Commits) -> None:
+        """Changes, in order."""
+        StoreWatcher.commits(self, message)
+
+    def commit(self, commit: Commit) -> None:
+        """Passes on what sessions and assignments are about."""
+        for event in commit.events:
+            if event.kind is objects.Task:
+                self._task_changed(event, commit)
+            elif event.kind is objects.Node:
+                self._node_changed(event, commit)
+            elif event.kind is objects.Cluster:
+                self._see_cluster(event.object)
+
+    @handles(MembersChanged)
+    def members_changed(self, message: MembersChanged) -> None:
+        """Who the managers are: all nodes are to know."""
+        common = dispatcher.SessionMessage()
+        common.CopyFrom(self._common)
+        del common.managers[:]
+        for raft_id in sorted(message.members):
+            member = message.members[raft_id]
+            peer = types.Peer(node_id=member.node_id, addr=member.addr)
+            common.managers.add(peer=peer, weight=WEIGHT)
+            if member.node_id == self.context.node_id:
+                self.own_addr = member.addr
+        self._publish(common)
+
+    def _see_cluster(self, cluster: objects.Cluster | None) -> None:
+        self.registry.set_period(heartbeat_period(cluster))
+        if cluster is None:
+            return
+        common = dispatcher.SessionMessage(managers=self._common.managers, RootCA=cluster.root_ca.ca_cert)
+        common.network_bootstrap_keys.extend(cluster.network_bootstrap_keys)
+        self._publish(common)
+
+    def _publish(self, common: dispatcher.SessionMessage) -> None:
+        if common == self._common:
+            return
+        self._common = common
+        for session in list(self.sessions.values()):
+            self._speak(session, self.view)
+
+    def _node_changed(self, event: Event, commit: Commit) -> None:
+        node_id = event.object.id
+        if event.action is Action.REMOVE:
+            self.registry.remove(node_id)
+            self._end_streams(node_id, not_registered())
+            return
+        session = self.sessions.get(node_id)
+        if session is not None and commit.version > session.version:
+            self._speak(session, commit.view)
+
+    def _task_changed(self, event: Event, commit: Commit) -> None:
+        task = event.object
+        stream = self.assignments.get(task.node_id)
+        if stream is None or commit.version <= stream.version:
+            return
+        gone = event.action is Action.REMOVE
+        if stream.assigned.remove(task) if gone else stream.assigned.put(commit.view, task):
+            self._modified(stream)
+
+    # Sessions
+
+    @serves("Dispatcher", "Session")
+    def session(self, call: Call) -> None:
+        """Goes on with the session named if it is the node's present one; else the node registers anew."""
+        node_id = call.identity.node_id
+        request: Any = call.request
+        known = self.registry.nodes.get(node_id)
+        resumed = known is not None and bool(request.session_id) and known.session_id == request.session_id
+        if not resumed:
+            self.registry.attempt(node_id, self.monotonic())
+            if self.view.get(objects.Node, node_id) is None:
+                raise node_unknown()
+            self._waiting.registering.append(call)
+        self._set_status(node_id, NodeUpdate(types.NodeStatus.READY, "", self._ip(call), request.description))
+        if resumed:
+            self._open_session(call, request.session_id)
+
+    def _ip(self, call: Call) -> str:
+        """Where the node is: the address that it calls from, for this very node the one that others reach it at."""
+        identity = call.identity
+        try:
+            host, _ = split_host_port(self.own_addr if identity.local else identity.remote_addr)
+        except ValueError:
+            host = ""
+        return LOOPBACK if identity.local and host in UNSPECIFIED else host
+
+    def _registered(self, call: Call, stored: bool) -> None:
+        node_id = call.identity.node_id
+        if not stored:
+            call.fail(node_unknown())
+            return
+        if self.registry.is_down(node_id):  # it was given up while it registered, and that was written after
+            request: Any = call.request
+            self._set_status(node_id, NodeUpdate(types.NodeStatus.READY, "", self._ip(call), request.description))
+        session_id = new_id(self.world.entropy)
+        self.registry.register(node_id, session_id, self.monotonic())
+        self._end_streams(node_id, session_invalid())
+        self._open_session(call, session_id)
+        self._look_again()
+
+    def _open_session(self, call: Call, session_id: str) -> None:
+        node_id, view = call.identity.node_id, self.view
+        before = self.sessions.get(node_id)
+        if before is not None:
+            before.call.fail(session_invalid())
+        session = self.sessions[node_id] = _Session(node_id, session_id, call, view.version)
+        self._when_gone(call, lambda: self._forget_session(session))
+        self._speak(session, view)
+
+    def _speak(self, session: _Session, view: View) -> None:
+        node = view.get(objects.Node, session.node_id)
+        if node is None:
+            return  # the event of its end is on the way
+        message = dispatcher.SessionMessage()
+        message.CopyFrom(self._common)
+        message.session_id = session.id
+        message.node.CopyFrom(node)
+        if not session.call.send(message):
+            self._forget_session(session)
+
+    def _forget_session(self, session: _Session) -> None:
+        if self.sessions.get(session.node_id) is session:
+            del self.sessions[session.node_id]
+
+    def _end_streams(self, node_id: str, refused: Refused) -> None:
+        session = self.sessions.pop(node_id, None)
+        if session is not None:
+            session.call.fail(refused)
+        stream = self.assignments.pop(node_id, None)
+        if stream is not None:
+            _disarm(stream)
+            stream.call.fail(refused)
+
+    def _when_gone(self, call: Call, forget: Callable[[], None]) -> None:
+        gone = self.sink(lambda _: forget())
+        call.on_cancel(lambda: gone(None))
+
+    # Heartbeats and nodes that are lost
+
+    @serves("Dispatcher", "Heartbeat")
+    def heartbeat(self, call: Call) -> Message:
+        """The node lives; it is told when to say so again."""
+        request: Any = call.request
+        period = self.registry.heartbeat(call.identity.node_id, request.session_id, self.monotonic())
+        response = dispatcher.HeartbeatResponse()
+        response.period.FromNanoseconds(round(period * 1e9))
+        return response
+
+    @handles(_Look)
+    def look(self, message: _Look) -> None:
+        """Heartbeats that did not come, and nodes that have been down for a day."""
+        self._look_timer = None
+        now = self.monotonic()
+        for node_id, text in self.registry.take_lost(now):
+            log.info("node %s is down: %s", node_id, text)
+            self._end_streams(node_id, not_registered())
+            self._set_status(node_id, NodeUpdate(types.NodeStatus.DOWN, text))
+        for node_id in self.registry.take_given_up(now):
+            lost = orphans(self.view.find(objects.Task, "node", node_id))
+            log.info("node %s has been down for a day: %d tasks are orphans", node_id, len(lost))
+            if lost:
+                steps = [partial(write_orphaned, task_id=id) for id in lost]
+                self.write_batch(steps, partial(self._orphaned, node_id))
+        self._look_again()
+
+    def _orphaned(self, node_id: str, answer: Answer) -> None:
+        if answer.error is not None or any(isinstance(result, Refused) for result in answer.value):
+            self.registry.give_up_at(node_id, self.monotonic() + ORPHANS_AGAIN)
+            self._look_again()
+
+    def _look_again(self) -> None:
+        due, timer = self.registry.next_due, self._look_timer
+        if due is None or (timer is not None and timer.due <= due):
+            return
+        if timer is not None:
+            timer.cancel()
+        self._look_timer = self.after(max(0.0, due - self.monotonic()), _Look())
+
+    # What nodes say
+
+    @serves("Dispatcher", "UpdateTaskStatus")
+    def update_task_status(self, call: Call) -> Message:
+        """Takes statuses of the node's own tasks. One of another node's refuses them all; tasks that are unknown here
+        are left out."""
+        node_id = call.identity.node_id
+        request: Any = call.request
+        self.registry.check(node_id, request.session_id)
+        view, own = self.view, []
+        for update in request.updates:
+            task = view.get(objects.Task, update.task_id) if update.HasField("status") else None
+            if task is None:
+                continue
+            if task.node_id != node_id:
+                raise Refused(Code.PERMISSION_DENIED, "cannot update a task not assigned this node")
+            own.append(update)
+        for update in own:
+            self._waiting.tasks[update.task_id] = (node_id, update.status)
+        self._flush_soon()
+        return dispatcher.UpdateTaskStatusResponse()
+
+    @serves("Dispatcher", "UpdateVolumeStatus")
+    def update_volume_status(self, call: Call) -> Message:
+        """Takes the news of volumes that the node uses no more."""
+        node_id = call.identity.node_id
+        request: Any = call.request
+        self.registry.check(node_id, request.session_id)
+        for update in request.updates:
+            if update.unpublished:
+                self._waiting.volumes[update.id, node_id] = None
+        self._flush_soon()
+        return dispatcher.UpdateVolumeStatusResponse()
+
+    def _set_status(self, node_id: str, update: NodeUpdate) -> None:
+        nodes = self._waiting.nodes
+        nodes[node_id] = update.after(nodes.get(node_id))
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if len(self._waiting.tasks) >= FLUSH_AT:
+            self._flush()
+        else:
+            self._flush_later()
+
+    def _flush_later(self) -> None:
+        if self._flush_timer is None and self._waiting:
+            self._flush_timer = self.after(FLUSH_EVERY, _Flush())
+
+    @handles(_Flush)
+    def flush(self, message: _Flush) -> None:
+        """Writes what waits."""
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+            self._flush_timer = None
+        written, self._waiting = self._waiting, _Waiting()
+        self._writing.append(written)
+        self.write_batch(written.steps(self.context.node_id), partial(self._flushed, written))
+
+    def _flushed(self, written: _Waiting, answer: Answer) -> None:
+        self._writing.remove(written)
+        count = len(written.nodes) + len(written.tasks) + len(written.volumes)
+        results = answer.value if answer.error is None else [answer.error] * count
+        nodes = dict(zip(written.nodes, results, strict=False))
+        rest = results[len(written.nodes) :]
+        self._write_again(written, nodes, rest)
+        for call in written.registering:
+            result = nodes[call.identity.node_id]
+            if isinstance(result, BaseException):
+                call.fail(result if isinstance(result, Refused) else Refused(Code.INTERNAL, "the store failed"))
+            else:
+                self._registered(call, result)
+
+    def _write_again(self, written: _Waiting, nodes: dict[str, Any], rest: list[Any]) -> None:
+        """What was not written waits once more, behind whatever was said since."""
+        waiting = self._waiting
+        for (id, word), result in zip(written.tasks.items(), rest, strict=False):
+            if _may_succeed(result):
+                waiting.tasks.setdefault(id, word)
+        for key, result in zip(written.volumes, rest[len(written.tasks) :], strict=True):
+            if _may_succeed(result):
+                waiting.volumes[key] = None
+        for id, update in written.nodes.items():
+            if _may_succeed(nodes[id]):
+                newer = waiting.nodes.get(id)
+                waiting.nodes[id] = newer.after(update) if newer is not None else update
+        self._flush_later()  # however much it is: a store that refuses is not to be asked without a pause
+
+    # Assignments
+
+    @serves("Dispatcher", "Assignments")
+    def assign(self, call: Call) -> None:
+        """All that the node is to run, then the changes."""
+        self._open_assignments(call, whole=False)
+
+    @serves("Dispatcher", "Tasks")
+    def tasks(self, call: Call) -> None:
+        """The same for agents that know no changes: each time the list of all tasks."""
+        self._open_assignments(call, whole=True)
+
+    def _open_assignments(self, call: Call, whole: bool) -> None:
+        node_id = call.identity.node_id
+        request: Any = call.request
+        self.registry.check(node_id, request.session_id)
+        before = self.assignments.pop(node_id, None)
+        if before is not None:
+            _disarm(before)
+            before.call.fail(Refused(Code.ABORTED, "the node opened another stream of assignments"))
+        view = self.view
+        stream = self.assignments[node_id] = _Assignments(call, AssignmentSet(node_id), view.version, whole)
+        self._when_gone(call, lambda: self._forget_assignments(stream))
+        self._send(stream, stream.assigned.begin(view))
+
+    def _modified(self, stream: _Assignments) -> None:
+        if stream.assigned.pending >= CHANGES_MAX:
+            self._send(stream, stream.assigned.take())
+            return
+        stream.due = self.monotonic() + QUIET
+        if stream.timer is None:
+            stream.timer = self.after(QUIET, _Quiet(stream))
+
+    @handles(_Quiet)
+    def quiet(self, message: _Quiet) -> None:
+        """Sends what waits, unless changes came meanwhile: then a while after the last of them."""
+        stream = message.stream
+        stream.timer = None
+        left = stream.due - self.monotonic()
+        if left > 0 and stream.assigned.pending:
+            stream.timer = self.after(left, message)
+        elif stream.assigned.pending:
+            self._send(stream, stream.assigned.take())
+
+    def _send(self, stream: _Assignments, message: dispatcher.AssignmentsMessage) -> None:
+        sent: Message = dispatcher.TasksMessage(tasks=stream.assigned.tasks) if stream.whole else message
+        if not stream.call.send(sent):
+            self._forget_assignments(stream)
+
+    def _forget_assignments(self, stream: _Assignments) -> None:
+        _disarm(stream)
+        if self.assignments.get(stream.assigned.node_id) is stream:
+            del self.assignments[stream.assigned.node_id]
+
+
+def _disarm(stream: _Assignments) -> None:
+    if stream.timer is not None:
+        stream.timer.cancel()
+        stream.timer = None
+
+
+def _may_succeed(result: Any) -> bool:
+    """Whether a write that came to this is worth another try: not one that can never fit."""
+    if isinstance(result, Refused):
+        return result.code is not Code.INVALID_ARGUMENT
+    return isinstance(result, BaseException)

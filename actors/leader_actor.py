@@ -1,0 +1,94 @@
+"""LeaderActor is the subtree that runs only while this manager leads: orchestrators, scheduler, dispatcher, CA.
+
+ManagerActor starts it when this node leads and has applied everything, and stops it when that ends. Its first act is
+one transaction that makes the cluster object and this node's own entry where they are missing; its parts start after
+that, independent of each other, and each is restarted alone.
+"""
+
+from __future__ import annotations
+
+from actors.allocator_actor import AllocatorActor
+from actors.certificate_authority_actor import CertificateAuthorityActor
+from actors.constraint_enforcer_actor import ConstraintEnforcerActor
+from actors.dispatcher_actor import DispatcherActor
+from actors.log_broker_actor import LogBrokerActor
+from actors.replicated_actor import ReplicatedActor
+from actors.scheduler_actor import SchedulerActor
+from actors.task_reaper_actor import TaskReaperActor
+from runtime.pki.root import describe_root
+from runtime.protocol.manager import LeaderContext, LeaderReady, ManagerSetup, MembersChanged
+from runtime.protocol.store import Write
+from runtime.stage import Actor, ActorUp, Address, Answer, GiveUp, Policy, handles
+from runtime.store.view import Published
+from runtime.swarm.founding import first_cluster, found_cluster, with_join_tokens
+from runtime.wire.pb import objects_pb2 as objects
+
+PARTS: tuple[tuple[str, type[Actor]], ...] = (
+    ("dispatcher", DispatcherActor),
+    ("log_broker", LogBrokerActor),
+    ("ca", CertificateAuthorityActor),
+    ("allocator", AllocatorActor),
+    ("scheduler", SchedulerActor),
+    ("constraint_enforcer", ConstraintEnforcerActor),
+    ("task_reaper", TaskReaperActor),
+    ("replicated", ReplicatedActor),
+)
+FOUNDING_WAIT = 20.0
+
+
+class LeaderActor(Actor):
+    """``manager`` hears LeaderReady; ``store`` and ``published`` are the manager's."""
+
+    policy = Policy(give_up=GiveUp.NEVER)
+
+    def __init__(self, manager: Address, setup: ManagerSetup, store: Address, published: Published) -> None:
+        super().__init__()
+        self.manager = manager
+        self.setup = setup
+        self.store = store
+        self.published = published
+        self.members = MembersChanged({})
+        self._dispatcher: Address | None = None
+
+    def started(self) -> None:
+        setup = self.setup
+        founding = found_cluster(self._first_cluster(), setup.node_id, setup.availability)
+        self.ask(self.store, Write(founding), self._founded, FOUNDING_WAIT)
+
+    def _first_cluster(self) -> objects.Cluster | None:
+        setup = self.setup
+        if setup.root.signer is None:
+            return None
+        return first_cluster(
+            setup.cluster_id,
+            with_join_tokens(describe_root(setup.root), self.world.entropy),
+            setup.heartbeat_tick,
+            setup.election_tick,
+            setup.address_pool,
+            setup.subnet_size,
+            setup.vxlan_port,
+        )
+
+    def _founded(self, answer: Answer) -> None:
+        answer.get()
+        setup = self.setup
+        context = LeaderContext(setup.node_id, setup.cluster_id, self.store, self.published, setup.credentials)
+        for name, part in PARTS:
+            self.spawn(name, part, context)
+        self._dispatcher = self.child("dispatcher")
+        if self._dispatcher is not None:
+            self.watch(self._dispatcher)
+        self.tell(self.manager, LeaderReady())
+
+    @handles(MembersChanged)
+    def members_changed(self, message: MembersChanged) -> None:
+        """Who the managers are: the dispatcher tells all nodes."""
+        self.members = message
+        if self._dispatcher is not None:
+            self.tell(self._dispatcher, message)
+
+    @handles(ActorUp)
+    def up(self, message: ActorUp) -> None:
+        """A new life of the dispatcher knows no managers yet."""
+        if self._dispatcher is not None and message.path == self._dispatcher.path:
+            self.tell(self._dispatcher, self.members)

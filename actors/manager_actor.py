@@ -1,0 +1,156 @@
+"""ManagerActor is a manager: its servers, its consensus, its store, its control API, and the leader's subtree.
+
+NodeActor starts it while the node's role is manager. It starts the parts in their order (first the servers, so that
+the real address is known; then store and consensus), starts and stops the leader's subtree with the leadership, and
+tells the node once the control API answers. Store and consensus live and fail together, with this actor: what they
+hold is read from disk again. A second failed disk within a minute keeps it down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from actors.control_actor import CONTROL_API, ControlActor
+from actors.leader_actor import LeaderActor
+from actors.raft_actor import RaftActor
+from actors.serving import Serving, serves
+from actors.store_actor import StoreActor
+from actors.wire_actor import WireActor
+from runtime.disk.errors import DiskFailed
+from runtime.protocol.manager import (
+    LeaderReady,
+    Listening,
+    ManagerReady,
+    ManagerSetup,
+    MembersChanged,
+    Serve,
+)
+from runtime.protocol.raft import RaftSetup, RaftStatus
+from runtime.stage import ActorDown, ActorUp, Address, Policy, handles
+from runtime.store.view import Published
+from runtime.swarm.addresses import join_host_port, split_host_port
+from runtime.wire.pb import health_pb2
+from runtime.wire.port import Call
+
+RAFT = "Raft"
+
+
+class ManagerActor(Serving):
+    """``node`` is who it works for."""
+
+    policy = Policy(down_after_two=(DiskFailed,))
+
+    def __init__(self, node: Address, setup: ManagerSetup) -> None:
+        super().__init__()
+        self.node = node
+        self.setup = setup
+        self.published = Published()
+        self.listen_addr = ""
+        self.status: RaftStatus | None = None
+        self.serving = False
+        self._store: Address | None = None
+        self._control: Address | None = None
+
+    def started(self) -> None:
+        self.spawn("wire", WireActor, self.address, self.setup, self.published)
+
+    def snapshot(self) -> dict[str, Any]:
+        status = self.status
+        return {
+            "listening": self.listen_addr,
+            "leading": status.leading if status is not None else False,
+            "serving": self.serving,
+        }
+
+    @handles(Listening)
+    def listening(self, message: Listening) -> None:
+        """The servers answer; at first that starts everything else."""
+        self.listen_addr = message.addr
+        if self._store is not None:
+            return
+        setup = self.setup
+        raft_setup = RaftSetup(
+            setup.node_id,
+            advertised(setup.advertise_addr, message.addr),
+            setup.data_keys,
+            heartbeat_tick=setup.heartbeat_tick,
+            election_tick=setup.election_tick,
+        )
+        fails_with_us = Policy(escalates=(Exception,))
+        self._store = self.spawn("store", StoreActor, self.below("raft"), self.published, policy=fails_with_us)
+        self.spawn("raft", RaftActor, raft_setup, self._store, self.published)
+        self._control = self.spawn("control", ControlActor, setup.node_id, self._store, self.published)
+        self.watch(self._control)
+
+    @handles(RaftStatus)
+    def raft_status(self, message: RaftStatus) -> None:
+        """Leadership or membership changed."""
+        self.status = message
+        self._tell_control(MembersChanged(message.members))
+        leader = self.child("leader")
+        if message.leading:
+            if leader is None:
+                self._start_leader()
+            else:
+                self.tell(leader, MembersChanged(message.members))
+        elif leader is not None:
+            self.stop(leader)
+
+    def _start_leader(self) -> None:
+        assert self._store is not None
+        assert self.status is not None
+        leader = self.spawn("leader", LeaderActor, self.address, self.setup, self._store, self.published)
+        self.watch(leader)
+        self.tell(leader, MembersChanged(self.status.members))
+
+    @handles(ActorDown)
+    def down(self, message: ActorDown) -> None:
+        """The subtree of an earlier leadership is gone, and this node leads again already."""
+        ended = message.final and message.path == self.below("leader").path
+        if ended and self.status is not None and self.status.leading and self.child("leader") is None:
+            self._start_leader()
+
+    @handles(LeaderReady)
+    def leader_ready(self, message: LeaderReady) -> None:
+        """The cluster object is there: the control API may answer."""
+        # The root's private key is in the replicated store from here on.
+        self.setup = replace(self.setup, root=replace(self.setup.root, signer=None))
+        if not self.serving:
+            self.serving = True
+            self._tell_control(Serve(True))
+            self.tell(self.node, ManagerReady(self.listen_addr))
+
+    @handles(ActorUp)
+    def up(self, message: ActorUp) -> None:
+        """A new life of the control API, or of the leader's subtree, knows nothing yet."""
+        if self._control is not None and message.path == self._control.path and self.status is not None:
+            self._tell_control(MembersChanged(self.status.members))
+            self._tell_control(Serve(self.serving))
+        leader = self.child("leader")
+        if leader is not None and message.path == leader.path and self.status is not None:
+            self.tell(leader, MembersChanged(self.status.members))
+
+    def _tell_control(self, message: Any) -> None:
+        if self._control is not None:
+            self.tell(self._control, message)
+
+    @serves("Health", "Check")
+    def health(self, call: Call) -> health_pb2.HealthCheckResponse:
+        """What of this manager can be used."""
+        kinds = health_pb2.HealthCheckResponse
+        known = {RAFT: self._store is not None, CONTROL_API: self.serving, "": True}
+        service = call.request.service  # type: ignore[attr-defined]
+        if service not in known:
+            return kinds(status=kinds.UNKNOWN)
+        return kinds(status=kinds.SERVING if known[service] else kinds.NOT_SERVING)
+
+
+def advertised(advertise_addr: str, listening: str) -> str:
+    """Where others reach this manager: the advertised host, with the real port where none was fixed. Without one the
+    unspecified address, which a peer resolves to where it hears from us (as SwarmKit)."""
+    real_port = split_host_port(listening)[1]
+    if not advertise_addr:
+        return join_host_port("0.0.0.0", real_port)  # noqa: S104 - never listened on
+    host, port = split_host_port(advertise_addr)
+    return join_host_port(host, real_port if port == "0" else port)

@@ -1,0 +1,265 @@
+"""NodeActor is this machine's node while it is in a swarm: its identity, its agent, its manager.
+
+ClusterActor starts it with a StartConfig and stops it to leave. It reads and writes ``state.json`` (the managers it
+knows), starts the certificate's keeper, then agent and role watcher, and a manager while the role asks for one. It
+tells the cluster ``NodeReady`` once the agent has a session and, on a manager, the control API answers. It decides
+nothing about roles (RoleWatcherActor) and touches no certificates (CertificateActor).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.agent_actor import AgentActor
+from actors.certificate_actor import CertificateActor
+from actors.manager_actor import ManagerActor
+from actors.role_watcher_actor import MANAGER, RoleWatcherActor
+from runtime.disk.state_files import Remote, StateFiles
+from runtime.pki.key_file import DataKeys
+from runtime.protocol.agent import (
+    AgentSetup,
+    CertificateRenewed,
+    DropTasks,
+    Managers,
+    ManagersSeen,
+    RootSeen,
+    SessionDown,
+    SessionUp,
+)
+from runtime.protocol.certificate import CertificateSetup, GetDataKeys, Identified
+from runtime.protocol.manager import ManagerReady, ManagerSetup
+from runtime.protocol.node import (
+    GetNodeStatus,
+    LeaveNode,
+    NodeChanged,
+    NodeReady,
+    NodeStatus,
+    NodeTrouble,
+    RenewCertificate,
+    RoleObserved,
+    StartConfig,
+    StartManager,
+    StopManager,
+)
+from runtime.stage import Actor, ActorDown, ActorUp, Address, Answer, Policy, handles
+
+KEYS_WAIT = 60.0
+LEAVE_WAIT = 15.0
+
+
+class NodeActor(Actor):
+    """``cluster`` hears NodeReady."""
+
+    policy = Policy(own_thread=True)
+
+    def __init__(self, cluster: Address, config: StartConfig) -> None:
+        super().__init__()
+        self.cluster = cluster
+        self.config = config
+        self.identity: Identified | None = None
+        self.role = ""
+        self.remotes: tuple[tuple[str, str], ...] = ()
+        self.agent: Address | None = None
+        self.manager: Address | None = None
+        self._certificate: Address | None = None
+        self._roles: Address | None = None
+        self._files: StateFiles | None = None
+        self._has_session = False
+        self._manager_ready = False
+        self._told_ready = False
+
+    def started(self) -> None:
+        self._files = StateFiles(self.world.disk.files)
+        config = self.config
+        if config.join_addr or config.force_new_cluster:
+            self.remotes = (("", config.join_addr),) if config.join_addr else ()
+        else:
+            self.remotes = tuple((remote.node_id, remote.addr) for remote in self._files.remotes())
+        setup = CertificateSetup(
+            join_addr=config.join_addr,
+            join_token=config.join_token,
+            remotes=self.remotes,
+            availability=config.availability,
+            lock_key=config.lock_key,
+        )
+        self._certificate = self.spawn("certificate", CertificateActor, self.address, setup)
+        self.watch(self._certificate)
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "node": self.identity.node_id if self.identity is not None else "",
+            "role": self.role,
+            "session": self._has_session,
+            "manager ready": self._manager_ready,
+            "managers known": len(self.remotes),
+        }
+
+    # Identity
+
+    @handles(Identified)
+    def identified(self, message: Identified) -> None:
+        """The certificate says who this node is: agent and role watcher can start."""
+        first, self.identity = self.identity is None, message
+        self.role = message.role
+        if not first:
+            return
+        setup = AgentSetup(
+            node_id=message.node_id,
+            hostname=str(self.world.settings.get("hostname", "")),
+            credentials=message.credentials,
+            availability=self.config.availability,
+        )
+        self.agent = self.spawn("agent", AgentActor, self.address, setup)
+        self.watch(self.agent)
+        self._roles = self.spawn("roles", RoleWatcherActor, self.address, message.role)
+
+    @handles(CertificateRenewed)
+    def certificate_renewed(self, message: CertificateRenewed) -> None:
+        """The certificate was renewed, perhaps with another role."""
+        self.role = message.role
+        if self._roles is not None:
+            self.tell(self._roles, RoleObserved(message.role))
+        if self.agent is not None:
+            self.tell(self.agent, message)
+
+    @handles(RenewCertificate, RootSeen)
+    def to_certificate(self, message: Any) -> None:
+        """What concerns the certificate."""
+        if self._certificate is not None:
+            self.tell(self._certificate, message)
+
+    @handles(NodeChanged)
+    def node_changed(self, message: NodeChanged) -> None:
+        """What a session said of this node."""
+        if self._roles is not None:
+            self.tell(self._roles, message)
+
+    # Managers and the session
+
+    @handles(ManagersSeen)
+    def managers_seen(self, message: ManagersSeen) -> None:
+        """A session listed the managers: they are kept for the next start."""
+        seen = tuple((node_id, addr) for node_id, addr, _weight in message.remotes)
+        if not seen or seen == self.remotes:
+            return
+        self.remotes = seen
+        assert self._files is not None
+        self._files.save_remotes([Remote(node_id, addr) for node_id, addr in seen])
+        self._tell_managers()
+
+    def _tell_managers(self) -> None:
+        for each in (self.agent, self._certificate):
+            if each is not None:
+                self.tell(each, self._managers())
+
+    def _managers(self) -> Managers:
+        return Managers(f"unix:{self._control_socket}" if self._manager_ready else None, self.remotes)
+
+    @handles(ActorUp)
+    def up(self, message: ActorUp) -> None:
+        """A new life of the agent, or of the certificate's keeper, knows no managers yet."""
+        for each in (self.agent, self._certificate):
+            if each is not None and each.path == message.path:
+                self.tell(each, self._managers())
+
+    @property
+    def _control_socket(self) -> str:
+        return str(self.world.settings.get("control_socket", ""))
+
+    @handles(SessionUp)
+    def session_up(self, message: SessionUp) -> None:
+        """A manager has registered this node."""
+        self._has_session = True
+        self._tell_ready()
+
+    @handles(SessionDown)
+    def session_down(self, message: SessionDown) -> None:
+        """The agent is looking for a manager again."""
+        self._has_session = False
+
+    def _tell_ready(self) -> None:
+        identity = self.identity
+        if self._told_ready or identity is None or not self._has_session:
+            return
+        if self.role == MANAGER and not self._manager_ready:
+            return
+        self._told_ready = True
+        self.tell(self.cluster, NodeReady(identity.node_id, self.role))
+
+    # Manager
+
+    @handles(StartManager)
+    def start_manager(self, message: StartManager) -> None:
+        """The role asks for a manager."""
+        assert self._certificate is not None
+        self.ask(self._certificate, GetDataKeys(), self._start_manager, KEYS_WAIT)
+
+    def _start_manager(self, answer: Answer) -> None:
+        keys: DataKeys = answer.get()
+        identity, config = self.identity, self.config
+        assert identity is not None
+        setup = ManagerSetup(
+            node_id=identity.node_id,
+            cluster_id=identity.cluster_id,
+            credentials=identity.credentials,
+            root=identity.root,
+            data_keys=(keys.pending, keys.current) if keys.pending else (keys.current,),
+            listen_addr=config.listen_addr,
+            advertise_addr=config.advertise_addr,
+            control_socket=self._control_socket,
+            availability=config.availability,
+            heartbeat_tick=config.heartbeat_tick,
+            election_tick=config.election_tick,
+            address_pool=config.default_address_pool or (),
+            subnet_size=config.subnet_size,
+            vxlan_port=config.data_path_port,
+        )
+        self.manager = self.spawn("manager", ManagerActor, self.address, setup)
+        self.watch(self.manager)
+
+    @handles(StopManager)
+    def stop_manager(self, message: StopManager) -> None:
+        """The role asks for none."""
+        if self.manager is not None:
+            self.stop(self.manager)
+
+    @handles(ManagerReady)
+    def manager_ready(self, message: ManagerReady) -> None:
+        """This node's own manager can be asked: the agent prefers it."""
+        self._manager_ready = True
+        self._tell_managers()
+        self._tell_ready()
+
+    @handles(ActorDown)
+    def down(self, message: ActorDown) -> None:
+        """The manager failed or ended, or there is no certificate to be had."""
+        if self.manager is not None and message.path == self.manager.path:
+            self._manager_ready = False
+            self._tell_managers()
+            if message.final:
+                self.manager = None
+                if message.error is not None:
+                    self.tell(self.cluster, NodeTrouble(message.error))
+        elif self._certificate is not None and message.path == self._certificate.path and self.identity is None:
+            self.fail(message.error or RuntimeError("the certificate's keeper ended"))
+
+    # Questions
+
+    @handles(LeaveNode)
+    def leave(self, message: LeaveNode) -> None:
+        """Ends this node's tasks; answered when they are gone."""
+        if self.agent is None:
+            return
+        reply = self.defer()
+        self.ask(self.agent, DropTasks(), lambda answer: reply.set(answer.error is None), LEAVE_WAIT)
+
+    @handles(GetNodeStatus)
+    def status(self, message: GetNodeStatus) -> NodeStatus:
+        """What this node says of itself."""
+        return NodeStatus(
+            node_id=self.identity.node_id if self.identity is not None else "",
+            role=self.role,
+            ready=self._told_ready,
+            manager=self.manager is not None,
+            remotes=self.remotes,
+        )

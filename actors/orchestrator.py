@@ -1,0 +1,288 @@
+"""Base of the orchestrators: services are brought to the tasks that they want, and tasks that end are restarted.
+
+Who talks to it: the store, with every change of services, tasks and nodes; its updaters. Whom it talks to: the store.
+The decisions are those of ``runtime/swarm``; here is when they are taken, and what follows from them.
+
+1. What has to be looked at is marked, and decided in the transactions that carry it out, on the newest state. A mark is
+   a reason to look, no decision: to mark too much is harmless, and an event costs nothing that grows with the cluster.
+2. One batch is on its way at a time. The restarts that it made are counted when it is answered, so the memory of
+   restarts, which is read in the store's turns, stays what it is in between.
+3. Whoever makes a task at READY, this actor starts it: replacements after their delay, those of updaters when the old
+   task has stopped.
+4. A service whose tasks are out of date has one updater, until that says that it is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from actors.store_watcher import StoreWatcher
+from actors.updater_actor import UpdateEnded, UpdaterActor
+from runtime.errors import Refused
+from runtime.protocol.manager import LeaderContext
+from runtime.protocol.store import Step
+from runtime.stage import Address, Answer, GiveUp, Policy, Timer, handles
+from runtime.store.changes import Action
+from runtime.store.events import Commit, Event, WatchFilter
+from runtime.store.transaction import Transaction
+from runtime.store.view import View
+from runtime.swarm.identity import new_id
+from runtime.swarm.replicated import NewId, Round, remove_tasks
+from runtime.swarm.restart import RestartPlan, RestartSupervisor
+from runtime.swarm.slots import WouldRestart
+from runtime.swarm.task_changes import Change, apply
+from runtime.swarm.task_init import HeldTask, held_for, initialise, is_held
+from runtime.swarm.task_model import node_of, the_cluster, wanted
+from runtime.swarm.updater import needs_update
+from runtime.wire.pb import objects_pb2 as objects
+
+
+class _Due:
+    """The delay of a start may be over."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A step for the store, and what to do with what came of it."""
+
+    step: Step
+    done: Callable[[Any], None]
+
+
+class OrchestratorActor(StoreWatcher):
+    """What the orchestrators have in common; each mode of service says what is its own, how, and about nodes."""
+
+    policy = Policy(give_up=GiveUp.NEVER)
+    watched = WatchFilter.kinds(objects.Service, objects.Task, objects.Node)
+
+    def __init__(self, context: LeaderContext) -> None:
+        super().__init__(context)
+        self.supervisor = RestartSupervisor()
+        self._changes: list[Change] = []
+        self._restarts: dict[str, None] = {}
+        self._services: dict[str, None] = {}
+        self._removed: dict[str, None] = {}
+        self._in_flight: set[str] = set()
+        self._updaters: dict[str, Address] = {}
+        self._updater_number = 0
+        self._writing = False
+        self._timer: Timer | None = None
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "to restart": len(self._restarts),
+            "to reconcile": len(self._services) + len(self._removed),
+            "updaters": sorted(self._updaters),
+            "writing": self._writing,
+        }
+
+    # What a mode says
+
+    def is_mine(self, service: objects.Service | None) -> bool:
+        """Whether the service is of this orchestrator's mode."""
+        raise NotImplementedError
+
+    def needs_restart(self, view: Any, task: objects.Task) -> bool:
+        """Whether a task of such a service is to be restarted."""
+        raise NotImplementedError
+
+    def reconcile(self, tx: Transaction, service_id: str, ids: NewId, would_restart: WouldRestart) -> Round:
+        """What a service lacks or has too much of."""
+        raise NotImplementedError
+
+    def node_event(self, event: Event) -> None:
+        """A node changed."""
+        raise NotImplementedError
+
+    # Marking
+
+    def begin(self, view: View) -> None:
+        findings = initialise(view, self.supervisor, self.is_mine, self.needs_restart, self.now())
+        self._changes += findings.changes
+        for task_id in findings.restarts:
+            self.mark_restart(task_id)
+        for held in findings.held:
+            self._hold(held)
+        for service in view.all(objects.Service):
+            if self.is_mine(service):
+                self._services[service.id] = None
+        self._go_on()
+
+    def commit(self, commit: Commit) -> None:
+        for event in commit.events:
+            if event.kind is objects.Task:
+                self._task_event(event)
+            elif event.kind is objects.Service:
+                self._service_event(event)
+            else:
+                self.supervisor.node_changed(event.object.id, self.monotonic())
+                self.node_event(event)
+        self._go_on()
+
+    def mark_restart(self, task_id: str) -> None:
+        """The task has to be replaced, or given up."""
+        self._restarts[task_id] = None
+
+    def _service_event(self, event: Event) -> None:
+        service = event.object
+        if not self.is_mine(service):
+            return
+        if event.action is Action.REMOVE:
+            self._services.pop(service.id, None)
+            self._removed[service.id] = None
+        else:
+            self._services[service.id] = None
+
+    def _task_event(self, event: Event) -> None:
+        task = event.object
+        self.supervisor.task_changed(task.id, self.monotonic())
+        if event.action is Action.REMOVE or not wanted(task):
+            self.supervisor.cancel(task.id)
+        if not wanted(task):
+            return
+        service = self.view.get(objects.Service, task.service_id)
+        if not self.is_mine(service):
+            return
+        if event.action is Action.REMOVE:
+            self._services[task.service_id] = None
+            return
+        if self.needs_restart(self.view, task):
+            self.mark_restart(task.id)
+        if event.action is Action.CREATE and is_held(task) and task.id not in self._in_flight:
+            self._hold(held_for(self.view, task))
+
+    def _hold(self, held: HeldTask) -> None:
+        self.supervisor.delay_start(held.task.id, self.monotonic(), held.delay, held.old)
+
+    @handles(_Due)
+    def due(self, message: _Due) -> None:
+        """Starts may be due."""
+        self._timer = None
+        self._go_on()
+
+    @handles(UpdateEnded)
+    def update_ended(self, message: UpdateEnded) -> None:
+        """An updater is done; the service may have come to want something else since."""
+        updater = self._updaters.get(message.service_id)
+        if updater is None or updater != self.sender:
+            return
+        del self._updaters[message.service_id]
+        self.stop(updater)
+        service = self.view.get(objects.Service, message.service_id)
+        if service is not None and not (message.basis is not None and message.basis.holds(service)):
+            self._services[service.id] = None
+            self._go_on()
+
+    # Carrying out
+
+    def _go_on(self) -> None:
+        if not self._writing:
+            work = self._collect()
+            if work:
+                self._writing = True
+                self.write_batch([each.step for each in work], partial(self._written, work))
+        self._arm()
+
+    def _collect(self) -> list[_Work]:
+        """All that is marked, restarts before services; marks are gone with it."""
+        fired = self.supervisor.fire(self.view, self.monotonic())
+        changes = [*self._changes, *fired.starts]
+        restarts = [*self._restarts, *(each for each in fired.retries if each not in self._restarts)]
+        services, removed = list(self._services), list(self._removed)
+        self._changes = []
+        for marks in (self._restarts, self._services, self._removed):
+            marks.clear()
+        work = [_Work(partial(_apply_one, change), _nothing) for change in changes]
+        work += [each for each in map(self._restart, restarts) if each is not None]
+        work += [self._reconcile(service_id) for service_id in services]
+        return work + [self._remove(service_id) for service_id in removed]
+
+    def _restart(self, task_id: str) -> _Work | None:
+        if self.supervisor.is_delayed(task_id):
+            self.supervisor.retry_after_start(task_id)
+            return None
+        id = new_id(self.world.entropy)
+        self._in_flight.add(id)
+        return _Work(partial(self._restart_step, task_id, id), partial(self._restarted, id))
+
+    def _restart_step(self, task_id: str, id: str, tx: Transaction) -> RestartPlan | None:
+        """In the store's turn: reads the supervisor, changes nothing here."""
+        task = tx.get(objects.Task, task_id)
+        service = tx.get(objects.Service, task.service_id) if task is not None else None
+        if task is None or service is None or not self.needs_restart(tx, task):
+            return None
+        plan = self.supervisor.plan(task, service, node_of(tx, task), the_cluster(tx), tx.now, id)
+        if plan is not None:
+            apply(tx, plan.changes)
+        return plan
+
+    def _restarted(self, id: str, plan: RestartPlan | None) -> None:
+        self._in_flight.discard(id)
+        if plan is not None:
+            self.supervisor.committed(plan, self.monotonic())
+
+    def _reconcile(self, service_id: str) -> _Work:
+        def step(tx: Transaction) -> Round:
+            service = tx.get(objects.Service, service_id)
+            if service is None:
+                return Round()
+            would = self.supervisor.should_restart
+            ids = partial(new_id, self.world.entropy)
+            round = self.reconcile(tx, service_id, ids, lambda task: would(task, service, tx.now))
+            apply(tx, round.changes)
+            return round
+
+        return _Work(step, partial(self._reconciled, service_id))
+
+    def _reconciled(self, service_id: str, round: Round) -> None:
+        if round.more:
+            self._services[service_id] = None
+            return
+        service = self.view.get(objects.Service, service_id)
+        if service is None or service_id in self._updaters:
+            return
+        if needs_update(self.view, service, list(round.update.values())):
+            self._updater_number += 1
+            name = f"updater-{service_id}-{self._updater_number}"
+            self._updaters[service_id] = self.spawn(name, UpdaterActor, self.context, service_id)
+
+    def _remove(self, service_id: str) -> _Work:
+        self.supervisor.forget(service_id)
+
+        def step(tx: Transaction) -> Round:
+            round = remove_tasks(tx, service_id)
+            apply(tx, round.changes)
+            return round
+
+        def done(round: Round) -> None:
+            if round.more:
+                self._removed[service_id] = None
+
+        return _Work(step, done)
+
+    def _written(self, work: Sequence[_Work], answer: Answer) -> None:
+        self._writing = False
+        for each, result in zip(work, answer.get(), strict=True):
+            if isinstance(result, Refused):
+                raise result
+            each.done(result)
+        self._go_on()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        at = self.supervisor.next_at()
+        if at is not None and not self._writing:
+            self._timer = self.after(max(0.0, at - self.monotonic()), _Due())
+
+
+def _apply_one(change: Change, tx: Transaction) -> int:
+    return apply(tx, [change])
+
+
+def _nothing(result: Any) -> None:
+    """What came of the step does not matter: it is left out where its task went on."""

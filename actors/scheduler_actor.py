@@ -1,0 +1,149 @@
+"""SchedulerActor places waiting tasks on nodes.
+
+Who talks to it: the store, with every change of nodes and tasks. Whom it talks to: the store. It decides nothing:
+``runtime/swarm/scheduling`` does; here is when it is asked, and how its decisions reach the store.
+
+1. A run comes 50 ms after the last change that it might act on, and no later than 1 s after the first.
+2. Decisions are written before the next run begins, a slice at a time, so that others' writes come in between.
+   Each is checked again in its transaction; the refused ones go back into the scheduler.
+3. A life that begins after a failure waits until what the last one proposed is committed or given up: nodes' books are
+   read from committed views, and must hold every task that was placed.
+4. An outcome that is unknown as a whole fails this life. The next begins with what the store holds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from typing import Any, Final
+
+from actors.store_watcher import StoreWatcher
+from runtime.errors import Refused
+from runtime.protocol.manager import LeaderContext
+from runtime.stage import Answer, handles
+from runtime.store.changes import Action
+from runtime.store.events import Commit, WatchFilter
+from runtime.store.transaction import Transaction
+from runtime.store.view import Published, View
+from runtime.swarm.scheduling import DEBOUNCE_MAX_S, DEBOUNCE_S, Decision, Scheduler
+from runtime.swarm.scheduling import commit as carry_out
+from runtime.wire.pb import objects_pb2 as objects
+from runtime.wire.pb import types_pb2 as types
+
+SLICE: Final = 1000
+"""So many decisions are sent to the store at once."""
+
+
+class _Due:
+    """The time of a run may have come."""
+
+
+class SchedulerActor(StoreWatcher):
+    """Lives below the leader, as long as this manager leads."""
+
+    watched = WatchFilter.kinds(objects.Node, objects.Task)
+
+    def __init__(self, context: LeaderContext) -> None:
+        super().__init__(context)
+        self.scheduler = Scheduler()
+        self._settled = False
+        self._unwritten: deque[Decision] = deque()
+        self._in_flight: list[Decision] = []
+        self._first_change: float | None = None
+        self._last_change = 0.0
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "waiting": self.scheduler.waiting,
+            "in flight": len(self._in_flight),
+            "unwritten": len(self._unwritten),
+        }
+
+    def begin(self, view: View) -> None:
+        """Reads all nodes and tasks."""
+        self.scheduler.load(view.all(objects.Node), view.all(objects.Task), self.monotonic())
+        self.after(0.0, _Due())  # asked behind the watch, so that every commit up to the answer has come before it
+
+    def commit(self, commit: Commit) -> None:
+        """Feeds changes to the scheduler."""
+        for change in commit.events:
+            gone = change.action is Action.REMOVE
+            if change.kind is objects.Node:
+                if gone:
+                    self.scheduler.remove_node(change.object.id)
+                else:
+                    self.scheduler.put_node(change.object)
+            elif gone:
+                self.scheduler.remove_task(change.object.id, change.object.node_id)
+            else:
+                self.scheduler.put_task(change.object, self.monotonic())
+        self._changed()
+
+    # What an earlier life left on the way
+
+    def _ask_settled(self) -> None:
+        self.write(partial(_is_settled, self.context.published), self._settled_or_not)
+
+    def _settled_or_not(self, answer: Answer) -> None:
+        self._settled = answer.get()
+        if self._settled:
+            self._changed()
+        else:
+            self.after(DEBOUNCE_S, _Due())
+
+    # When to run
+
+    def _changed(self) -> None:
+        if not self._may_run():
+            return
+        self._last_change = self.monotonic()
+        if self._first_change is None:
+            self._first_change = self._last_change
+            self.after(DEBOUNCE_S, _Due())
+
+    def _may_run(self) -> bool:
+        return self._settled and not self._in_flight and self.scheduler.due
+
+    @handles(_Due)
+    def due(self, message: _Due) -> None:
+        """Runs, unless changes still come in: then the last of them has its 50 ms too, within the second."""
+        if not self._settled:
+            self._ask_settled()
+            return
+        first, self._first_change = self._first_change, None
+        if not self._may_run() or first is None:
+            return
+        wait = min(self._last_change + DEBOUNCE_S, first + DEBOUNCE_MAX_S) - self.monotonic()
+        if wait > 0:
+            self._first_change = first
+            self.after(wait, _Due())
+            return
+        view = self.view
+        self._unwritten.extend(self.scheduler.run(self.monotonic(), lambda id: view.get(objects.Service, id)))
+        self._write_next()
+
+    # Writing
+
+    def _write_next(self) -> None:
+        self._in_flight = [self._unwritten.popleft() for _ in range(min(SLICE, len(self._unwritten)))]
+        if self._in_flight:
+            self.write_batch([partial(carry_out, decision=decision) for decision in self._in_flight], self._written)
+        else:
+            self._changed()
+
+    def _written(self, answer: Answer) -> None:
+        results = answer.get()
+        pairs = zip(self._in_flight, results, strict=True)
+        self.scheduler.commit_failed(
+            decision.task_id for decision, done in pairs if isinstance(done, Refused) or not done
+        )
+        self._write_next()
+
+
+def _is_settled(published: Published, tx: Transaction) -> bool:
+    """Whether no task is on its way from PENDING to a node: proposed by an earlier life, and not yet committed."""
+    for task in published.view.find(objects.Task, "task_state", types.PENDING):
+        proposed = tx.get(objects.Task, task.id)
+        if proposed is not None and proposed.status.state >= types.ASSIGNED:
+            return False
+    return True

@@ -1,0 +1,151 @@
+"""The backend that asks the cluster: questions to the ClusterActor's address, logs over the local control socket.
+
+Rules it owns:
+- A change is one message. Once it is sent it is carried out, whether or not whoever asked still waits: so nothing is
+  half-applied when a client hangs up.
+- An address that nobody answers at is the engine's 503, in the engine's words; an answer that does not come is the
+  deadline's error. Names and texts of actors stay inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from runtime.engine_api import log_stream
+from runtime.engine_api.backend import (
+    CONTROL_TIMEOUT_S,
+    InitRequest,
+    JoinRequest,
+    SwarmInfo,
+    SystemInfo,
+)
+from runtime.engine_api.errors import status_and_text
+from runtime.engine_api.questions import Landing, Questions
+from runtime.errors import Refused
+from runtime.protocol import cluster as say
+from runtime.protocol.cluster import ClusterError
+from runtime.stage.answers import ActorUnavailable
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from runtime.stage.address import Address
+    from runtime.wire.pb.control_pb2 import KeyRotation
+    from runtime.wire.pb.logs_pb2 import SubscribeLogsMessage, SubscribeLogsRequest
+    from runtime.wire.pb.objects_pb2 import Cluster
+    from runtime.wire.pb.specs_pb2 import ClusterSpec
+    from runtime.wire.port import Channel, Transport
+
+RECONFIGURE_TIMEOUT_S: Final = 30.0
+"""For init, join, leave and unlock: a join alone may take 20 s, and each waits until the one before it is over."""
+STATUS_TIMEOUT_S: Final = 2.0
+"""For a ping, which clients send before everything else and soon give up."""
+RESTARTING: Final = "The cluster layer of this daemon is starting again, please try again in a moment."
+
+
+class ClusterBackend:
+    """``Backend`` over ``cluster``, the address of a ClusterActor. All methods belong to one event loop.
+
+    ``control_socket`` is the path of this node's control socket, ``system`` tells of the host whenever it is asked.
+    """
+
+    def __init__(
+        self, cluster: Address, transport: Transport, control_socket: str, system: Callable[[], SystemInfo]
+    ) -> None:
+        self._cluster = cluster
+        self._transport = transport
+        self._control_socket = control_socket
+        self._system = system
+        self._landing: Landing | None = None
+        self._questions: Questions | None = None
+        self._logs_channel: Channel | None = None
+
+    def close(self) -> None:
+        """Ends log subscriptions and forgets the connection to the control socket."""
+        if self._logs_channel is not None:
+            self._logs_channel.close()
+            self._logs_channel = None
+
+    async def _ask(self, message: Any, seconds: float = CONTROL_TIMEOUT_S, absent: str = RESTARTING) -> Any:
+        try:
+            return await (self._questions or self._begin()).ask(self._cluster, message, seconds)
+        except ActorUnavailable:
+            raise ClusterError("unavailable", absent) from None
+
+    def _begin(self) -> Questions:
+        loop = asyncio.get_running_loop()
+        self._landing = Landing(loop)
+        self._questions = Questions(loop, self._landing)
+        return self._questions
+
+    async def control(self, method: str, request: Message, timeout_s: float = CONTROL_TIMEOUT_S) -> Message:
+        """As ``Backend.control``; without a manager that answers, the engine's text of a manager that starts."""
+        answer: Message = await self._ask(say.Control(method, request), timeout_s, say.NOT_MANAGER_STARTING)
+        return answer
+
+    async def swarm_init(self, request: InitRequest) -> str:
+        """As ``Backend.swarm_init``."""
+        return str(await self._ask(say.Init(request), RECONFIGURE_TIMEOUT_S))
+
+    async def swarm_join(self, request: JoinRequest) -> None:
+        """As ``Backend.swarm_join``."""
+        await self._ask(say.Join(request), RECONFIGURE_TIMEOUT_S)
+
+    async def swarm_leave(self, force: bool) -> None:
+        """As ``Backend.swarm_leave``."""
+        await self._ask(say.Leave(force), RECONFIGURE_TIMEOUT_S)
+
+    async def swarm_update(self, version: int, spec: ClusterSpec, rotation: KeyRotation) -> None:
+        """As ``Backend.swarm_update``."""
+        await self._ask(say.Update(version, spec, rotation))
+
+    async def swarm_inspect(self) -> Cluster:
+        """As ``Backend.swarm_inspect``."""
+        cluster: Cluster = await self._ask(say.Inspect())
+        return cluster
+
+    async def swarm_unlock(self, key: str) -> None:
+        """As ``Backend.swarm_unlock``."""
+        await self._ask(say.Unlock(key), RECONFIGURE_TIMEOUT_S)
+
+    async def swarm_unlock_key(self) -> str:
+        """As ``Backend.swarm_unlock_key``."""
+        return str(await self._ask(say.UnlockKey()))
+
+    async def swarm_info(self) -> SwarmInfo:
+        """As ``Backend.swarm_info``: a cluster layer that does not answer is state ``error`` with its reason."""
+        try:
+            info: SwarmInfo = await self._ask(say.Info())
+        except Refused as refused:
+            return SwarmInfo(local_node_state="error", error=status_and_text(refused)[1])
+        return info
+
+    async def swarm_status(self) -> str:
+        """As ``Backend.swarm_status``."""
+        try:
+            return str(await self._ask(say.Status(), STATUS_TIMEOUT_S))
+        except Refused:
+            return ""
+
+    async def system(self) -> SystemInfo:
+        """The host and this daemon."""
+        return self._system()
+
+    async def local_network(self, term: str) -> str | None:
+        """None: this daemon makes no networks of its own."""
+        return None
+
+    async def logs(self, request: SubscribeLogsRequest) -> AsyncIterator[SubscribeLogsMessage]:
+        """As ``Backend.logs``, from this node's own manager, which passes on to the leader."""
+        if self._landing is None:
+            self._begin()
+        assert self._landing is not None
+        if self._logs_channel is None:
+            self._logs_channel = self._transport.connect("unix:" + self._control_socket, None)
+        batches = log_stream.subscribe(self._logs_channel, self._landing, request)
+        async with contextlib.aclosing(batches):  # type: ignore[type-var]
+            async for batch in batches:
+                yield batch

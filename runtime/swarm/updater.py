@@ -1,0 +1,264 @@
+"""The rolling update of one service: which place is taken when, what is waited for, and when it went wrong.
+
+Rules owned here (SwarmKit's updater): at most ``parallelism`` places are under way, each from its replacement until
+``delay`` after that came up; a task of this update that ends before it ran for ``monitor`` is a failure, and too many
+of those end the update by its failure action; after the last place the tasks are watched for one more ``monitor``.
+
+It does nothing itself: `take` gives the orders that are due, whoever carries them out (`update_steps`) tells what came
+of a `Replace` with `replaced`, and of tasks that changed with `task_changed`. All it needs is in the store, so that an
+update goes on wherever the last life of its owner left it: replacements that have not come up yet are waited for
+before further places are taken.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from runtime.swarm.defaults import UPDATE_MONITOR_S, seconds, update_config
+from runtime.swarm.dirty import is_dirty
+from runtime.swarm.ports import View
+from runtime.swarm.slots import WouldRestart, is_dirty_place, split
+from runtime.swarm.task_model import SlotKey, by_place, node_of, wanted
+from runtime.swarm.update_steps import FINISHED, PAUSED_STATES, Basis, Replaced
+from runtime.wire.pb import objects_pb2 as objects
+from runtime.wire.pb import types_pb2 as types
+
+UpdateConfig = types.UpdateConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Order: note that the update began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Order: bring a place up to date."""
+
+    place: SlotKey
+
+
+@dataclass(frozen=True, slots=True)
+class ShutDownOthers:
+    """Order: the new task of a place runs, its old ones may go."""
+
+    place: SlotKey
+    keep: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Order: the task's failure was one too many; stop here."""
+
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RollBack:
+    """Order: the task's failure was one too many; go back."""
+
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """Order: note that the update is over."""
+
+
+Order = Begin | Replace | ShutDownOthers | Pause | RollBack | Complete
+
+
+class Phase(enum.Enum):
+    """How far an update is: places are to be replaced, the last ones are watched, it is over."""
+
+    ROLLING = "rolling"
+    MONITORING = "monitoring"
+    ENDED = "ended"
+
+
+@dataclass(slots=True)
+class _Place:
+    """A place under way: the task that it waits for, then when its delay is over."""
+
+    task_id: str | None = None
+    free_at: float | None = None
+
+
+@dataclass(slots=True)
+class _Made:
+    """A task of this update: when it was seen running, and whether its failure was counted."""
+
+    up_at: float | None = None
+    failed: bool = field(default=False)
+
+
+def config_of(service: objects.Service) -> types.UpdateConfig:
+    """How the service is to be updated, or rolled back if that is what goes on."""
+    name = "rollback" if Basis.of(service).rolling_back else "update"
+    return getattr(service.spec, name) if service.spec.HasField(name) else update_config()
+
+
+def needs_update(view: View, service: objects.Service, places: Sequence[Sequence[objects.Task]]) -> bool:
+    """Whether an updater has anything to do for a service with these updatable tasks in its places."""
+    state = service.update_status.state
+    if state in PAUSED_STATES:
+        return False
+    return state in FINISHED or any(is_dirty_place(view, service, tasks) for tasks in places)
+
+
+class Updater:
+    """One update; ``now`` is everywhere in seconds of a clock that only grows."""
+
+    def __init__(self, view: View, service: objects.Service, would_restart: WouldRestart) -> None:
+        config = config_of(service)
+        self.basis = Basis.of(service)
+        self.order = config.order
+        self.action = config.failure_action
+        self.max_failure_ratio = config.max_failure_ratio
+        self.delay = seconds(config.delay)
+        self.monitor = seconds(config.monitor) if config.HasField("monitor") else UPDATE_MONITOR_S
+        self.phase = Phase.ROLLING
+        self.failures = 0
+        self._begun = False
+        self._urgent: list[Order] = []
+        self._under_way: dict[SlotKey, _Place] = {}
+        self._waiting: dict[str, SlotKey] = {}
+        self._made: dict[str, _Made] = {}
+        self._monitor_until = 0.0
+        dirty: list[SlotKey] = []
+        if service.update_status.state in PAUSED_STATES:
+            self.phase = Phase.ENDED
+        else:
+            dirty = self._survey(view, service, would_restart)
+        self._queue = deque(dirty)
+        self.total = len(dirty) + len(self._under_way)
+        self.parallelism = config.parallelism or self.total
+
+    def _survey(self, view: View, service: objects.Service, would_restart: WouldRestart) -> list[SlotKey]:
+        """The dirty places in order; those that an earlier life of this update is not done with are under way."""
+        tasks = view.find(objects.Task, "service", service.id)
+        held = by_place(tasks, service)
+        updatable = split(tasks, service, would_restart).updatable
+        dirty: list[SlotKey] = []
+        for place in sorted(updatable, key=lambda each: (str(type(each)), each)):
+            if is_dirty_place(view, service, updatable[place]):
+                dirty.append(place)
+            elif service.update_status.state in FINISHED:
+                self._resume(view, service, place, updatable[place][0], held[place])
+        return dirty
+
+    def _resume(
+        self,
+        view: View,
+        service: objects.Service,
+        place: SlotKey,
+        task: objects.Task,
+        held: Sequence[objects.Task],
+    ) -> None:
+        if not wanted(task) or task.status.state >= types.RUNNING:
+            return
+        others = (other for other in held if other.id != task.id)
+        if any(is_dirty(other, service, node_of(view, other)) for other in others):
+            self._wait(place, task.id, created=True)
+
+    def _wait(self, place: SlotKey, task_id: str, created: bool) -> None:
+        self._under_way[place] = _Place(task_id)
+        self._waiting[task_id] = place
+        if created:
+            self._made[task_id] = _Made()
+
+    # Orders
+
+    def take(self, now: float) -> list[Order]:
+        """The orders that are due, each given once."""
+        if self.phase is Phase.ENDED:
+            return []
+        orders, self._urgent = self._urgent, []
+        if any(isinstance(order, (Pause, RollBack)) for order in orders):
+            self.phase = Phase.ENDED
+            return orders
+        if not self._begun and self.total:
+            orders.append(Begin())
+        self._begun = True
+        self._free_places(now)
+        while self._queue and len(self._under_way) < self.parallelism:
+            place = self._queue.popleft()
+            self._under_way[place] = _Place()
+            orders.append(Replace(place))
+        return orders + self._finish(now)
+
+    def _free_places(self, now: float) -> None:
+        for place, each in list(self._under_way.items()):
+            if each.free_at is not None and each.free_at <= now:
+                del self._under_way[place]
+
+    def _finish(self, now: float) -> list[Order]:
+        if self._queue or self._under_way:
+            return []
+        if self.phase is Phase.ROLLING:
+            self.phase = Phase.MONITORING
+            self._monitor_until = now + self._monitoring() if self.total else now
+        if now < self._monitor_until:
+            return []
+        self.phase = Phase.ENDED
+        return [Complete()]
+
+    def _monitoring(self) -> float:
+        return self.monitor if self.delay < self.monitor else self.delay + 1.0
+
+    def next_at(self) -> float | None:
+        """When `take` has to be asked at the latest, if nothing else happens."""
+        if self.phase is Phase.MONITORING:
+            return self._monitor_until
+        if self.phase is Phase.ENDED:
+            return None
+        return min((each.free_at for each in self._under_way.values() if each.free_at is not None), default=None)
+
+    # What happened
+
+    def replaced(self, place: SlotKey, outcome: Replaced) -> None:
+        """A `Replace` was carried out; the state of the task that it waits for is to be told next."""
+        if outcome.task_id is None:
+            del self._under_way[place]
+        else:
+            self._wait(place, outcome.task_id, outcome.created)
+
+    def task_changed(self, task: objects.Task, now: float) -> None:
+        """A task of the service changed."""
+        state = task.status.state
+        made = self._made.get(task.id)
+        if made is not None:
+            self._watch(task, made, now)
+        place = self._waiting.get(task.id)
+        if place is None or state < types.RUNNING:
+            return
+        self._came_up(task.id, place, now)
+        if self.order == UpdateConfig.START_FIRST and state == types.RUNNING:
+            self._urgent.append(ShutDownOthers(place, task.id))
+
+    def task_gone(self, task_id: str, now: float) -> None:
+        """A task of the service was deleted: nobody waits for it any longer."""
+        self._made.pop(task_id, None)
+        place = self._waiting.get(task_id)
+        if place is not None:
+            self._came_up(task_id, place, now)
+
+    def _came_up(self, task_id: str, place: SlotKey, now: float) -> None:
+        del self._waiting[task_id]
+        self._under_way[place].free_at = now + self.delay
+
+    def _watch(self, task: objects.Task, made: _Made, now: float) -> None:
+        if task.status.state == types.RUNNING and made.up_at is None:
+            made.up_at = now
+        if task.status.state <= types.RUNNING or made.failed or self.action == UpdateConfig.CONTINUE:
+            return
+        if made.up_at is not None and now - made.up_at > self.monitor:
+            return
+        made.failed = True
+        self.failures += 1
+        if self.failures / self.total > self.max_failure_ratio:
+            rolls_back = self.action == UpdateConfig.ROLLBACK
+            self._urgent.append(RollBack(task.id) if rolls_back else Pause(task.id))

@@ -1,0 +1,206 @@
+"""NodeActor: what starts in which order, when it is ready, and what it passes on; fakes stand for its children."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from actors import node_actor
+from actors.node_actor import NodeActor
+from runtime.disk.memory import MemoryDisk
+from runtime.disk.state_files import Remote, StateFiles
+from runtime.errors import Code, Refused
+from runtime.pki.key_file import DataKeys
+from runtime.pki.root import RootCA
+from runtime.protocol.agent import CertificateRenewed, DropTasks, Managers, ManagersSeen, RootSeen, SessionUp
+from runtime.protocol.certificate import GetDataKeys, Identified
+from runtime.protocol.manager import ManagerReady
+from runtime.protocol.node import (
+    GetNodeStatus,
+    LeaveNode,
+    NodeChanged,
+    NodeReady,
+    NodeTrouble,
+    RenewCertificate,
+    StartConfig,
+)
+from runtime.stage import Actor, Address, Policy, handles
+from runtime.stage.probe import Probe
+from runtime.stage.simulator import Simulator
+from runtime.wire.port import Credentials
+
+MANAGER, WORKER = "swarm-manager", "swarm-worker"
+
+
+class Told:
+    """What the fakes were started with and told, and how they behave."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        self.started: list[str] = []
+        self.messages: dict[str, list[Any]] = {"certificate": [], "agent": [], "manager": []}
+        self.setups: dict[str, Any] = {}
+        self.no_certificate: BaseException | None = None
+
+
+def fake(name: str, told: Told) -> type[Actor]:
+    """A child that keeps what it is told."""
+
+    class Fake(Actor):
+        def __init__(self, node: Address, setup: Any) -> None:
+            super().__init__()
+            self.node = node
+            told.started.append(name)
+            told.setups[name] = setup
+
+        def started(self) -> None:
+            if name == "certificate":
+                if told.no_certificate is not None:
+                    raise told.no_certificate
+                root = RootCA(b"", ())
+                self.tell(self.node, Identified("node-1", told.role, "cluster-1", Credentials(b""), root))
+
+        @handles(GetDataKeys)
+        def keys(self, message: GetDataKeys) -> DataKeys:
+            return DataKeys(bytes(32))
+
+        @handles(DropTasks)
+        def drop(self, message: DropTasks) -> bool:
+            told.messages[name].append(message)
+            return True
+
+        def unhandled(self, message: Any) -> Any:
+            told.messages[name].append(message)
+
+    return Fake
+
+
+class Bench:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, role: str = MANAGER, config: StartConfig | None = None) -> None:
+        self.told = Told(role)
+        monkeypatch.setattr(node_actor, "CertificateActor", fake("certificate", self.told))
+        monkeypatch.setattr(node_actor, "AgentActor", fake("agent", self.told))
+        monkeypatch.setattr(node_actor, "ManagerActor", fake("manager", self.told))
+        self.simulator = Simulator(2)
+        self.disk = MemoryDisk()
+        settings = {"hostname": "host-1", "control_socket": "/run/control.sock"}
+        self.stage = self.simulator.node("n1", disk=self.disk, settings=settings)
+        self.cluster = Probe(self.simulator, self.stage, "cluster")
+        self.config = config or StartConfig(listen_addr="10.0.0.1:2377", advertise_addr="10.0.0.1:2377")
+
+    def start(self) -> None:
+        self.node = self.stage.mount("node", NodeActor, self.cluster.address, self.config)
+        self.simulator.settle()
+
+    def last(self, name: str, kind: type[Any]) -> Any:
+        return [each for each in self.told.messages[name] if isinstance(each, kind)][-1]
+
+
+def test_a_manager_is_ready_with_a_session_and_a_control_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch)
+    bench.start()
+    assert bench.told.started == ["certificate", "agent", "manager"]
+    bench.node.tell(SessionUp("node-1"))
+    bench.cluster.expect_none(NodeReady)
+    bench.node.tell(ManagerReady("10.0.0.1:2377"))
+    assert bench.cluster.expect(NodeReady) == NodeReady("node-1", MANAGER)
+    status = bench.simulator.ask(bench.node, GetNodeStatus())
+    assert status.ready
+    assert status.manager
+
+
+def test_a_worker_is_ready_with_a_session_and_starts_no_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, WORKER)
+    bench.start()
+    bench.node.tell(SessionUp("node-1"))
+    assert bench.cluster.expect(NodeReady) == NodeReady("node-1", WORKER)
+    assert bench.told.started == ["certificate", "agent"]
+
+
+def test_the_agent_prefers_the_own_manager_while_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch)
+    bench.start()
+    assert bench.last("agent", Managers).local is None
+    bench.node.tell(ManagerReady("10.0.0.1:2377"))
+    bench.simulator.settle()
+    assert bench.last("agent", Managers).local == "unix:/run/control.sock"
+    cell = bench.stage.at("/node/manager").resolve()
+    assert cell is not None
+    cell.control(lambda: cell.failed(RuntimeError("injected"), None))
+    bench.simulator.settle()
+    assert bench.last("agent", Managers).local is None
+
+
+def test_a_manager_that_stays_down_is_told_to_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch)
+    bench.start()
+    cell = bench.stage.at("/node/manager").resolve()
+    assert cell is not None
+    bench.simulator.settle()
+    cell.policy = Policy(down_after_two=(OSError,))
+    for _ in range(2):
+        cell.control(lambda: cell.failed(OSError("disk"), None))
+        bench.simulator.run_for(1)
+    assert str(bench.cluster.expect(NodeTrouble).error) == "disk"
+
+
+def test_no_first_certificate_fails_the_node_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch)
+    bench.told.no_certificate = Refused(Code.INVALID_ARGUMENT, "invalid join token")
+    bench.start()
+    cell = bench.node.resolve()
+    assert cell is not None
+    assert cell.failures.total == 1
+    assert cell.last_error == "Refused: InvalidArgument: invalid join token"
+
+
+def test_known_managers_are_kept_for_the_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, WORKER)
+    bench.start()
+    bench.node.tell(ManagersSeen((("m2", "10.0.0.2:2377", 10), ("m1", "10.0.0.1:2377", 10))))
+    bench.simulator.settle()
+    assert StateFiles(bench.disk.files).remotes() == [Remote("m1", "10.0.0.1:2377"), Remote("m2", "10.0.0.2:2377")]
+    told = bench.last("agent", Managers).remotes
+    assert set(told) == {("m1", "10.0.0.1:2377"), ("m2", "10.0.0.2:2377")}
+    assert set(bench.last("certificate", Managers).remotes) == set(told)
+
+
+def test_saved_managers_are_used_again_but_not_in_a_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, WORKER)
+    StateFiles(bench.disk.files).save_remotes([Remote("m1", "10.0.0.1:2377")])
+    bench.start()
+    assert bench.told.setups["certificate"].remotes == (("m1", "10.0.0.1:2377"),)
+    other = Bench(monkeypatch, WORKER, StartConfig(join_addr="10.9.9.9:2377", join_token="SWMTKN-1-x"))
+    StateFiles(other.disk.files).save_remotes([Remote("m1", "10.0.0.1:2377")])
+    other.start()
+    assert other.told.setups["certificate"].remotes == (("", "10.9.9.9:2377"),)
+    assert "SWMTKN" not in repr(other.told.setups["certificate"])
+
+
+def test_a_renewal_reaches_agent_and_roles_and_a_role_asks_for_a_renewal(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, WORKER)
+    bench.start()
+    bench.node.tell(NodeChanged(MANAGER))
+    bench.simulator.settle()
+    assert bench.last("certificate", RenewCertificate) == RenewCertificate(MANAGER)
+    bench.node.tell(CertificateRenewed(MANAGER))
+    bench.simulator.settle()
+    assert bench.last("agent", CertificateRenewed) == CertificateRenewed(MANAGER)
+    assert bench.told.started[-1] == "manager"
+    bench.node.tell(RootSeen(b"pem"))
+    bench.simulator.settle()
+    assert bench.last("certificate", RootSeen) == RootSeen(b"pem")
+
+
+def test_leaving_ends_the_tasks_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, WORKER)
+    bench.start()
+    assert bench.simulator.ask(bench.node, LeaveNode()) is True
+    assert bench.last("agent", DropTasks) == DropTasks()
+
+
+def test_data_keys_appear_in_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch)
+    bench.start()
+    assert "data_keys" not in repr(bench.told.setups["manager"])

@@ -1,0 +1,290 @@
+"""SchedulerActor over a real store: when it runs, what it writes, what it does about what was refused or lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from actors import scheduler_actor
+from actors.scheduler_actor import SchedulerActor
+from runtime.protocol.store import Write
+from runtime.wire.pb import objects_pb2 as objects
+from runtime.wire.pb import specs_pb2 as specs
+from runtime.wire.pb import types_pb2 as types
+from tests.messages.part_bench import PartBench
+from tests.unit.swarm_orchestration.placing import node, service, task
+
+
+def bench(*made: Any, **more: Any) -> PartBench:
+    return PartBench(SchedulerActor, *made, **more)
+
+
+def tasks(count: int, prefix: str = "t", **more: Any) -> list[objects.Task]:
+    return [task(f"{prefix}{number:04}", slot=number + 1, **more) for number in range(count)]
+
+
+def state(one: PartBench, id: str) -> int:
+    return one.task(id).status.state
+
+
+def placed(one: PartBench, id: str) -> bool:
+    return state(one, id) == types.ASSIGNED
+
+
+def elapsed(one: PartBench, since: float) -> float:
+    return one.simulator.time - since
+
+
+def test_tasks_that_wait_when_it_starts_are_placed() -> None:
+    one = bench(node("n"), service(), task("t"))
+    one.wait(lambda: placed(one, "t"))
+    assert one.task("t").node_id == "n"
+    assert one.task("t").status.message == "scheduler assigned task to node"
+
+
+def test_a_task_is_placed_50_ms_after_the_last_change() -> None:
+    one = bench(node("n"), service())
+    one.simulator.run_for(1)
+    one.put(task("t"))
+    since = one.simulator.time
+    one.wait(lambda: placed(one, "t"))
+    assert 0.049 <= elapsed(one, since) <= 0.060
+
+
+def test_changes_that_keep_coming_hold_a_run_up_for_a_second_at_most() -> None:
+    one = bench(node("n"), service())
+    one.simulator.run_for(1)
+    one.put(task("t"))
+    since = one.simulator.time
+    while not placed(one, "t"):
+        one.simulator.run_for(0.03)
+        one.edit(objects.Node, "n", lambda new: new.spec.annotations.labels.update({"at": str(one.simulator.time)}))
+        assert elapsed(one, since) < 2
+    assert 0.99 <= elapsed(one, since) <= 1.1
+
+
+def test_changes_that_come_close_together_are_decided_about_together() -> None:
+    one = bench(node("n"), service())
+    one.simulator.run_for(1)
+    for number in range(4):
+        one.put(task(f"t{number}", slot=number + 1))
+        one.simulator.run_for(0.02)
+    assert not any(placed(one, f"t{number}") for number in range(4))
+    one.simulator.run_for(0.06)
+    assert all(placed(one, f"t{number}") for number in range(4))
+    versions = {one.task(f"t{number}").meta.version.index for number in range(4)}
+    assert len(versions) == 1
+
+
+def test_a_task_that_fits_nowhere_says_why_and_is_placed_when_a_node_comes() -> None:
+    one = bench(node("n"), service(), task("t", constraints=["node.labels.zone == east"]))
+    one.wait(lambda: one.task("t").status.err != "")
+    status = one.task("t").status
+    assert status.err == "no suitable node (scheduling constraints not satisfied on 1 node)"
+    assert (status.state, status.message) == (types.PENDING, "pending task scheduling")
+    one.put(node("m", labels={"zone": "east"}))
+    one.wait(lambda: placed(one, "t"))
+    assert (one.task("t").node_id, one.task("t").status.err) == ("m", "")
+
+
+def test_the_same_reason_is_not_written_again() -> None:
+    one = bench(node("n"), service(), task("t", cpus=99))
+    one.wait(lambda: one.task("t").status.err != "")
+    before = one.task("t").meta.version.index
+    for _ in range(3):
+        one.put(node("n"))
+        one.simulator.run_for(0.5)
+    assert one.task("t").meta.version.index == before
+    one.put(node("m"))
+    one.simulator.run_for(0.5)
+    assert one.task("t").status.err == "no suitable node (insufficient resources on 2 nodes)"
+
+
+def test_nothing_is_written_while_nothing_waits() -> None:
+    one = bench(node("n"), service(), task("t"))
+    one.simulator.run_for(1)
+    before = one.published.view.version
+    one.edit(objects.Task, "t", lambda new: setattr(new.status, "state", types.RUNNING))
+    one.put(node("n", labels={"a": "b"}))
+    one.simulator.run_for(5)
+    assert one.published.view.version == before + 2
+
+
+def test_room_that_a_task_leaves_is_given_to_the_next() -> None:
+    one = bench(node("n", cpus=1), service(), task("a", cpus=1))
+    one.wait(lambda: placed(one, "a"))
+    one.put(task("b", cpus=1, slot=2))
+    one.wait(lambda: one.task("b").status.err != "")
+    one.edit(objects.Task, "a", lambda new: setattr(new.status, "state", types.FAILED))
+    one.wait(lambda: placed(one, "b"))
+
+
+def test_a_removed_task_leaves_room_too() -> None:
+    one = bench(node("n", cpus=1), service(), task("a", cpus=1))
+    one.wait(lambda: placed(one, "a"))
+    one.put(task("b", cpus=1, slot=2))
+    one.simulator.run_for(1)
+    one.remove(objects.Task, "a")
+    one.wait(lambda: placed(one, "b"))
+
+
+def test_a_task_that_came_with_its_node_is_confirmed() -> None:
+    one = bench(node("a"), node("b"), service(), task("t", slot=0, node_id="b"))
+    one.wait(lambda: placed(one, "t"))
+    assert (one.task("t").node_id, one.task("t").status.message) == (
+        "b",
+        "scheduler confirmed task can run on preassigned node",
+    )
+
+
+def test_a_waiting_task_that_is_not_wanted_is_shut_down() -> None:
+    one = bench(service(), task("t"))
+    one.wait(lambda: one.task("t").status.err != "")
+    one.edit(objects.Task, "t", lambda new: setattr(new, "desired_state", types.SHUTDOWN))
+    one.wait(lambda: state(one, "t") == types.SHUTDOWN)
+    assert one.task("t").status.err == ""
+
+
+def test_a_removed_node_gets_nothing() -> None:
+    one = bench(node("a"), node("b"), service())
+    one.simulator.run_for(1)
+    one.remove(objects.Node, "a")
+    one.put(*tasks(3))
+    one.wait(lambda: placed(one, "t0002"))
+    assert {one.task(each.id).node_id for each in tasks(3)} == {"b"}
+
+
+@pytest.mark.parametrize("change", ["drain", "down", "remove"])
+def test_a_node_that_is_lost_between_decision_and_transaction_gets_nothing(change: str) -> None:
+    one = bench(node("a"), service())
+    one.simulator.run_for(1)
+    one.put(task("t"))
+    one.wait(lambda: one.actor.scheduler.due)
+    one.held = True
+    step = {
+        "drain": lambda tx: tx.update(
+            _changed(tx, lambda new: setattr(new.spec, "availability", specs.NodeSpec.DRAIN))
+        ),
+        "down": lambda tx: tx.update(_changed(tx, lambda new: setattr(new.status, "state", types.NodeStatus.DOWN))),
+        "remove": lambda tx: tx.delete(objects.Node, "a"),
+    }[change]
+    future = one.store.ask(Write(step))
+    one.simulator.run_for(0.2)
+    assert not future.done
+    assert not one.actor.snapshot()["in flight"]
+    one.release()
+    one.simulator.run_for(0.2)
+    assert state(one, "t") == types.PENDING
+    assert one.task("t").status.err.startswith("no suitable node")
+    one.put(node("b"))
+    one.wait(lambda: placed(one, "t"))
+    assert one.task("t").node_id == "b"
+
+
+def _changed(tx: Any, edit: Any) -> objects.Node:
+    new = objects.Node()
+    new.CopyFrom(tx.get(objects.Node, "a"))
+    edit(new)
+    return new
+
+
+def test_many_tasks_are_written_in_slices_and_all_are_placed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler_actor, "SLICE", 100)
+    one = bench(*[node(f"n{number}") for number in range(5)], service())
+    one.simulator.run_for(1)
+    for part in range(3):
+        one.put(*tasks(150, f"p{part}-"))
+    one.held = True
+    one.wait(lambda: bool(one.proposed))
+    one.simulator.settle()
+    assert one.actor.snapshot() == {"waiting": 0, "in flight": 100, "unwritten": 350}
+    one.release()
+    one.wait(lambda: all(t.status.state == types.ASSIGNED for t in one.published.view.all(objects.Task)))
+    assert [len(one.published.view.find(objects.Task, "node", f"n{number}")) for number in range(5)] == [90] * 5
+    one.simulator.run_for(1)
+    assert one.actor.snapshot() == {"waiting": 0, "in flight": 0, "unwritten": 0}
+
+
+def test_the_next_run_waits_until_everything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler_actor, "SLICE", 1)
+    one = bench(node("n"), service())
+    one.simulator.run_for(1)
+    one.put(*tasks(2))
+    one.held = True
+    one.wait(lambda: bool(one.proposed))
+    others = one.store.ask(Write(lambda tx: tx.create(task("u", slot=3)) and None))
+    one.simulator.settle()
+    one.commit_up_to(one.proposed[-1].number)
+    one.simulator.run_for(1)
+    assert others.done
+    assert one.actor.snapshot() == {"waiting": 1, "in flight": 1, "unwritten": 0}
+    assert len(one.proposed) == 1
+    one.release()
+    one.wait(lambda: all(placed(one, id) for id in ("t0000", "t0001", "u")))
+
+
+def test_a_proposal_that_is_refused_is_decided_about_again() -> None:
+    one = bench(node("n", cpus=1), service())
+    one.simulator.run_for(1)
+    one.put(task("t", cpus=1))
+    one.held = True
+    one.wait(lambda: bool(one.proposed))
+    one.refuse()
+    one.held = False
+    assert state(one, "t") == types.PENDING
+    life = one.actor
+    one.wait(lambda: placed(one, "t"))
+    assert one.actor is life
+
+
+def test_a_life_that_fails_is_followed_by_one_that_places_the_rest() -> None:
+    one = bench(node("n"), service(), task("a"))
+    one.wait(lambda: placed(one, "a"))
+    one.crash()
+    one.put(task("b", slot=2))
+    one.wait(lambda: placed(one, "b"))
+    assert one.actor.scheduler.node("n").active == 2
+
+
+def test_a_new_life_waits_for_what_the_last_one_proposed() -> None:
+    one = bench(node("n", cpus=1), service())
+    one.simulator.run_for(1)
+    one.put(task("a", cpus=1), task("b", cpus=1, slot=2))
+    one.held = True
+    one.wait(lambda: bool(one.proposed))
+    one.crash()
+    one.simulator.run_for(2)
+    assert len(one.proposed) == 1
+    one.release()
+    one.simulator.run_for(2)
+    states = sorted(state(one, id) for id in "ab")
+    assert states == [types.PENDING, types.ASSIGNED]
+    assert one.actor.scheduler.node("n").nano_cpus == 0
+
+
+def test_an_outcome_that_never_comes_fails_the_life_and_nothing_is_placed_twice() -> None:
+    one = bench(node("n", cpus=1), service())
+    one.simulator.run_for(1)
+    one.put(task("a", cpus=1), task("b", cpus=1, slot=2))
+    one.held = True
+    one.wait(lambda: bool(one.proposed))
+    life = one.actor
+    one.simulator.run_for(22)
+    assert one.actor is not life
+    one.release()
+    one.simulator.run_for(2)
+    assert sorted(state(one, id) for id in "ab") == [types.PENDING, types.ASSIGNED]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_crashes_in_the_middle_never_over_commit_a_node(seed: int) -> None:
+    one = bench(*[node(f"n{number}", cpus=3) for number in range(3)], service(), seed=seed)
+    for part in range(4):
+        one.put(*tasks(3, f"p{part}-", cpus=1))
+        one.simulator.run_for(0.045 + 0.004 * seed)
+        one.crash()
+    one.simulator.run_for(5)
+    view = one.published.view
+    assert [len(view.find(objects.Task, "node", f"n{number}")) for number in range(3)] == [3, 3, 3]
+    assert len(view.find(objects.Task, "task_state", types.PENDING)) == 3
