@@ -32,7 +32,7 @@ from runtime.pki.signing import (
     unlock_key_of,
 )
 from runtime.protocol.manager import LeaderContext
-from runtime.protocol.store import Commits, Step
+from runtime.protocol.store import Step
 from runtime.stage import Answer, Policy, Timer, handles
 from runtime.stage.answers import Reply
 from runtime.store.changes import Action
@@ -108,11 +108,6 @@ class CertificateAuthorityActor(Serving, StoreWatcher):
         }
 
     # The store
-
-    @handles(Commits)
-    def commits(self, message: Commits) -> None:
-        """As every watcher of the store takes them; of two bases only the first hands its handlers down."""
-        super().commits(message)
 
     def commit(self, commit: Commit) -> None:
         waiting: dict[str, None] = {}

@@ -27,7 +27,7 @@ from actors.serving import Serving, serves
 from actors.store_watcher import StoreWatcher
 from runtime.errors import Code, Refused
 from runtime.protocol.manager import LeaderContext, MembersChanged
-from runtime.protocol.store import Commits, Step
+from runtime.protocol.store import Step
 from runtime.stage import Answer, GiveUp, Policy, Timer, handles
 from runtime.store.changes import Action
 from runtime.store.events import Commit, Event, WatchFilter
@@ -189,11 +189,6 @@ class DispatcherActor(Serving, StoreWatcher):
         }
 
     # What changes around it
-
-    @handles(Commits)  # named again: of two bases only the first one's handlers are inherited
-    def commits(self, message: Commits) -> None:
-        """Changes, in order."""
-        StoreWatcher.commits(self, message)
 
     def commit(self, commit: Commit) -> None:
         """Passes on what sessions and assignments are about."""

@@ -21,8 +21,7 @@ from actors.serving import Serving, serves
 from actors.store_watcher import StoreWatcher
 from runtime.errors import Code, Refused, invalid, not_found
 from runtime.protocol.manager import LeaderContext
-from runtime.protocol.store import Commits
-from runtime.stage import GiveUp, Policy, handles
+from runtime.stage import GiveUp, Policy
 from runtime.store.changes import Action
 from runtime.store.events import Commit, Select, WatchFilter
 from runtime.swarm.identity import new_id
@@ -89,11 +88,6 @@ class LogBrokerActor(Serving, StoreWatcher):
             "listening nodes": len(self.listeners),
             "uploads": len(self.uploads),
         }
-
-    @handles(Commits)  # named again: of two bases only the first one's handlers are inherited
-    def commits(self, message: Commits) -> None:
-        """Changes, in order."""
-        StoreWatcher.commits(self, message)
 
     # Subscribers
 

@@ -39,11 +39,12 @@ class Serving(Actor):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        served = dict(cls.served)
-        for handler in vars(cls).values():
-            name = getattr(handler, "served_path", None)
-            if name is not None:
-                served[name] = handler
+        served: dict[str, Served] = {}
+        for base in reversed(cls.__mro__):
+            for handler in vars(base).values():
+                name = getattr(handler, "served_path", None)
+                if name is not None:
+                    served[name] = handler
         cls.served = served
 
     @handles(Incoming)

@@ -96,10 +96,11 @@ class Actor(pykka.Actor):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        handlers = dict(cls._handlers)
-        for method in vars(cls).values():
-            for message_type in getattr(method, "handled_types", ()):
-                handlers[message_type] = method
+        handlers: dict[type[Any], Handler] = {}
+        for base in reversed(cls.__mro__):
+            for method in vars(base).values():
+                for message_type in getattr(method, "handled_types", ()):
+                    handlers[message_type] = method
         cls._handlers = handlers
 
     def __init__(self) -> None:

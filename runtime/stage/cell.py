@@ -205,6 +205,8 @@ class Cell:
 
     def failed(self, error: BaseException, envelope: Envelope | None) -> None:
         """Ends this life by a failure; the supervisor decides what follows. Runs in this cell's turn."""
+        if self.instance is None and self.life is not Life.STARTING:
+            return  # there is no life to end: it failed, or ended, before this was said
         self._report(error, envelope)
         if envelope is not None:
             reply = envelope[2]

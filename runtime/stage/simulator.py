@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import itertools
+import math
 import random
 from collections import deque
 from collections.abc import Callable
@@ -123,7 +124,7 @@ class Simulator:
 
     def run_until_time(self, time: float) -> None:
         """Runs everything that is due before ``time``, then stands there."""
-        while self._ready or (self._heap and self._heap[0][0] <= time):
+        while self._ready or self._next_timer() <= time:
             if self.time > time:
                 return
             self.step()
@@ -189,12 +190,16 @@ class Simulator:
                 heapq.heappush(heap, (timer.due, next(self._numbers), timer, stage))
         return fired
 
-    def _jump(self) -> bool:
+    def _next_timer(self) -> float:
         while self._heap and not self._heap[0][2].active:
             heapq.heappop(self._heap)
-        if not self._heap:
+        return self._heap[0][0] if self._heap else math.inf
+
+    def _jump(self) -> bool:
+        due = self._next_timer()
+        if due == math.inf:
             return False
-        self.time = max(self.time, self._heap[0][0])
+        self.time = max(self.time, due)
         self._fire_due()
         return True
 

@@ -71,13 +71,14 @@ def reconcile(
     service = view.get(objects.Service, service_id)
     if service is None or not is_replicated(service):
         return Round()
-    places = split(view.find(objects.Task, "service", service_id), service, would_restart)
+    tasks = view.find(objects.Task, "service", service_id)
+    places = split(tasks, service, would_restart)
     replicas = service.spec.replicated.replicas
     have = len(places.updatable)
     if replicas > have:
         return _grow(view, service, places, min(replicas - have, limit + 1), new_id, now).bounded(limit)
     if replicas < have:
-        return _shrink(places, replicas).bounded(limit)
+        return _shrink(places, replicas, tasks).bounded(limit)
     return Round(_clear(places, ()), places.updatable).bounded(limit)
 
 
@@ -92,10 +93,11 @@ def _free_slots(places: Places) -> Iterator[int]:
     return (slot for slot in count(1) if slot not in places.updatable)
 
 
-def _shrink(places: Places, replicas: int) -> Round:
+def _shrink(places: Places, replicas: int, tasks: Sequence[objects.Task]) -> Round:
+    """Slots that are given up lose the tasks that live, and their history with them."""
     order = _keep_order(places)
-    surplus = [task for slot in order[replicas:] for task in places.updatable[slot]]
-    changes: list[Change] = [Desire(task.id, types.REMOVE) for task in surplus]
+    surplus = set(order[replicas:])
+    changes = [change for task in tasks if task.slot in surplus and (change := _cleared(task)) is not None]
     return Round(changes + _clear(places, ()), {slot: places.updatable[slot] for slot in order[:replicas]})
 
 
@@ -130,6 +132,7 @@ def _clear(places: Places, reused: Sequence[int]) -> list[Change]:
 
 
 def _cleared(task: objects.Task) -> Change | None:
+    """A task nobody runs goes at once; one that an agent may have is to be removed, and reaped when it stopped."""
     if ended(task) or task.status.state < types.ASSIGNED:
         return Delete(task.id)
     return Desire(task.id, types.REMOVE) if task.desired_state < types.REMOVE else None

@@ -74,10 +74,9 @@ STALE: Final = Stale()
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """The task that a place waits for now, None where nothing is to come up; ``created`` if the step made it."""
+    """The task that a place waits for now, None where nothing is to come up."""
 
     task_id: str | None
-    created: bool = False
 
 
 def begin(tx: Tx, basis: Basis) -> Stale | None:
@@ -140,7 +139,7 @@ def _make(
     desired = types.RUNNING if start_first else types.READY
     new = new_task(new_id, service, the_cluster(tx), tx.now, slot=slot, desired=desired, **where)
     apply(tx, [*([] if start_first else _shut_down(old)), Create(new)])
-    return Replaced(new_id, created=True)
+    return Replaced(new_id)
 
 
 def _shut_down(tasks: Iterable[objects.Task]) -> list[Change]:

@@ -7,7 +7,8 @@ of those end the update by its failure action; after the last place the tasks ar
 It does nothing itself: `take` gives the orders that are due, whoever carries them out (`update_steps`) tells what came
 of a `Replace` with `replaced`, and of tasks that changed with `task_changed`. All it needs is in the store, so that an
 update goes on wherever the last life of its owner left it: replacements that have not come up yet are waited for
-before further places are taken.
+before further places are taken. A task of the new spec that somebody else put into a dirty place meanwhile (the restart
+supervisor, say) counts as the update's own.
 """
 
 from __future__ import annotations
@@ -162,13 +163,12 @@ class Updater:
             return
         others = (other for other in held if other.id != task.id)
         if any(is_dirty(other, service, node_of(view, other)) for other in others):
-            self._wait(place, task.id, created=True)
+            self._wait(place, task.id)
 
-    def _wait(self, place: SlotKey, task_id: str, created: bool) -> None:
+    def _wait(self, place: SlotKey, task_id: str) -> None:
         self._under_way[place] = _Place(task_id)
         self._waiting[task_id] = place
-        if created:
-            self._made[task_id] = _Made()
+        self._made[task_id] = _Made()
 
     # Orders
 
@@ -224,7 +224,7 @@ class Updater:
         if outcome.task_id is None:
             del self._under_way[place]
         else:
-            self._wait(place, outcome.task_id, outcome.created)
+            self._wait(place, outcome.task_id)
 
     def task_changed(self, task: objects.Task, now: float) -> None:
         """A task of the service changed."""

@@ -12,6 +12,7 @@ import pytest
 
 from runtime.errors import Code, Refused
 from runtime.stage import (
+    Actor,
     ActorDown,
     ActorUnavailable,
     ActorUp,
@@ -21,6 +22,7 @@ from runtime.stage import (
     Overflow,
     Policy,
     Stage,
+    handles,
 )
 from runtime.stage.simulator import Simulator
 from tests.unit.stage.actors import (
@@ -314,3 +316,37 @@ def test_closing_leaves_no_thread() -> None:
     assert threading.active_count() == before
     with pytest.raises(ActorUnavailable):
         address.ask(Total()).result(1)
+
+
+class _One(Actor):
+    @handles(int)
+    def one(self, message: int) -> str:
+        return "one"
+
+
+class _Two(Actor):
+    @handles(str)
+    def two(self, message: str) -> str:
+        return "two"
+
+
+class _Both(_One, _Two):
+    """Handlers of all bases."""
+
+
+def test_an_actor_has_the_handlers_of_all_its_bases() -> None:
+    simulator = Simulator(1)
+    both = simulator.node("n").mount("both", _Both)
+    assert simulator.ask(both, 1) == "one"
+    assert simulator.ask(both, "x") == "two"
+
+
+def test_a_failure_told_twice_is_one_failure() -> None:
+    simulator = Simulator(1)
+    cell = simulator.node("n").mount("one", _One).resolve()
+    assert cell is not None
+    simulator.settle()
+    for _ in range(2):
+        cell.control(lambda: cell.failed(RuntimeError("injected"), None))
+    simulator.run_for(1.0)
+    assert cell.failures.total == 1

@@ -151,3 +151,11 @@ def test_the_watches_of_an_actor_end_with_it() -> None:
     simulator.settle()
     assert stage._watchers == {}
     assert stage._watching == {}
+
+
+def test_time_does_not_run_past_its_limit_over_a_cancelled_timer() -> None:
+    simulator = Simulator(1)
+    simulator.set(1.0, lambda: None).cancel()
+    simulator.set(15.0, lambda: None)
+    simulator.run_for(2.0)
+    assert simulator.time == 2.0
