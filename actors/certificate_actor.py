@@ -32,6 +32,7 @@ from runtime.pki.issuance import (
 )
 from runtime.pki.join_tokens import check_bundle, parse_join_token
 from runtime.pki.key_file import DataKeys, new_data_key
+from runtime.pki.keys import dump_key
 from runtime.pki.node_identity import (
     MANDATORY_FIPS,
     NodeIdentity,
@@ -121,7 +122,7 @@ class CertificateActor(Actor):
         bundle = self._files.root_certificate()
         if bundle is None:
             return None
-        key = self._files.root_key() or b""
+        key = self._files.root_key() or self._files.founding_key() or b""
         signer = bundle if key else b""
         allow = self.setup.force_new_cluster
         return load_root(bundle, self.now(), signer_cert=signer, signer_key=key, allow_expired=allow)
@@ -158,6 +159,8 @@ class CertificateActor(Actor):
 
     def _found(self, root: RootCA | None) -> None:
         identity, signer = found_identity(root, self.world.entropy, self.now())
+        if root is None and signer.signer is not None:
+            self._files.save_founding_key(dump_key(signer.signer.key))
         self._files.save_root_certificate(signer.bundle)
         self._files.save_node(identity.certificate, identity.encode_key(self.world.entropy))
         self._identify(identity, signer)

@@ -72,7 +72,9 @@ class LeaderActor(Actor):
     def _founded(self, answer: Answer) -> None:
         answer.get()
         setup = self.setup
-        context = LeaderContext(setup.node_id, setup.cluster_id, self.store, self.published, setup.credentials)
+        context = LeaderContext(
+            setup.node_id, setup.cluster_id, self.store, self.published, setup.credentials, admits_managers=False
+        )
         for name, part in PARTS:
             self.spawn(name, part, context)
         self._dispatcher = self.child("dispatcher")

@@ -81,6 +81,7 @@ class NodeActor(Actor):
             remotes=self.remotes,
             availability=config.availability,
             lock_key=config.lock_key,
+            force_new_cluster=config.force_new_cluster,
         )
         self._certificate = self.spawn("certificate", CertificateActor, self.address, setup)
         self.watch(self._certificate)
@@ -225,7 +226,9 @@ class NodeActor(Actor):
 
     @handles(ManagerReady)
     def manager_ready(self, message: ManagerReady) -> None:
-        """This node's own manager can be asked: the agent prefers it."""
+        """This node's own manager can be asked: the agent prefers it. The cluster's root key is in the log by now."""
+        assert self._files is not None
+        self._files.drop_founding_key()
         self._manager_ready = True
         self._tell_managers()
         self._tell_ready()

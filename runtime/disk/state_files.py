@@ -20,6 +20,7 @@ REMOTES = "state.json"
 CERTIFICATES = "certificates"
 ROOT_CERT = "certificates/swarm-root-ca.crt"
 ROOT_KEY = "certificates/swarm-root-ca.key"
+FOUNDING_KEY = "certificates/.founding-root-ca.key"
 NODE_CERT = "certificates/swarm-node.crt"
 NODE_KEY = "certificates/swarm-node.key"
 NEW_NODE_CERT = "certificates/.swarm-node.crt"
@@ -154,6 +155,20 @@ class StateFiles:
     def root_key(self) -> bytes | None:
         """A root key that an operator put there; it is never written."""
         return self._files.read(ROOT_KEY)
+
+    def founding_key(self) -> bytes | None:
+        """The root key of a cluster whose founding did not get as far as the log."""
+        return self._files.read(FOUNDING_KEY)
+
+    def save_founding_key(self, key: bytes) -> None:
+        """Keeps a new cluster's root key until the log holds it: a crash in between must not lose it."""
+        self._files.make_dirs(CERTIFICATES, _DIRECTORY)
+        self._files.write_atomic(FOUNDING_KEY, key, PRIVATE)
+
+    def drop_founding_key(self) -> None:
+        """The log holds the root key now."""
+        if self._files.exists(FOUNDING_KEY):
+            self._files.remove(FOUNDING_KEY)
 
     def save_root_certificate(self, bundle: bytes) -> None:
         """Replaces the trusted bundle."""

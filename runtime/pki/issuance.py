@@ -3,7 +3,8 @@
 Rules owned here (SwarmKit's): five tries, each with 5 s per call; after a failed try the wait of the occasion (2 s on
 a first join, none on a renewal) and another manager; a status is asked for until the certificate is of our own
 request, with a growing wait between; what is left after the last try is the last error. A manager that cannot be
-reached is called again within the same try, as gRPC's wait-for-ready does.
+reached is called again within the same try, as gRPC's wait-for-ready does. What a manager does not offer at all is
+not asked for again.
 """
 
 from __future__ import annotations
@@ -89,6 +90,8 @@ class Tries:
             return Retry(RECONNECT, reconnect=True)
         self.failed += 1
         self._window = None
+        if refusal.code is Code.UNIMPLEMENTED:
+            return GaveUp(0.0, refusal)
         if self.failed >= TRIES:
             return GaveUp(self.interval, refusal)
         return Retry(self.interval, reconnect=True)

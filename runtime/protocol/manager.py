@@ -40,7 +40,7 @@ class LeaderContext:
     """What every actor of the leader's subtree knows: who it works for, and the store.
 
     ``published`` holds the newest committed view, ``store`` takes writes and watches; ``credentials`` are this
-    manager's own, to call others as itself.
+    manager's own, to call others as itself. ``admits_managers`` is false where the manager runs alone.
     """
 
     node_id: str
@@ -48,6 +48,7 @@ class LeaderContext:
     store: Address
     published: Published
     credentials: Credentials
+    admits_managers: bool = True
 
 
 @dataclass(frozen=True, slots=True)

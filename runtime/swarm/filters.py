@@ -36,6 +36,7 @@ class Filter:
 
 
 VolumeCheck = Callable[[NodeInfo], bool]
+FixedKey = tuple[object, ...]
 Maker = Callable[[objects.Task], Filter | None]
 
 
@@ -47,21 +48,30 @@ def on_nodes(count: int) -> str:
 class Pipeline:
     """All filters that ask something of a task, in order; the first that fails stops the check."""
 
-    __slots__ = ("_filters", "_moving")
+    __slots__ = ("_filters", "_fixed", "_moving", "key")
 
     def __init__(self, task: objects.Task, volumes: VolumeCheck | None = None) -> None:
+        self.key = fixed_key(task)
         self._filters = [made for made in (maker(task) for maker in FILTERS) if made is not None]
         if any(mount.type == types.Mount.CLUSTER for mount in task.spec.container.mounts):
             self._filters.append(Filter(volumes or (lambda info: False), _explain_volumes, moving=True))
         self._moving = [each for each in self._filters if each.moving]
+        self._fixed = [each for each in self._filters if not each.moving]
 
     def passes(self, info: NodeInfo) -> bool:
         """Whether the node can take the task."""
-        return all(each.passes(info) for each in self._filters)
+        return self.may_pass(info) and self.still_passes(info)
+
+    def may_pass(self, info: NodeInfo) -> bool:
+        """Whether the node can take the task as far as that does not depend on what was placed on it.
+
+        The answer is the same for all pipelines of one ``key``, until the node changes.
+        """
+        return all(each.passes(info) for each in self._fixed)
 
     def still_passes(self, info: NodeInfo) -> bool:
-        """Whether a node that passed still does, after something was placed on it."""
-        return all(each.passes(info) for each in self._moving)
+        """Whether a node that may pass does, with what is placed on it now."""
+        return not self._moving or all(each.passes(info) for each in self._moving)
 
     def explain(self, infos: Iterable[NodeInfo]) -> str:
         """Why none of the nodes can take the task: most frequent reason first, each with its number of nodes."""
@@ -73,6 +83,17 @@ class Pipeline:
         reasons = sorted((-count, index) for index, count in enumerate(counts) if count)
         texts = "; ".join(self._filters[index].explain(-count) for count, index in reasons)
         return f"{NO_SUITABLE_NODE} ({texts})" if texts else NO_SUITABLE_NODE
+
+
+def fixed_key(task: objects.Task) -> FixedKey:
+    """All of a task that the filters ask about which placements do not change."""
+    spec = task.spec
+    return (
+        is_host_image(spec.container.image) if spec.HasField("container") else None,
+        tuple(spec.placement.constraints),
+        tuple((each.architecture, each.os) for each in spec.placement.platforms),
+        *_plugins_of(task),
+    )
 
 
 def _explain_volumes(count: int) -> str:
@@ -130,14 +151,7 @@ def resources(task: objects.Task) -> Filter | None:
 
 def plugins(task: objects.Task) -> Filter | None:
     """The drivers of volumes, networks and logs have to be among the engine's plugins."""
-    volumes = [
-        mount.volume_options.driver_config.name
-        for mount in task.spec.container.mounts
-        if mount.type == types.Mount.VOLUME and mount.volume_options.driver_config.name not in ("", "local")
-    ]
-    networks = [each.network.driver_state.name for each in task.networks if each.network.driver_state.name]
-    log = task.spec.log_driver.name if task.spec.HasField("log_driver") else ""
-    wanted = [("Volume", name) for name in volumes] + [("Network", name) for name in networks]
+    wanted, log = _plugins_of(task)
     if not wanted and log in ("", "none"):
         return None
 
@@ -150,6 +164,18 @@ def plugins(task: objects.Task) -> Filter | None:
         return all(each in held or (each[0], f"{each[1]}:latest") in held for each in asked)
 
     return Filter(passes, lambda count: f"missing plugin {on_nodes(count)}")
+
+
+def _plugins_of(task: objects.Task) -> tuple[tuple[tuple[str, str], ...], str]:
+    """Type and name of the plugins that a task needs, and the name of its log driver."""
+    volumes = [
+        ("Volume", mount.volume_options.driver_config.name)
+        for mount in task.spec.container.mounts
+        if mount.type == types.Mount.VOLUME and mount.volume_options.driver_config.name not in ("", "local")
+    ]
+    networks = [("Network", each.network.driver_state.name) for each in task.networks]
+    log = task.spec.log_driver.name if task.spec.HasField("log_driver") else ""
+    return tuple(volumes) + tuple(each for each in networks if each[1]), log
 
 
 def placement_constraints(task: objects.Task) -> Filter | None:

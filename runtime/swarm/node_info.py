@@ -61,9 +61,21 @@ class Held:
 class NodeInfo:
     """One node's books."""
 
-    __slots__ = ("active", "by_service", "failures", "generic", "held", "memory_bytes", "nano_cpus", "node", "ports")
+    __slots__ = (
+        "active",
+        "by_service",
+        "failures",
+        "generic",
+        "held",
+        "id",
+        "memory_bytes",
+        "nano_cpus",
+        "node",
+        "ports",
+    )
 
     def __init__(self, node: objects.Node) -> None:
+        self.id = node.id
         self.node = node
         self.held: dict[str, Held] = {}
         self.active = 0

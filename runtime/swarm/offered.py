@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from runtime.errors import Code, Refused
 from runtime.wire.pb import specs_pb2 as specs
+from runtime.wire.pb import types_pb2 as types
 
 _KINDS: Final = {"Network": "networks", "Secret": "secrets", "Config": "configs", "Volume": "cluster volumes"}
 _MODES: Final = {"global": "global services", "replicated_job": "replicated jobs", "global_job": "global jobs"}
@@ -45,6 +46,12 @@ def check_role(present: int, desired: int) -> None:
     """Roles stay as they are."""
     if present != desired:
         raise _refused("changing the role of a node")
+
+
+def check_joining(role: int) -> None:
+    """Nodes join as workers: a second manager's log would have to follow the first one's."""
+    if role == types.MANAGER:
+        raise _refused("joining as a manager")
 
 
 def _refused(what: str) -> Refused:

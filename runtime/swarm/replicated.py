@@ -97,7 +97,9 @@ def _shrink(places: Places, replicas: int, tasks: Sequence[objects.Task]) -> Rou
     """Slots that are given up lose the tasks that live, and their history with them."""
     order = _keep_order(places)
     surplus = set(order[replicas:])
-    changes = [change for task in tasks if task.slot in surplus and (change := _cleared(task)) is not None]
+    dropped = [task for task in tasks if task.slot in surplus]
+    changes: list[Change] = [Desire(task.id, types.REMOVE) for task in dropped if wanted(task)]
+    changes += [change for task in dropped if not wanted(task) and (change := _cleared(task)) is not None]
     return Round(changes + _clear(places, ()), {slot: places.updatable[slot] for slot in order[:replicas]})
 
 

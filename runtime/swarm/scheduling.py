@@ -19,7 +19,7 @@ from runtime.swarm.filters import Pipeline, VolumeCheck
 from runtime.swarm.node_info import Held, NodeInfo
 from runtime.swarm.ports import Tx
 from runtime.swarm.service_spec import to_timestamp
-from runtime.swarm.spread import Group
+from runtime.swarm.spread import Group, Layouts
 from runtime.swarm.task_model import version_of
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
@@ -52,6 +52,7 @@ class Scheduler:
 
     def __init__(self, volumes_of: VolumesOf | None = None) -> None:
         self._nodes: dict[str, NodeInfo] = {}
+        self._layouts = Layouts(self._nodes)
         self._tasks: dict[str, objects.Task] = {}
         self._unassigned: dict[str, None] = {}
         self._preassigned: dict[str, None] = {}
@@ -72,6 +73,7 @@ class Scheduler:
 
     def put_node(self, node: objects.Node) -> None:
         """A node appeared or changed."""
+        self._layouts.forget()
         info = self._nodes.get(node.id)
         if info is not None:
             info.replace(node)
@@ -83,6 +85,7 @@ class Scheduler:
 
     def remove_node(self, node_id: str) -> None:
         """A node is gone; its tasks are the orchestrators' concern."""
+        self._layouts.forget()
         info = self._nodes.pop(node_id, None)
         booked = [self._tasks[task_id] for task_id in (info.held if info is not None else ()) if task_id in self._tasks]
         for task in booked:
@@ -246,7 +249,7 @@ class Scheduler:
             now,
             lambda task, info: self._assign(task, info, ASSIGNED, decisions),
         )
-        left = group.spread(self._nodes.values())
+        left = group.spread(self._layouts)
         if left:
             explanation = pipeline.explain(self._nodes.values())
             service = service_of(left[0].service_id) if left[0].service_id else None

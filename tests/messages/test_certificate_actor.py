@@ -9,7 +9,7 @@ import pytest
 
 from runtime.disk.data_root import RAFT_DATABASE
 from runtime.disk.errors import DiskFailed, ForeignState, StateDamaged
-from runtime.disk.state_files import NEW_NODE_CERT, NODE_CERT, NODE_KEY, ROOT_CERT
+from runtime.disk.state_files import FOUNDING_KEY, NEW_NODE_CERT, NODE_CERT, NODE_KEY, ROOT_CERT, StateFiles
 from runtime.errors import Code, Refused
 from runtime.failpoints import armed
 from runtime.pki.certificates import WORKER_ROLE, Holder, certificate_info
@@ -62,14 +62,20 @@ def test_a_node_without_anything_founds_a_cluster(world: World) -> None:
     assert told.root.signer is not None
     assert told.credentials.material.certificate == host.file("swarm-node.crt")
     assert told.credentials.material.roots == host.file("swarm-root-ca.crt") == told.root.bundle
-    assert host.disk.files.listdir("certificates") == ["swarm-node.crt", "swarm-node.key", "swarm-root-ca.crt"]
-    assert [host.disk.files.mode(name) for name in (NODE_CERT, NODE_KEY, ROOT_CERT)] == [0o644, 0o600, 0o644]
+    files = [".founding-root-ca.key", "swarm-node.crt", "swarm-node.key", "swarm-root-ca.crt"]
+    assert host.disk.files.listdir("certificates") == files
+    modes = [host.disk.files.mode(name) for name in (FOUNDING_KEY, NODE_CERT, NODE_KEY, ROOT_CERT)]
+    assert modes == [0o600, 0o644, 0o600, 0o644]
     assert decode_key_file(host.file("swarm-node.key"), b"").data_keys is None
 
 
-def test_the_same_node_comes_back_without_the_roots_key(world: World) -> None:
+def test_the_roots_key_outlasts_a_crash_only_until_the_log_holds_it(world: World) -> None:
     host = NodeHost(world).boot()
     first = host.expect(Identified)
+    host.crash()
+    again = host.boot().expect(Identified)
+    assert again.root.signer is not None
+    StateFiles(host.disk.files).drop_founding_key()
     host.crash()
     again = host.boot().expect(Identified)
     assert (again.node_id, again.role, again.cluster_id) == (first.node_id, first.role, first.cluster_id)

@@ -52,12 +52,16 @@ class Host:
         settings = ClusterSettings(self.name, interfaces=lambda: [card])
         self.stage.mount("cluster", ClusterActor, settings, FileClusterState(self.disk.files), NodeActor)
 
-    def crash(self) -> None:
-        """The machine's daemon is gone at once; what was synced stays, tasks run on."""
+    def crash(self, power: int | None = None) -> None:
+        """The daemon is gone at once and its tasks run on; with ``power`` (a seed) the machine lost its power."""
         assert self.stage is not None
         self.swarm.simulator.crash(self.stage)
         self.swarm.network.crash(self.ip)
-        self.disk.kill()
+        if power is None:
+            self.disk.kill()
+        else:
+            self.disk.crash(random.Random(power))
+            self.executor.power_off()
         self.stage = None
 
     @property
@@ -75,8 +79,12 @@ class Host:
 
     def init(self) -> str:
         """Makes this node the first manager."""
+        return str(self.ask(self.init_message()))
+
+    def init_message(self) -> Init:
+        """What asks for that."""
         listen, spec = f"{self.ip}:2377", specs_pb2.ClusterSpec()
-        return str(self.ask(Init(InitRequest(listen, self.ip, "", 0, False, spec, False, "active", None, 0))))
+        return Init(InitRequest(listen, self.ip, "", 0, False, spec, False, "active", None, 0))
 
     def join(self, manager: Host, token: str) -> None:
         """Joins the swarm of another host."""

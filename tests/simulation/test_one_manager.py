@@ -60,3 +60,24 @@ def test_a_seed_gives_the_same_deliveries_in_two_processes_with_different_hash_s
         for hash_seed in ("1", "2")
     }
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_machine_that_dies_while_it_founds_a_swarm_ends_with_a_swarm_or_with_none(seed: int) -> None:
+    swarm = Swarm(seed)
+    (host,) = swarm.boot()
+    founding = host.cluster.ask(host.init_message())
+    for _ in range(seed * 6):
+        if not founding.done:
+            swarm.simulator.step()
+    host.crash(power=seed)
+    host.boot()
+    swarm.simulator.run_for(30)
+    state = host.state()
+    assert state in ("inactive", "active")
+    if state == "inactive":
+        assert not founding.done
+        host.init()
+    (node,) = host.control("ListNodes").nodes
+    assert node.manager_status.leader
+    assert not host.disk.files.exists("certificates/.founding-root-ca.key")
