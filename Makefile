@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: venv test lint proto proto-check conformance bench clean
+.PHONY: venv run run-once test test-slow test-root lint proto proto-check conformance bench clean
 
 venv: $(STAMP)
 
@@ -13,8 +13,20 @@ $(STAMP): setup.cfg pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $(STAMP)
 
+run: venv
+	$(BIN)/swarmlet up examples/hello.yml
+
+run-once: venv
+	$(BIN)/swarmlet up examples/hello.yml --for 20
+
 test: venv lint proto-check
 	$(BIN)/python -m pytest -m 'not slow and not root'
+
+test-slow: venv
+	$(BIN)/python -m pytest -m 'slow and not root'
+
+test-root: venv
+	$(BIN)/python -m pytest -m root
 
 lint: venv
 	$(BIN)/ruff check .
@@ -33,6 +45,8 @@ bench: venv
 	$(BIN)/python bench/bench_stage.py
 	$(BIN)/python bench/bench_store.py
 	$(BIN)/python bench/bench_raft_core.py
+	$(BIN)/python bench/bench_writes.py
+	$(BIN)/python bench/bench_daemon.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

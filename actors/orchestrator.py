@@ -45,7 +45,7 @@ class _Due:
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class Work:
     """A step for the store, and what to do with what came of it."""
 
     step: Step
@@ -65,7 +65,6 @@ class OrchestratorActor(StoreWatcher):
         self._restarts: dict[str, None] = {}
         self._services: dict[str, None] = {}
         self._removed: dict[str, None] = {}
-        self._in_flight: set[str] = set()
         self._updaters: dict[str, Address] = {}
         self._updater_number = 0
         self._writing = False
@@ -96,6 +95,14 @@ class OrchestratorActor(StoreWatcher):
     def node_event(self, event: Event) -> None:
         """A node changed."""
         raise NotImplementedError
+
+    def decide(self, view: Any, task: objects.Task) -> Change | bool:
+        """What a task marked for restart comes to: the supervisor decides, nothing happens, or this change does."""
+        return self.needs_restart(view, task)
+
+    def more_work(self) -> list[Work]:
+        """What the mode marked besides, as steps; the marks are gone with it."""
+        return []
 
     # Marking
 
@@ -151,7 +158,8 @@ class OrchestratorActor(StoreWatcher):
             return
         if self.needs_restart(self.view, task):
             self.mark_restart(task.id)
-        if event.action is Action.CREATE and is_held(task) and task.id not in self._in_flight:
+        if event.action is Action.CREATE and is_held(task):
+            # One of our own is held for its true delay once its batch is answered; nothing is started before that.
             self._hold(held_for(self.view, task))
 
     def _hold(self, held: HeldTask) -> None:
@@ -186,45 +194,45 @@ class OrchestratorActor(StoreWatcher):
                 self.write_batch([each.step for each in work], partial(self._written, work))
         self._arm()
 
-    def _collect(self) -> list[_Work]:
+    def _collect(self) -> list[Work]:
         """All that is marked, restarts before services; marks are gone with it."""
-        fired = self.supervisor.fire(self.view, self.monotonic())
-        changes = [*self._changes, *fired.starts]
-        restarts = [*self._restarts, *(each for each in fired.retries if each not in self._restarts)]
-        services, removed = list(self._services), list(self._removed)
+        changes = [*self._changes, *self.supervisor.fire(self.view, self.monotonic())]
+        restarts, services, removed = list(self._restarts), list(self._services), list(self._removed)
         self._changes = []
         for marks in (self._restarts, self._services, self._removed):
             marks.clear()
-        work = [_Work(partial(_apply_one, change), _nothing) for change in changes]
+        work = [Work(partial(_apply_one, change), _nothing) for change in changes]
         work += [each for each in map(self._restart, restarts) if each is not None]
         work += [self._reconcile(service_id) for service_id in services]
-        return work + [self._remove(service_id) for service_id in removed]
+        return work + [self._remove(service_id) for service_id in removed] + self.more_work()
 
-    def _restart(self, task_id: str) -> _Work | None:
+    def _restart(self, task_id: str) -> Work | None:
         if self.supervisor.is_delayed(task_id):
-            self.supervisor.retry_after_start(task_id)
-            return None
+            return None  # its start, when that comes, is a change of the task, and marks it again
         id = new_id(self.world.entropy)
-        self._in_flight.add(id)
-        return _Work(partial(self._restart_step, task_id, id), partial(self._restarted, id))
+        return Work(partial(self._restart_step, task_id, id), self._restarted)
 
     def _restart_step(self, task_id: str, id: str, tx: Transaction) -> RestartPlan | None:
         """In the store's turn: reads the supervisor, changes nothing here."""
         task = tx.get(objects.Task, task_id)
         service = tx.get(objects.Service, task.service_id) if task is not None else None
-        if task is None or service is None or not self.needs_restart(tx, task):
+        if task is None or service is None:
+            return None
+        decision = self.decide(tx, task)
+        if not isinstance(decision, bool):
+            apply(tx, [decision])
+        if decision is not True:
             return None
         plan = self.supervisor.plan(task, service, node_of(tx, task), the_cluster(tx), tx.now, id)
         if plan is not None:
             apply(tx, plan.changes)
         return plan
 
-    def _restarted(self, id: str, plan: RestartPlan | None) -> None:
-        self._in_flight.discard(id)
+    def _restarted(self, plan: RestartPlan | None) -> None:
         if plan is not None:
             self.supervisor.committed(plan, self.monotonic())
 
-    def _reconcile(self, service_id: str) -> _Work:
+    def _reconcile(self, service_id: str) -> Work:
         def step(tx: Transaction) -> Round:
             service = tx.get(objects.Service, service_id)
             if service is None:
@@ -235,7 +243,7 @@ class OrchestratorActor(StoreWatcher):
             apply(tx, round.changes)
             return round
 
-        return _Work(step, partial(self._reconciled, service_id))
+        return Work(step, partial(self._reconciled, service_id))
 
     def _reconciled(self, service_id: str, round: Round) -> None:
         if round.more:
@@ -249,7 +257,7 @@ class OrchestratorActor(StoreWatcher):
             name = f"updater-{service_id}-{self._updater_number}"
             self._updaters[service_id] = self.spawn(name, UpdaterActor, self.context, service_id)
 
-    def _remove(self, service_id: str) -> _Work:
+    def _remove(self, service_id: str) -> Work:
         self.supervisor.forget(service_id)
 
         def step(tx: Transaction) -> Round:
@@ -261,9 +269,9 @@ class OrchestratorActor(StoreWatcher):
             if round.more:
                 self._removed[service_id] = None
 
-        return _Work(step, done)
+        return Work(step, done)
 
-    def _written(self, work: Sequence[_Work], answer: Answer) -> None:
+    def _written(self, work: Sequence[Work], answer: Answer) -> None:
         self._writing = False
         for each, result in zip(work, answer.get(), strict=True):
             if isinstance(result, Refused):

@@ -1,3 +1,61 @@
-"""Docker swarm mode as a tree of supervised actors."""
+"""Docker swarm mode as a tree of supervised actors.
+
+    from swarmlet import Node, ProcessExecutor
+
+Importing starts nothing and loads nothing: names are looked up when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runtime.errors import Refused
+    from runtime.stage import Actor, handles
+    from swarmlet.async_node import AsyncNode
+    from swarmlet.errors import StartError, UsageError
+    from swarmlet.executors import ExecutorFactory, ExecutorPlace, GivenExecutor, ProcessExecutor
+    from swarmlet.node import Node
 
 __version__ = "0.1.0"
+__all__ = [
+    "Actor",
+    "AsyncNode",
+    "ExecutorFactory",
+    "ExecutorPlace",
+    "GivenExecutor",
+    "Node",
+    "ProcessExecutor",
+    "Refused",
+    "StartError",
+    "UsageError",
+    "__version__",
+    "handles",
+]
+
+_HOMES = {
+    "Actor": "runtime.stage",
+    "AsyncNode": "swarmlet.async_node",
+    "ExecutorFactory": "swarmlet.executors",
+    "ExecutorPlace": "swarmlet.executors",
+    "GivenExecutor": "swarmlet.executors",
+    "Node": "swarmlet.node",
+    "ProcessExecutor": "swarmlet.executors",
+    "Refused": "runtime.errors",
+    "StartError": "swarmlet.errors",
+    "UsageError": "swarmlet.errors",
+    "handles": "runtime.stage",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

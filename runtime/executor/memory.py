@@ -245,8 +245,10 @@ class MemoryController:
         if running.lost:
             return Failed("exit code unknown: the machine was restarted", container_status=running.status)
         code = running.exit_code or 0
-        return Failed(f"task: non-zero exit ({code})", code, container_status=running.status) if code else Done(
-            running.status
+        return (
+            Failed(f"task: non-zero exit ({code})", code, container_status=running.status)
+            if code
+            else Done(running.status)
         )
 
     def _end(self, operation: _Operation, *, kill: bool) -> None:

@@ -67,14 +67,6 @@ class _Delayed:
     serial: int
 
 
-@dataclass(frozen=True, slots=True)
-class Fired:
-    """Starts that are due, and tasks that were waiting for their own start before they could be restarted."""
-
-    starts: tuple[Start, ...]
-    retries: tuple[str, ...]
-
-
 def has_stopped(view: View, task_id: str) -> bool:
     """Whether nothing of a task can be running any more, as far as the managers can tell."""
     task = view.get(objects.Task, task_id)
@@ -93,7 +85,6 @@ class RestartSupervisor:
         self._by_old: dict[str, str] = {}
         self._by_node: dict[str, dict[str, None]] = {}
         self._heap: list[tuple[float, int, str]] = []
-        self._retries: dict[str, None] = {}
         self._serial = 0
 
     # Deciding
@@ -125,11 +116,6 @@ class RestartSupervisor:
     def is_delayed(self, task_id: str) -> bool:
         """Whether the task is a replacement whose own start is still to come."""
         return task_id in self._delayed
-
-    def retry_after_start(self, task_id: str) -> None:
-        """The task has to be restarted once its delayed start is over; `fire` will name it."""
-        assert task_id in self._delayed, f"task {task_id} has no delayed start to wait for"
-        self._retries[task_id] = None
 
     def plan(
         self,
@@ -201,7 +187,6 @@ class RestartSupervisor:
     def cancel(self, task_id: str) -> None:
         """The task is gone or shut down; its start, if one is awaited, will not come."""
         self._drop(task_id)
-        self._retries.pop(task_id, None)
 
     def forget(self, service_id: str) -> None:
         """The service is gone, and with it its history."""
@@ -247,10 +232,9 @@ class RestartSupervisor:
             entry.serial = self._serial
             heapq.heappush(self._heap, (now, entry.serial, task_id))
 
-    def fire(self, view: View, now: float) -> Fired:
+    def fire(self, view: View, now: float) -> list[Start]:
         """The starts that are due at ``now``: delay over, old task stopped or out of its minute."""
         starts: list[Start] = []
-        retries: list[str] = []
         while (at := self.next_at()) is not None and at <= now:
             _, serial, task_id = heapq.heappop(self._heap)
             entry = self._delayed[task_id]
@@ -259,10 +243,7 @@ class RestartSupervisor:
                 continue
             self._drop(task_id)
             starts.append(Start(task_id))
-            if task_id in self._retries:
-                del self._retries[task_id]
-                retries.append(task_id)
-        return Fired(tuple(starts), tuple(retries))
+        return starts
 
 
 def _replacement(

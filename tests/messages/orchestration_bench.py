@@ -12,7 +12,7 @@ from actors.store_watcher import StoreWatcher
 from actors.task_reaper_actor import TaskReaperActor
 from runtime.protocol.manager import LeaderContext
 from runtime.protocol.store import Entries, Leading, Propose, Write
-from runtime.stage import Actor, GiveUp, Policy, handles
+from runtime.stage import Actor, Address, GiveUp, Policy, handles
 from runtime.stage.simulator import Simulator
 from runtime.store.events import Commit, WatchFilter
 from runtime.store.transaction import Transaction
@@ -23,18 +23,33 @@ from runtime.wire.pb import types_pb2 as types
 from tests.unit.swarm_orchestration.little_store import cluster_with, node_of_id
 
 
-class Consensus(Actor):
-    """Commits every entry in the next turn."""
+@dataclass(frozen=True)
+class Agreed:
+    store: Address
+    entry: tuple[int, int, bytes]
 
-    def __init__(self) -> None:
+
+class Consensus(Actor):
+    """Commits every entry, in the next turn or after ``delay`` seconds."""
+
+    def __init__(self, delay: float = 0.0) -> None:
         super().__init__()
+        self.delay = delay
         self.index = 8
 
     @handles(Propose)
     def propose(self, message: Propose) -> None:
         assert self.sender is not None
         self.index += 1
-        self.tell(self.sender, Entries(((self.index, message.number, message.data),)))
+        agreed = Agreed(self.sender, (self.index, message.number, message.data))
+        if self.delay:
+            self.after(self.delay, agreed)
+        else:
+            self.agreed(agreed)
+
+    @handles(Agreed)
+    def agreed(self, message: Agreed) -> None:
+        self.tell(message.store, Entries((message.entry,)))
 
 
 @dataclass(frozen=True)
@@ -122,10 +137,10 @@ class Agents(StoreWatcher):
 class OrchestrationBench:
     """``seen``: time, task (None when deleted) and id, of each change of a task."""
 
-    def __init__(self, seed: int = 3, nodes: int = 3, limit: int = 5) -> None:
+    def __init__(self, seed: int = 3, nodes: int = 3, limit: int = 5, slow: float = 0.0) -> None:
         self.simulator = Simulator(seed)
         self.stage = self.simulator.node("n1")
-        self.consensus = self.stage.mount("raft", Consensus)
+        self.consensus = self.stage.mount("raft", Consensus, slow)
         self.published = Published()
         self.store = self.stage.mount("store", StoreActor, self.consensus, self.published)
         self.store.tell(Leading(2, 8))
@@ -184,8 +199,9 @@ class OrchestrationBench:
         ]
 
     def crash(self, path: str) -> None:
-        """The actor at a path fails with an exception."""
+        """The actor at a path fails with an exception; one that failed already has to come back first."""
         cell = self.stage.cells[path]
+        self.until(lambda: cell.instance is not None)
         assert cell.instance is not None
 
         def burst(_value: Any) -> None:

@@ -57,8 +57,8 @@ class PartBench:
         self.simulator.settle()
         if made:
             self.put(*made)
-        context = LeaderContext("n1", "cluster", self.store, self.published, cast(Any, None))
-        self.part: Address = self.stage.mount("part", part, context)
+        self.context = LeaderContext("n1", "cluster", self.store, self.published, cast(Any, None))
+        self.part: Address = self.stage.mount("part", part, self.context)
         self.simulator.settle()
 
     # The consensus

@@ -22,8 +22,8 @@ def scale(bench: OrchestrationBench, replicas: int) -> None:
     bench.update(lambda spec: setattr(spec.replicated, "replicas", replicas))
 
 
-def started(replicas: int = 3, **more: Any) -> OrchestrationBench:
-    bench = OrchestrationBench()
+def started(replicas: int = 3, seed: int = 3, slow: float = 0.0, **more: Any) -> OrchestrationBench:
+    bench = OrchestrationBench(seed, slow=slow)
     bench.put(service_of(replicas=replicas, **more))
     bench.until(lambda: len(bench.running()) == replicas)
     return bench
@@ -244,8 +244,10 @@ def test_tasks_of_services_that_went_while_nobody_led_are_deleted() -> None:
     assert len(bench.running()) == 2
 
 
-def test_no_slot_ever_has_two_wanted_tasks_in_a_storm_of_changes() -> None:
-    bench = started(4, delay=0.3)
+@pytest.mark.parametrize("slow", [0.0, 0.2])
+@pytest.mark.parametrize("seed", range(4))
+def test_no_slot_ever_has_two_wanted_tasks_in_a_storm_of_changes(seed: int, slow: float) -> None:
+    bench = started(4, seed, slow, delay=0.3)
     chance = bench.simulator.random
     for _round in range(40):
         running = bench.running()
@@ -289,3 +291,42 @@ def test_an_event_of_one_service_reads_nothing_of_another(monkeypatch: pytest.Mo
     assert read["web"] > 0
     assert read["large"] == 0
     assert read["Task"] == 0
+
+
+def test_a_large_service_that_is_removed_leaves_nothing_behind() -> None:
+    bench = OrchestrationBench()
+    bench.behaviour.silent = frozenset([""])
+    bench.put(service_of(replicas=450))
+    bench.until(lambda: len(bench.tasks()) == 450)
+    bench.write(lambda tx: tx.delete(objects.Service, "web") and None)
+    bench.until(lambda: bench.tasks() == [])
+
+
+def test_a_start_that_waits_for_a_task_on_a_node_comes_when_the_node_is_down() -> None:
+    bench = started(3, delay=1.0)
+    bench.behaviour.silent = frozenset(["node1"])
+    bench.edit(objects.Node, "node1", lambda node: setattr(node.spec, "availability", specs.NodeSpec.DRAIN))
+    bench.run_for(10)
+    assert len([task for task in bench.running() if task.node_id != "node1"]) == 2
+    bench.edit(objects.Node, "node1", lambda node: setattr(node.status, "state", types.NodeStatus.DOWN))
+    bench.until(lambda: len([task for task in bench.running() if task.node_id != "node1"]) == 3, 5.0)
+
+
+def test_a_replacement_rejected_before_its_start_is_replaced_in_turn() -> None:
+    bench = started(1, delay=3.0)
+    bench.edit(objects.Task, bench.running()[0].id, lambda task: setattr(task.status, "state", types.FAILED))
+    bench.run_for(0.5)
+    held = next(task for task in bench.tasks() if task.desired_state == types.READY)
+    bench.edit(objects.Task, held.id, lambda task: setattr(task.status, "state", types.REJECTED))
+    assert 5.0 < bench.until(lambda: len(bench.running()) == 1) < 7.0
+
+
+def test_a_start_is_forgotten_when_its_task_is_given_up() -> None:
+    bench = started(2, delay=500.0)
+    bench.edit(objects.Task, bench.running()[0].id, lambda task: setattr(task.status, "state", types.FAILED))
+    bench.run_for(1)
+    actor = bench.stage.cells["/replicated"].instance
+    assert actor.supervisor.next_at() is not None
+    scale(bench, 0)
+    bench.run_for(3)
+    assert actor.supervisor.next_at() is None

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from actors import scheduler_actor
+from actors.allocator_actor import AllocatorActor
 from actors.scheduler_actor import SchedulerActor
 from runtime.protocol.store import Write
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
 from tests.messages.part_bench import PartBench
-from tests.unit.swarm_orchestration.placing import node, service, task
+from tests.unit.swarm_orchestration.placing import HOST, node, port, service, task
 
 
 def bench(*made: Any, **more: Any) -> PartBench:
@@ -288,3 +289,29 @@ def test_crashes_in_the_middle_never_over_commit_a_node(seed: int) -> None:
     view = one.published.view
     assert [len(view.find(objects.Task, "node", f"n{number}")) for number in range(3)] == [3, 3, 3]
     assert len(view.find(objects.Task, "task_state", types.PENDING)) == 3
+
+
+def test_new_tasks_go_through_the_allocator_to_nodes_with_their_host_ports() -> None:
+    one = bench(node("a"), node("b"))
+    one.stage.mount("allocator", AllocatorActor, one.context)
+    one.simulator.run_for(1)
+    one.put(service(ports=[port(80), port(81, 8081, HOST)]), *tasks(3, state=types.NEW))
+    one.wait(lambda: sum(t.status.state == types.ASSIGNED for t in one.published.view.all(objects.Task)) == 2)
+    one.simulator.run_for(1)
+    stored = one.published.view.all(objects.Task)
+    assert sorted(t.node_id for t in stored) == ["", "a", "b"]
+    assert all([p.published_port for p in t.endpoint.ports] == [30000, 8081] for t in stored)
+    (waiting,) = (t for t in stored if not t.node_id)
+    assert waiting.status.message == "pending task scheduling"
+    assert waiting.status.err == "no suitable node (host-mode port already in use on 2 nodes)"
+
+
+def test_equal_seeds_give_equal_deliveries() -> None:
+    def run(seed: int) -> str:
+        one = bench(*[node(f"n{number}") for number in range(3)], service(), seed=seed)
+        one.stage.mount("allocator", AllocatorActor, one.context)
+        one.put(*tasks(9, state=types.NEW))
+        one.simulator.run_for(2)
+        return one.simulator.digest
+
+    assert run(3) == run(3)

@@ -27,8 +27,10 @@ def config(**more: Any) -> types.UpdateConfig:
     return made
 
 
-def running(replicas: int = 4, rollback: types.UpdateConfig | None = None, **more: Any) -> OrchestrationBench:
-    bench = OrchestrationBench()
+def running(
+    replicas: int = 4, rollback: types.UpdateConfig | None = None, seed: int = 3, slow: float = 0.0, **more: Any
+) -> OrchestrationBench:
+    bench = OrchestrationBench(seed, slow=slow)
     service = service_of(replicas=replicas, delay=0.5)
     service.spec.update.CopyFrom(config(**more))
     if rollback is not None:
@@ -321,8 +323,10 @@ def test_an_update_goes_on_after_a_failure_half_way(order: int, who: str, at: fl
         assert len(coming) <= 2
 
 
-def test_a_slot_is_never_left_to_two_tasks_in_a_storm_of_updates() -> None:
-    bench = running(4, parallelism=2, failure_action=Config.CONTINUE)
+@pytest.mark.parametrize("slow", [0.0, 0.2])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_slot_is_never_left_to_two_tasks_in_a_storm_of_updates(seed: int, slow: float) -> None:
+    bench = running(4, seed=seed, slow=slow, parallelism=2, failure_action=Config.CONTINUE)
     chance = bench.simulator.random
     for number in range(12):
         image(bench, f"v{number % 3}")
@@ -352,3 +356,34 @@ def test_an_idle_service_has_no_updater() -> None:
     settled(bench, Status.COMPLETED)
     bench.run_for(5)
     assert bench.updaters() == []
+
+
+def test_an_update_that_waits_makes_way_for_a_newer_one_at_once() -> None:
+    bench = running(2, delay=1000.0)
+    image(bench, "two")
+    bench.until(lambda: len(bench.running("two")) == 1)
+    image(bench, "three")
+    bench.until(lambda: len(created(bench, "three")) == 1, 0.5)
+
+
+@pytest.mark.parametrize("slow", [0.0, 0.2])
+@pytest.mark.parametrize("seed", range(6))
+def test_an_update_that_comes_as_the_last_one_ends_is_not_lost(seed: int, slow: float) -> None:
+    bench = running(1, seed=seed, slow=slow, monitor=1.0)
+    image(bench, "two")
+    bench.until(lambda: len(bench.running("two")) == 1)
+    bench.run_for(0.9 + seed * 0.02)
+    for name in ("three", "four"):
+        bench.until(lambda: state(bench) in (Status.COMPLETED, Status.UPDATING))
+        image(bench, name)
+    bench.until(lambda: len(bench.running("four")) == 1)
+
+
+def test_a_rollback_by_hand_that_fails_is_paused_although_there_is_another_spec() -> None:
+    bench = running(2, rollback=config(failure_action=Config.ROLLBACK))
+    image(bench, "two")
+    settled(bench, Status.COMPLETED)
+    bench.behaviour.fail = frozenset(["one"])
+    bench.write(lambda tx: tx.update(rolled_back(tx.get(objects.Service, "web"), tx.now)) and None)
+    settled(bench, Status.ROLLBACK_PAUSED)
+    assert bench.service().spec.task.container.image == "one"

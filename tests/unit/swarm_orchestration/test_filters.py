@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from runtime.swarm import generic
-from runtime.swarm.filters import Pipeline
+from runtime.swarm.filters import Pipeline, fixed_key
 from runtime.swarm.node_info import Held, NodeInfo
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
@@ -232,3 +232,48 @@ def test_only_what_placements_change_is_asked_again() -> None:
     books.claim(asked)
     assert not pipeline.still_passes(books)
     assert Pipeline(task("u")).still_passes(books)
+
+
+def with_network(driver: str) -> objects.Task:
+    asked = task("t")
+    asked.networks.add().network.driver_state.name = driver
+    return asked
+
+
+def with_platform(os: str, architecture: str) -> objects.Task:
+    asked = task("t")
+    asked.spec.placement.platforms.add(os=os, architecture=architecture)
+    return asked
+
+
+DIFFERENT: list[Callable[[], objects.Task]] = [
+    lambda: task("t"),
+    lambda: task("t", image="host"),
+    lambda: objects.Task(id="t", service_id="web"),
+    lambda: task("t", constraints=["node.id == a"]),
+    lambda: task("t", constraints=["node.id == a", "node.id != b"]),
+    lambda: with_platform("linux", "amd64"),
+    lambda: with_platform("linux", "arm64"),
+    lambda: with_platform("windows", "amd64"),
+    lambda: with_volume("nfs"),
+    lambda: with_network("nfs"),
+    lambda: with_log("nfs"),
+]
+
+
+def test_tasks_share_a_key_only_if_the_same_nodes_may_pass() -> None:
+    keys = [fixed_key(make()) for make in DIFFERENT]
+    assert len(set(keys)) == len(keys)
+    assert [fixed_key(make()) for make in DIFFERENT] == keys
+
+
+def test_what_placements_change_is_not_part_of_the_key() -> None:
+    plain = fixed_key(task("t"))
+    asking = task("u", service="db", version=7, cpus=1, max_replicas=2, ports=[port(80, 80, HOST)], image="redis")
+    assert fixed_key(asking) == plain
+
+
+def test_a_network_driver_has_to_be_there() -> None:
+    assert passes(with_network("overlay"), with_plugins(("Network", "overlay")))
+    assert not passes(with_network("overlay"), with_plugins(("Volume", "overlay")))
+    assert passes(with_network(""), with_plugins())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.swarm import constraints, generic
+from runtime.swarm import constraints, generic, spread
 from runtime.swarm.node_info import FAILURES_MAX
 from runtime.swarm.scheduling import ASSIGNED, CONFIRMED, Decision, Scheduler, commit
 from runtime.wire.pb import objects_pb2 as objects
@@ -206,6 +206,42 @@ def test_two_versions_of_a_service_have_filters_of_their_own() -> None:
     assert bench.run() == {"old": "a", "new": "b"}
 
 
+@pytest.mark.parametrize(
+    "after",
+    [
+        node("a", labels={"zone": "west"}),
+        node("a", labels={"zone": "east"}, availability=specs.NodeSpec.DRAIN),
+        node("a", labels={"zone": "east"}, state=types.NodeStatus.DOWN),
+        node("a", labels={"zone": "east"}, engine_labels={"swarmlet.executor": "process"}),
+        None,
+    ],
+)
+def test_a_node_that_changed_is_looked_at_anew(after: objects.Node | None) -> None:
+    asked = {"constraints": ["node.labels.zone == east"], "spread": ["node.labels.zone"]}
+    east = {"zone": "east"}
+    bench = Bench(node("a", labels=east), node("b", labels=east), service(), *tasks(2, "x", **asked))
+    assert set(bench.run().values()) == {"a", "b"}
+    if after is None:
+        bench.remove(node("a"))
+    else:
+        bench.put(after)
+    bench.put(*tasks(2, "y", **asked))
+    assert set(bench.run().values()) == {"b"}
+    bench.put(node("c", labels=east), *tasks(4, "z", **asked))
+    assert Counter(bench.run().values()) == {"c": 3, "b": 1}
+
+
+def test_more_kinds_of_services_than_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spread, "LAYOUTS_MAX", 2)
+    bench = Bench(node("a"), node("b"))
+    for number in range(5):
+        id = f"s{number}"
+        bench.put(
+            service(id), task(id, service=id, constraints=[f"node.id == {'ab'[number % 2]}", "node.id != x" + id])
+        )
+    assert bench.run() == {f"s{number}": "ab"[number % 2] for number in range(5)}
+
+
 # Waiting
 
 
@@ -235,7 +271,7 @@ def test_the_reason_goes_once_the_task_is_placed() -> None:
     assert bench.err("t") == ""
 
 
-@pytest.mark.parametrize("event", ["ended", "removed", "node"])
+@pytest.mark.parametrize("event", ["ended", "completed", "removed", "node"])
 def test_a_waiting_task_is_tried_again_when_room_was_made(event: str) -> None:
     bench = Bench(node("n", cpus=1), service(), task("first", cpus=1))
     bench.run()
@@ -244,6 +280,8 @@ def test_a_waiting_task_is_tried_again_when_room_was_made(event: str) -> None:
     assert not bench.scheduler.due
     if event == "ended":
         bench.move("first", types.SHUTDOWN, types.SHUTDOWN)
+    elif event == "completed":
+        bench.move("first", types.COMPLETE)
     elif event == "removed":
         bench.remove(bench.store.task("first"))
     else:
@@ -485,10 +523,16 @@ STEPS = st.lists(
         st.tuples(st.just("add"), KINDS, st.integers(1, 4)),
         st.tuples(st.just("end"), st.integers(0, 30), st.none()),
         st.tuples(st.just("refuse"), st.none(), st.none()),
-        st.tuples(st.just("flap"), st.integers(0, 4), st.none()),
+        st.tuples(st.just("flap"), st.integers(0, 4), st.booleans()),
     ),
     max_size=12,
 )
+
+
+def view_of(bench: Bench, id: str) -> objects.Node:
+    found = bench.store.view.get(objects.Node, id)
+    assert found is not None
+    return found
 
 
 def check(bench: Bench) -> None:
@@ -529,8 +573,10 @@ def test_whatever_happens_nothing_is_over_committed(
         elif kind == "refuse":
             bench.scheduler.commit_failed([each.task_id for each in bench.decide()])
         elif kind == "flap" and isinstance(what, int):
-            bench.put(made[what % len(made)])
-        bench.run()
+            availability = specs.NodeSpec.DRAIN if count else specs.NodeSpec.ACTIVE
+            bench.put(changed(made[what % len(made)], lambda new: setattr(new.spec, "availability", availability)))  # noqa: B023
+        for id in bench.run().values():
+            assert view_of(bench, id).spec.availability == specs.NodeSpec.ACTIVE
         check(bench)
 
 

@@ -1,0 +1,305 @@
+"""One process task, as its agent drives it: the port's Controller over the keeper.
+
+Every operation is a coroutine on the I/O loop; its outcome is told once. Texts are those that people know from a
+container engine (``task: non-zero exit (3)``, ``starting container failed: ...``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from runtime.errors import Refused
+from runtime.executor.health import HealthRules, watch_health
+from runtime.executor.journal import Record
+from runtime.executor.keeper import LOGS
+from runtime.executor.keeper_client import KeeperClient, KeeperRefused, KeeperUnavailable
+from runtime.executor.log_reading import read_log
+from runtime.executor.logfile import Position
+from runtime.executor.payload_files import remove_payloads, write_payloads
+from runtime.executor.port import (
+    CONTROLLER_CLOSED,
+    Already,
+    Done,
+    Failed,
+    LogOptions,
+    OnDone,
+    OnEnd,
+    OnLine,
+    Outcome,
+    TaskContext,
+)
+from runtime.executor.process_plan import Plan
+from runtime.wire.pb import objects_pb2, types_pb2
+
+UNKNOWN_EXIT = -1  # a container status's exit code where nobody knows it
+
+
+class Loop(Protocol):
+    """The part of the I/O loop that is needed here (``runtime.wire.loop.IoLoop`` has it)."""
+
+    def submit(self, coro: Coroutine[Any, Any, Any], done: Callable[[Any], None] | None = None) -> Callable[[], None]:
+        """Runs a coroutine; ``done`` hears its result or exception; what is returned cancels it."""
+
+
+class Work:
+    """An operation under way: ``finish`` hears the coroutine's result or exception, or why it was broken off."""
+
+    def __init__(self, finish: Callable[[Any], None]) -> None:
+        self._finish: Callable[[Any], None] | None = finish
+        self._lock = threading.Lock()
+        self._reason = ""
+        self._cancel: Callable[[], None] | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether it was told."""
+        return self._finish is None
+
+    def begin(self, loop: Loop, coro: Coroutine[Any, Any, Any]) -> None:
+        """Starts it."""
+        cancel = loop.submit(coro, self.ended)
+        with self._lock:
+            self._cancel = cancel
+            broken_off = bool(self._reason)
+        if broken_off:
+            cancel()
+
+    def ended(self, result: Any) -> None:
+        """The coroutine's end."""
+        with self._lock:
+            finish, self._finish = self._finish, None
+            reason = self._reason
+        if finish is not None:
+            finish(reason if isinstance(result, asyncio.CancelledError) and reason else result)
+
+    def cancel(self, reason: str = "cancelled") -> None:
+        """As the port's Operation; ``reason`` is what ``finish`` hears."""
+        with self._lock:
+            self._reason = self._reason or reason
+            cancel = self._cancel
+        if cancel is not None and not self.over:
+            cancel()
+
+
+def _outcome(result: Any) -> Outcome:
+    """What a coroutine's end means for the task."""
+    if isinstance(result, Done | Already | Failed):
+        return result
+    if result == CONTROLLER_CLOSED:
+        return Failed(CONTROLLER_CLOSED)
+    if result == "cancelled" or isinstance(result, asyncio.CancelledError):
+        return Failed("cancelled", cancelled=True)
+    if isinstance(result, KeeperUnavailable):
+        return Failed(str(result), temporary=True)
+    if isinstance(result, KeeperRefused):
+        return Failed(result.text, temporary=result.code == "temporary")
+    return Failed(f"{type(result).__name__}: {result}")
+
+
+class ProcessController:
+    """``payloads`` is the directory for files of secrets and configs."""
+
+    def __init__(self, loop: Loop, client: KeeperClient, plan: Plan, context: TaskContext, payloads: str) -> None:
+        self._loop = loop
+        self._client = client
+        self._plan = plan
+        self._context = context
+        self._payloads = payloads
+        self._open: list[Work] = []
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    # The port
+
+    def update(self, task: objects_pb2.Task, done: OnDone) -> Work:
+        """As the port's: nothing of a process changes."""
+        return self._begin(self._updated(), done)
+
+    def prepare(self, done: OnDone) -> Work:
+        """As the port's: there is a keeper afterwards."""
+        return self._begin(self._prepare(), done)
+
+    def start(self, done: OnDone) -> Work:
+        """As the port's."""
+        return self._begin(self._start(), done)
+
+    def wait(self, done: OnDone) -> Work:
+        """As the port's; watches the task's health meanwhile."""
+        return self._begin(self._wait(), done)
+
+    def shutdown(self, done: OnDone) -> Work:
+        """As the port's."""
+        return self._begin(self._stop(self._plan.stop_signal, self._plan.grace), done)
+
+    def terminate(self, done: OnDone) -> Work:
+        """As the port's."""
+        return self._begin(self._stop(signal.SIGKILL, 0.0), done)
+
+    def remove(self, done: OnDone) -> Work:
+        """As the port's."""
+        return self._begin(self._remove(), done)
+
+    def close(self, done: OnDone) -> Work:
+        """As the port's."""
+        self._closed = True
+        for work in self._open:
+            work.cancel(CONTROLLER_CLOSED)
+        work = Work(lambda result: done(_outcome(result)))
+        work.ended(Done())
+        return work
+
+    def logs(self, options: LogOptions, on_line: OnLine, on_end: OnEnd) -> Work:
+        """As the port's."""
+
+        def ended(result: Any) -> None:
+            quiet = result is None or result == "cancelled"
+            on_end(None if quiet else _outcome(result).text)  # type: ignore[union-attr]  # never Done here
+
+        directory = os.path.join(self._client.directory, LOGS, self._plan.task_id)
+        return self._run(read_log(directory, options, on_line, self._grown), ended)
+
+    # Operations
+
+    def _begin(self, coro: Coroutine[Any, Any, Outcome], done: OnDone) -> Work:
+        return self._run(coro, lambda result: done(_outcome(result)))
+
+    def _run(self, coro: Coroutine[Any, Any, Any], finish: Callable[[Any], None]) -> Work:
+        work = Work(finish)
+        if self._closed:
+            coro.close()
+            work.ended(Failed(CONTROLLER_CLOSED))
+            return work
+        self._open = [each for each in self._open if not each.over]
+        self._open.append(work)
+        work.begin(self._loop, coro)
+        return work
+
+    async def _updated(self) -> Outcome:
+        return Done()
+
+    async def _prepare(self) -> Outcome:
+        record = await self._client.call("record", id=self._plan.task_id)
+        return Done() if record is None else Already(self._status(record), self._plan.ports)
+
+    async def _start(self) -> Outcome:
+        try:
+            spec = self._plan.spec
+            known = await self._client.call("record", id=self._plan.task_id)
+            if known is None:
+                added = write_payloads(self._payloads, self._plan, self._context.secret, self._context.config)
+                spec = {**spec, "env": {**spec["env"], **added}}
+        except (KeyError, Refused, OSError) as error:
+            return Failed(f"starting container failed: {_why(error)}")
+        record = await self._client.call("start", spec=spec)
+        status = self._status(record)
+        if record["error"]:
+            return Failed(f"starting container failed: {record['error']}", record["code"], container_status=status)
+        if record.get("already"):
+            return Already(status, self._plan.ports)
+        return await self._until_healthy() if self._plan.health is not None else Done(status, self._plan.ports)
+
+    async def _wait(self) -> Outcome:
+        if self._plan.health is None:
+            return self._exit(await self._client.call("wait", id=self._plan.task_id))
+        return await self._watched(None)
+
+    async def _stop(self, number: int, grace: float) -> Outcome:
+        record = None
+        if self._client.kept:
+            record = await self._client.call("stop", id=self._plan.task_id, signal=int(number), grace=grace)
+        remove_payloads(self._payloads, self._plan.task_id)
+        return Done() if record is None else Done(self._status(record))
+
+    async def _remove(self) -> Outcome:
+        await self._stop(self._plan.stop_signal, self._plan.grace)
+        if self._client.kept:
+            await self._client.call("remove", id=self._plan.task_id)
+        return Done()
+
+    async def _grown(self, position: Position) -> bool | None:
+        ended: bool | None = await self._client.call("grown", id=self._plan.task_id, position=list(position))
+        return ended
+
+    # Health
+
+    async def _until_healthy(self) -> Outcome:
+        healthy = asyncio.Event()
+        return await self._watched(healthy)
+
+    async def _watched(self, healthy: asyncio.Event | None) -> Outcome:
+        """Until the task has ended, whose health is watched meanwhile; with ``healthy``, until that is set."""
+        assert self._plan.health is not None
+        loop = asyncio.get_running_loop()
+        seen = healthy or asyncio.Event()
+        end = loop.create_task(self._client.call("wait", id=self._plan.task_id))
+        sick = loop.create_task(watch_health(HealthRules(self._plan.health), self._probe, seen.set))
+        well = loop.create_task((healthy or asyncio.Event()).wait())
+        tasks = (end, sick, well)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if end.done():
+                return self._exit(end.result())
+            if well.done():
+                record = await self._client.call("record", id=self._plan.task_id)
+                return Done(None if record is None else self._status(record), self._plan.ports)
+            sick.result()
+            return await self._unhealthy()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _unhealthy(self) -> Outcome:
+        plan = self._plan
+        record = await self._client.call("stop", id=plan.task_id, signal=plan.stop_signal, grace=plan.grace)
+        code = record["code"] if record is not None and record["code"] is not None else 137
+        text = f"task: non-zero exit ({code}): dockerexec: unhealthy container"
+        return Failed(text, code, container_status=None if record is None else self._status(record))
+
+    async def _probe(self, argv: list[str], seconds: float) -> bool:
+        try:
+            result = await self._client.call("probe", id=self._plan.task_id, argv=argv, timeout=seconds)
+        except KeeperRefused as refused:
+            if refused.code == "unknown":  # it has ended: whoever waits for that says so
+                await asyncio.Event().wait()
+            return False
+        return bool(result["code"] == 0)
+
+    # Outcomes
+
+    def _exit(self, record: Record | None) -> Outcome:
+        if record is None:
+            return Failed("exit code unknown: the task is gone")
+        status = self._status(record)
+        if record["lost"]:
+            return Failed(record["lost"], container_status=status)
+        if record["error"]:
+            return Failed(f"starting container failed: {record['error']}", record["code"], container_status=status)
+        code = record["code"]
+        if code:
+            return Failed(f"task: non-zero exit ({code})", code, container_status=status)
+        return Done(status)
+
+    def _status(self, record: Record) -> types_pb2.ContainerStatus:
+        running = record["state"] == "running"
+        code = 0 if running else record["code"] if record["code"] is not None else UNKNOWN_EXIT
+        return types_pb2.ContainerStatus(
+            container_id=self._plan.container_id, pid=record["pid"] if running else 0, exit_code=code
+        )
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, Refused):
+        return error.text
+    if isinstance(error, OSError):
+        return f"{error.strerror}: {error.filename}"
+    return f"a secret or config is not on this node: {error.args[0]}"

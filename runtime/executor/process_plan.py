@@ -1,0 +1,269 @@
+"""What a task asks of this machine, checked and put in the keeper's terms before anything runs.
+
+Rules owned here: the image is ``host`` or ``host:ANYTHING``; every field that a plain process can't honour is refused
+by its name (``UNSUPPORTED``), never ignored; environment values are templates. A refusal is final: REJECTED.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import re
+import resource
+import signal
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from runtime.errors import Refused
+from runtime.executor.accounts import Account, account_of
+from runtime.executor.port import Rejected, TaskContext
+from runtime.executor.procfs import TASK_MARK
+from runtime.wire.pb import objects_pb2, specs_pb2, types_pb2
+
+GRACE = 10.0
+LOG_BYTES, LOG_FILES = 10 << 20, 3
+LOG_DRIVERS = ("", "json-file", "local")
+INHERITED = ("LANG", "LC_ALL", "TZ")
+_SIZE = re.compile(r"(\d+)([bkmg]?)b?", re.IGNORECASE)
+_HOST_MODE = types_pb2.PortConfig.PublishMode.Value("HOST")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PlanSettings:
+    """What this node allows: who tasks run as, and why limits are not enforced ("" if they are)."""
+
+    task_user: str | None = None
+    require_limits: bool = False
+    limits_reason: str = ""
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """A task ready for the keeper. ``spec`` is the keeper's, but for the directories of secrets and configs."""
+
+    task_id: str
+    container_id: str
+    spec: dict[str, Any]
+    account: Account
+    stop_signal: int
+    grace: float
+    health: types_pb2.HealthConfig | None
+    secrets: tuple[types_pb2.SecretReference, ...]
+    configs: tuple[types_pb2.ConfigReference, ...]
+    ports: types_pb2.PortStatus
+
+
+Check = Callable[[specs_pb2.ContainerSpec], object]
+UNSUPPORTED: Final[Mapping[str, Check]] = {
+    "hostname": lambda spec: spec.hostname,
+    "tty": lambda spec: spec.tty,
+    "open_stdin": lambda spec: spec.open_stdin,
+    "read_only": lambda spec: spec.read_only,
+    "mounts": lambda spec: spec.mounts,
+    "hosts": lambda spec: spec.hosts,
+    "dns_config": lambda spec: (
+        spec.HasField("dns_config")
+        and (spec.dns_config.nameservers or spec.dns_config.search or spec.dns_config.options)
+    ),
+    "isolation": lambda spec: spec.isolation,
+    "sysctls": lambda spec: spec.sysctls,
+    "capability_add": lambda spec: spec.capability_add,
+    "capability_drop": lambda spec: spec.capability_drop,
+    "privileges.credential_spec": lambda spec: spec.privileges.HasField("credential_spec"),
+    "privileges.selinux_context": lambda spec: spec.privileges.HasField("selinux_context"),
+    "privileges.seccomp": lambda spec: spec.privileges.HasField("seccomp") and spec.privileges.seccomp.mode,
+    "privileges.apparmor": lambda spec: spec.privileges.HasField("apparmor") and spec.privileges.apparmor.mode,
+}
+
+
+def make_plan(task: objects_pb2.Task, context: TaskContext, settings: PlanSettings) -> Plan:
+    """The plan of a task; ``Rejected`` with a sentence that names what can't be had."""
+    if not task.spec.HasField("container"):
+        raise Rejected("the process executor runs container tasks with the image host only")
+    spec = task.spec.container
+    _check_image(spec.image)
+    _check_fields(task, spec)
+    argv = [*spec.command, *spec.args]
+    if not argv:
+        raise Rejected('no command: the image "host" has no entrypoint of its own')
+    if any("\0" in word for word in argv):
+        raise Rejected("a command with a zero byte")
+    if spec.dir and not os.path.isabs(spec.dir):
+        raise Rejected(f"the working directory has to be an absolute path: {spec.dir}")
+    account = account_of(spec.user, list(spec.groups), settings.task_user)
+    stop_signal = parse_signal(spec.stop_signal)
+    grace = spec.stop_grace_period.ToNanoseconds() / 1e9 if spec.HasField("stop_grace_period") else GRACE
+    log_bytes, log_files = _log_limits(task.log_driver if task.HasField("log_driver") else task.spec.log_driver)
+    health = spec.healthcheck if _has_health(spec) else None
+    keeper_spec = {
+        "id": task.id, "argv": argv, "env": _environment(task, context, account, settings), "cwd": spec.dir or "/",
+        "uid": account.uid, "gid": account.gid, "groups": account.groups, "signal": stop_signal, "grace": grace,
+        "limits": _limits(task, settings), "rlimits": _rlimits(spec), "oom_score_adj": spec.oom_score_adj,
+        "no_new_privileges": spec.privileges.no_new_privileges, "log_bytes": log_bytes, "log_files": log_files,
+        "probes": health is not None,
+    }  # fmt: skip
+    return Plan(
+        task.id,
+        hashlib.sha256(task.id.encode()).hexdigest(),
+        keeper_spec,
+        account,
+        stop_signal,
+        grace,
+        health,
+        tuple(_checked_file(each) for each in spec.secrets),
+        tuple(_checked_file(each) for each in spec.configs if each.HasField("file")),
+        _ports(task),
+    )
+
+
+def _check_image(image: str) -> None:
+    if image != "host" and not image.startswith("host:"):
+        raise Rejected(
+            f'image "{image}" needs a container executor; this node has the process executor, '
+            'which runs the image "host" (this machine\'s file system)'
+        )
+
+
+def _check_fields(task: objects_pb2.Task, spec: specs_pb2.ContainerSpec) -> None:
+    for name, check in UNSUPPORTED.items():
+        if check(spec):
+            raise Rejected(f"the process executor cannot honour {name}")
+    resources = task.spec.resources
+    for name in ("swap_bytes", "memory_swappiness"):
+        if resources.HasField(name):
+            raise Rejected(f"the process executor cannot honour {name}")
+    for attachment in task.networks:
+        name = attachment.network.spec.annotations.name
+        if name != "host":
+            raise Rejected(
+                f"the process executor cannot honour networks: {name or attachment.network.id} (host is there)"
+            )
+
+
+def _ports(task: objects_pb2.Task) -> types_pb2.PortStatus:
+    """The host ports that the task's process itself listens on; others can't be had."""
+    status = types_pb2.PortStatus()
+    for port in task.endpoint.ports:
+        protocol = types_pb2.PortConfig.Protocol.Name(port.protocol).lower()
+        if port.publish_mode != _HOST_MODE:
+            raise Rejected(
+                f"the process executor cannot honour the ingress port {port.published_port}/{protocol}: "
+                "publish it in host mode"
+            )
+        if port.published_port not in (0, port.target_port):
+            raise Rejected(
+                f"the process executor cannot publish {port.target_port}/{protocol} as {port.published_port}: "
+                "a process listens on the host's own ports, so both have to be equal"
+            )
+        status.ports.add().CopyFrom(port)
+        status.ports[-1].published_port = port.target_port
+    return status
+
+
+def parse_signal(text: str) -> int:
+    """A signal by name (with or without SIG, also RTMIN+n) or number; "" is SIGTERM."""
+    name = text.upper().removeprefix("SIG")
+    base, plus, offset = name.partition("+")
+    if not text:
+        return int(signal.SIGTERM)
+    if name.isdigit() and 0 < int(name) < signal.NSIG:
+        return int(name)
+    if f"SIG{base}" in signal.Signals.__members__ and (not plus or (base == "RTMIN" and offset.isdigit())):
+        number = int(signal.Signals[f"SIG{base}"]) + int(offset or 0)
+        if number < signal.NSIG:
+            return number
+    raise Rejected(f"invalid stop signal: {text}")
+
+
+def _limits(task: objects_pb2.Task, settings: PlanSettings) -> dict[str, int]:
+    wanted = task.spec.resources.limits
+    limits = {
+        "nano_cpus": wanted.nano_cpus,
+        "memory": wanted.memory_bytes,
+        "pids": max(0, task.spec.container.pidsLimit),
+    }
+    limits = {name: value for name, value in limits.items() if value > 0}
+    if limits and settings.require_limits and settings.limits_reason:
+        raise Rejected(f"this node cannot enforce the limits {', '.join(sorted(limits))}: {settings.limits_reason}")
+    return limits
+
+
+def _rlimits(spec: specs_pb2.ContainerSpec) -> list[tuple[str, int, int]]:
+    found = []
+    for each in spec.ulimits:
+        name = f"RLIMIT_{each.name.upper()}"
+        if not hasattr(resource, name):
+            raise Rejected(f"the process executor cannot honour the ulimit {each.name}")
+        found.append((name, each.soft, each.hard))  # -1 is RLIM_INFINITY
+    return found
+
+
+def _log_limits(driver: types_pb2.Driver) -> tuple[int, int]:
+    if driver.name not in LOG_DRIVERS:
+        raise Rejected(f"the process executor cannot honour the log driver {driver.name}")
+    options = dict(driver.options)
+    size, files = options.pop("max-size", ""), options.pop("max-file", "")
+    if options:
+        raise Rejected(f"the process executor cannot honour the log option {min(options)}")
+    match = _SIZE.fullmatch(size) if size else None
+    if (size and match is None) or (files and not (files.isdigit() and int(files) > 0)):
+        raise Rejected(f"invalid log options: max-size={size} max-file={files}")
+    number = int(match[1]) << {"": 0, "b": 0, "k": 10, "m": 20, "g": 30}[match[2].lower()] if match else LOG_BYTES
+    return max(1, number), int(files) if files else LOG_FILES
+
+
+def _has_health(spec: specs_pb2.ContainerSpec) -> bool:
+    test = list(spec.healthcheck.test) if spec.HasField("healthcheck") else []
+    if not test or test[0] == "NONE":
+        return False
+    if test[0] not in ("CMD", "CMD-SHELL") or len(test) < 2:
+        raise Rejected(f"invalid health check: {' '.join(test)}")
+    return True
+
+
+def _checked_file(reference: Any) -> Any:
+    """A secret's or config's reference whose file can be put into the task's own directory."""
+    name = reference.file.name
+    kind = "secret" if hasattr(reference, "secret_id") else "config"
+    if not name or os.path.isabs(name) or ".." in name.split("/"):
+        raise Rejected(
+            f'the process executor cannot put a {kind} at "{name}": it needs a relative path, '
+            f"found below the directory that ${'SWARMLET_SECRETS' if kind == 'secret' else 'SWARMLET_CONFIGS'} names"
+        )
+    return reference
+
+
+def _environment(
+    task: objects_pb2.Task, context: TaskContext, account: Account, settings: PlanSettings
+) -> dict[str, str]:
+    """A login's minimum, then the spec's entries (expanded), the assigned generic resources, and our mark."""
+    host = settings.environment
+    env = {name: host[name] for name in INHERITED if name in host}
+    env["PATH"] = host.get("PATH", os.defpath)
+    env.update(HOME=account.home, USER=account.name, LOGNAME=account.name)
+    for entry in task.spec.container.env:
+        name, equals, value = entry.partition("=")
+        if not equals:
+            env.pop(name, None)
+            continue
+        try:
+            env[name] = context.expand(value)
+        except (Refused, ValueError) as error:
+            raise Rejected(f"expanding env failed: {getattr(error, 'text', str(error))}") from error
+    env.update(_generic(task))
+    env[TASK_MARK] = task.id
+    if "" in env or any("\0" in name + value for name, value in env.items()):
+        raise Rejected("an environment variable without a name, or with a zero byte")
+    return env
+
+
+def _generic(task: objects_pb2.Task) -> dict[str, str]:
+    values: dict[str, list[str]] = {}
+    for each in task.assigned_generic_resources:
+        named = each.HasField("named_resource_spec")
+        kind = each.named_resource_spec.kind if named else each.discrete_resource_spec.kind
+        value = each.named_resource_spec.value if named else str(each.discrete_resource_spec.value)
+        values.setdefault(kind, []).append(value)
+    return {f"DOCKER_RESOURCE_{kind.upper()}": ",".join(each) for kind, each in sorted(values.items())}

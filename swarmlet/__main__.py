@@ -1,0 +1,7 @@
+"""``python -m swarmlet``."""
+
+import sys
+
+from swarmlet.cli import main
+
+sys.exit(main())

@@ -1,0 +1,243 @@
+"""Puts one node together and takes it apart: disk, loop, transport, executor, stage, cluster actor, servers.
+
+Rules it owns: parts come up in an order in which each finds what it stands on, and go in the reverse order; whatever
+fails on the way up takes down what was up; the data root is this process's alone from before the first read to after
+the last write. Actors end before the tasks do, so that nobody replaces what is being stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from actors.cluster_actor import ClusterActor, ClusterSettings
+from runtime.disk.data_root import refuse_foreign
+from runtime.disk.errors import DiskFailed, DiskInUse, ForeignState
+from runtime.disk.real import RealDisk
+from runtime.engine_api.cluster_backend import ClusterBackend
+from runtime.engine_api.server import EngineServer
+from runtime.engine_api.sockets import TlsListener
+from runtime.introspection.server import IntrospectionServer
+from runtime.stage import Actor, Address, RealClock, Stage, World
+from runtime.swarm.addresses import Interface, IPNetwork
+from runtime.wire.grpc_transport import GrpcTransport
+from runtime.wire.loop import IoLoop
+from runtime.wire.netlink import interfaces
+from swarmlet import host, places
+from swarmlet.cluster_state import FileClusterState
+from swarmlet.errors import StartError
+from swarmlet.executors import ExecutorFactory, ExecutorPlace
+
+if TYPE_CHECKING:
+    from runtime.executor.port import Executor
+
+log = logging.getLogger("swarmlet.node")
+T = TypeVar("T")
+
+EXECUTOR_STATE: Final = "worker/process"
+STAGE_STOP_S: Final = 3.0
+SERVERS_STOP_S: Final = 2.0
+REQUESTS_GRACE_S: Final = 0.5
+EXECUTOR_CLOSE_S: Final = 3.0
+TASKS_STOP_S: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """What a node is made of; paths are absolute. ``node_class`` and ``read_interfaces`` are for tests."""
+
+    state_dir: Path
+    run_dir: Path
+    executor: ExecutorFactory
+    name: str = "node"
+    hostname: str = ""
+    default_advertise_addr: str = ""
+    subnets: Callable[[], Sequence[IPNetwork]] = tuple
+    read_interfaces: Callable[[], Sequence[Interface]] = interfaces
+    unix_sockets: tuple[str, ...] = ()
+    tls: tuple[TlsListener, ...] = ()
+    group: str = ""
+    heartbeat_tick: int = 1
+    election_tick: int = 10
+    node_class: type[Actor] | None = None
+    run_dir_is_ours: bool = False
+
+
+class Assembly:
+    """One running node. ``open`` and ``close`` block and belong to the host's threads, not to an event loop's."""
+
+    def __init__(self, settings: NodeSettings) -> None:
+        self.settings = settings
+        self._loop: IoLoop | None = None
+        self.stage: Stage | None = None
+        self.backend: ClusterBackend | None = None
+        self._cluster: Address | None = None
+        self._stop_tasks = True
+        self._parts = contextlib.ExitStack()
+
+    @property
+    def cluster(self) -> Address:
+        """Where the cluster actor is."""
+        assert self._cluster is not None, "the node is not open"
+        return self._cluster
+
+    @property
+    def loop(self) -> IoLoop:
+        """Where the node's I/O lives."""
+        assert self._loop is not None, "the node is not open"
+        return self._loop
+
+    @property
+    def introspection_socket(self) -> str:
+        """Where the node can be asked about its actors."""
+        return str(self.settings.run_dir / places.INTROSPECTION_SOCKET)
+
+    def open(self) -> None:
+        """Brings everything up. Raises StartError with what is in the way; then nothing is left of it."""
+        try:
+            self._open()
+        except BaseException as error:
+            self._stop_tasks = False  # whatever runs was not started by this life
+            self._end()
+            if isinstance(error, (DiskInUse, DiskFailed, ForeignState)):
+                raise StartError(str(error)) from error
+            if isinstance(error, OSError):
+                raise StartError(str(error)) from error
+            raise
+
+    def close(self, stop_tasks: bool) -> None:
+        """Takes everything down; tasks go on unless ``stop_tasks``. Again is nothing."""
+        self._stop_tasks = stop_tasks
+        self._end()
+
+    def _end(self) -> None:
+        """Ends all parts, and with them the thread and the files that gRPC keeps for the whole process as long as one
+        of its objects is left: those refer to each other, so only the collector finds that nobody has them."""
+        try:
+            self._parts.close()
+        finally:
+            self.stage = self.backend = self._cluster = None
+            gc.collect()
+
+    def _open(self) -> None:
+        settings, parts = self.settings, self._parts
+        for socket_path in (*settings.unix_sockets, self.introspection_socket, self._control_socket):
+            places.check_socket_path(socket_path)
+        places.make_private(settings.run_dir, os.getuid())
+        if settings.run_dir_is_ours:
+            parts.callback(_remove_if_empty, settings.run_dir)
+        disk = RealDisk(settings.state_dir)
+        places.make_private(settings.state_dir, os.getuid())
+        parts.callback(disk.files.lock().release)
+        refuse_foreign(disk.files)
+        loop = self._loop = IoLoop(f"{settings.name}-io").start()
+        parts.callback(loop.stop)
+        transport = GrpcTransport(loop)
+        parts.callback(transport.close)
+        clock = RealClock()
+        executor = settings.executor.build(
+            ExecutorPlace(loop, settings.state_dir / EXECUTOR_STATE, settings.run_dir, clock)
+        )
+        parts.callback(self._end_executor, executor)
+        hostname = settings.hostname or host.hostname()
+        world = World(
+            name=settings.name,
+            clock=clock,
+            transport=transport,
+            disk=disk,
+            executor=executor,
+            settings={"hostname": hostname, "control_socket": self._control_socket},
+        )
+        self.stage = Stage(world, name=settings.name)
+        parts.callback(self._end_stage, self.stage)
+        self._cluster = self.stage.mount(
+            "cluster", ClusterActor, self._cluster_settings(), FileClusterState(disk.files), self._node_class()
+        )
+        system = host.system_info(hostname, settings.state_dir, settings.executor.name)
+        self.backend = ClusterBackend(self._cluster, transport, self._control_socket, lambda: system)
+        parts.callback(loop.call_soon, self.backend.close)
+        self._serve(self.backend, self.stage)
+
+    def _serve(self, backend: ClusterBackend, stage: Stage) -> None:
+        settings = self.settings
+        watcher = IntrospectionServer(stage, self.introspection_socket)
+        self.run(watcher.start())
+        self._parts.callback(lambda: self.run(watcher.stop(), SERVERS_STOP_S))
+        engine = EngineServer(
+            backend,
+            unix_paths=settings.unix_sockets,
+            tls=settings.tls,
+            group=settings.group or None,
+            grace_s=REQUESTS_GRACE_S,
+        )
+        self.run(engine.start())
+        self._parts.callback(lambda: self.run(engine.stop(), SERVERS_STOP_S))
+
+    @property
+    def _control_socket(self) -> str:
+        return str(self.settings.run_dir / places.CONTROL_SOCKET)
+
+    def _cluster_settings(self) -> ClusterSettings:
+        settings = self.settings
+        return ClusterSettings(
+            name=settings.name,
+            interfaces=settings.read_interfaces,
+            managed_subnets=settings.subnets,
+            default_advertise_addr=settings.default_advertise_addr,
+            heartbeat_tick=settings.heartbeat_tick,
+            election_tick=settings.election_tick,
+        )
+
+    def _node_class(self) -> type[Actor]:
+        if self.settings.node_class is not None:
+            return self.settings.node_class
+        from actors.node_actor import NodeActor  # the whole swarm hangs on it
+
+        return NodeActor
+
+    def _end_stage(self, stage: Stage) -> None:
+        if not stage.close(STAGE_STOP_S):
+            log.error("some actors of %s did not end in time", self.settings.name)
+
+    def _end_executor(self, executor: Executor) -> None:
+        if self._stop_tasks and not _wait(executor.stop_all, TASKS_STOP_S):
+            log.error("some tasks of %s did not end within %g s", self.settings.name, TASKS_STOP_S)
+        if not _wait(executor.close, EXECUTOR_CLOSE_S):
+            log.error("the executor of %s did not let go within %g s", self.settings.name, EXECUTOR_CLOSE_S)
+
+    def run(self, work: Coroutine[Any, Any, T], timeout: float = 30.0) -> T:
+        """Runs a coroutine on the node's loop and waits for it; raises what it raises, TimeoutError when late."""
+        ended = threading.Event()
+        outcome: list[T | BaseException] = []
+
+        def done(result: T | BaseException) -> None:
+            outcome.append(result)
+            ended.set()
+
+        cancel = self.loop.submit(work, done)
+        if not ended.wait(timeout):
+            cancel()
+            raise TimeoutError(f"the loop of {self.settings.name} did not finish within {timeout:g} s")
+        result = outcome[0]
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+
+def _remove_if_empty(directory: Path) -> None:
+    with contextlib.suppress(OSError):  # tasks that were kept have their keeper's socket there
+        directory.rmdir()
+
+
+def _wait(begin: Callable[[Callable[[], None]], None], seconds: float) -> bool:
+    """Begins something that says when it is done, and waits for that; whether it was done in time."""
+    done = threading.Event()
+    begin(done.set)
+    return done.wait(seconds)

@@ -1,0 +1,59 @@
+"""``swarmlet``: one command each, errors as one sentence on stderr, exit codes 2 for usage and 1 for the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+
+from swarmlet import __version__, options
+from swarmlet.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, StartError, UsageError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The whole command; the exit code."""
+    try:
+        return _run(options.parse(sys.argv[1:] if arguments is None else arguments, os.environ, os.getuid()))
+    except UsageError as error:
+        print(f"swarmlet: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except StartError as error:
+        print(f"swarmlet: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except BrokenPipeError:
+        # Whoever read our output is gone. Nothing more can be said, not even by the interpreter's own flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+
+
+def _run(asked: options.Options) -> int:
+    """Commands are imported when they are run: asking for a version must not load a node."""
+    if isinstance(asked, options.DaemonOptions):
+        from swarmlet import daemon
+
+        return daemon.run(asked)
+    if isinstance(asked, options.UpOptions):
+        from swarmlet import up
+
+        return up.run(asked, os.environ)
+    if isinstance(asked, options.TreeOptions):
+        return _tree(asked)
+    print(f"swarmlet {__version__} (Python {platform.python_version()})")
+    return EXIT_OK
+
+
+def _tree(asked: options.TreeOptions) -> int:
+    from runtime.introspection import client, render
+
+    try:
+        value = client.ask(asked.socket, "tree", states=asked.as_json)
+    except (client.NoAnswer, ValueError) as error:
+        raise StartError(str(error)) from None
+    print(json.dumps(value, indent=2) if asked.as_json else render.tree(value))
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""``swarmlet daemon``: a node for good, as dockerd is one.
+
+Rules it owns: what the process as a whole gets (signals, logging, the interpreter's switch interval) is set here and
+nowhere else; one daemon a data root and a pidfile; tasks go on after the daemon unless told otherwise; SIGTERM ends it
+within ``STOP_S`` seconds, and what does not end by then is named and left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import ssl
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from runtime.engine_api.sockets import TlsListener
+from swarmlet import __version__, places
+from swarmlet.errors import EXIT_FAILED, EXIT_OK, StartError
+from swarmlet.executors import ProcessExecutor
+from swarmlet.node import Node
+from swarmlet.options import DaemonOptions
+
+log = logging.getLogger("swarmlet.daemon")
+
+SWITCH_INTERVAL_S: Final = 0.0005
+"""Threads that compute hold a heartbeat back for less than 25 ms with this, for up to 250 ms with CPython's 5 ms."""
+STOP_S: Final = 4.5
+LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+}
+
+
+def run(options: DaemonOptions) -> int:
+    """Runs a node until a signal; the exit code. Raises StartError."""
+    _set_up_process(options.log_level)
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: asked.set())
+    signal.signal(signal.SIGHUP, _ignore)
+    places.make_private(options.exec_root, os.getuid())
+    with pidfile(options.pidfile):
+        node = make_node(options)
+        node.start()
+        log.info("swarmlet %s listens on %s", __version__, ", ".join(options.unix_hosts) or "TLS addresses")
+        asked.wait()
+        log.info("stopping")
+        return _stop(node, options.stop_tasks_on_exit)
+
+
+def make_node(options: DaemonOptions) -> Node:
+    """The node of these options, not started."""
+    executor = ProcessExecutor(
+        linger=None,
+        task_user=options.task_user,
+        require_limits=options.require_limits,
+        generic_resources=options.generic_resources,
+    )
+    return Node(
+        options.data_root,
+        listen="0.0.0.0:2377",  # the engine's default; init and join name their own
+        default_advertise_addr=options.default_advertise_addr,
+        executor=executor,
+        name="swarmlet",
+        hostname=options.hostname,
+        run_dir=options.exec_root,
+        api_sockets=options.unix_hosts,
+        tls=tls_listeners(options),
+        group=options.group,
+        heartbeat_tick=options.heartbeat_tick,
+        election_tick=options.election_tick,
+    )
+
+
+def tls_listeners(options: DaemonOptions) -> list[TlsListener]:
+    """The TCP addresses with what guards them: nobody gets in without a certificate of the given authority."""
+    if not options.tls_hosts:
+        return []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_verify_locations(options.tls_ca)
+        context.load_cert_chain(options.tls_cert, options.tls_key)
+    except OSError as error:  # SSLError is one
+        files = f"{options.tls_ca}, {options.tls_cert} and {options.tls_key}"
+        raise StartError(f"cannot use {files} for TLS: {error}") from None
+    return [TlsListener(each.host, each.port, context) for each in options.tls_hosts]
+
+
+def _set_up_process(level: str) -> None:
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    logging.basicConfig(
+        level=LEVELS[level], stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    log.info("signal %d is ignored: nothing can be configured anew while the daemon runs", number)
+
+
+def _stop(node: Node, stop_tasks: bool) -> int:
+    """Stops the node. Keeping tasks has a limit in time; stopping them takes as long as their grace periods."""
+    if stop_tasks:
+        node.stop(tasks="stop")
+        return EXIT_OK
+    failed: list[BaseException] = []
+
+    def stop() -> None:
+        try:
+            node.stop(tasks="keep")
+        except BaseException as error:  # noqa: BLE001 - it decides about the exit code
+            failed.append(error)
+
+    stopping = threading.Thread(target=stop, name="swarmlet-stop", daemon=True)
+    stopping.start()
+    stopping.join(STOP_S)
+    if stopping.is_alive():
+        names = ", ".join(sorted(thread.name for thread in threading.enumerate() if thread.name != "MainThread"))
+        log.error("not everything ended within %g s; still running: %s", STOP_S, names)
+        logging.shutdown()
+        os._exit(EXIT_FAILED)  # an ordinary exit could wait for what does not end
+    for error in failed:
+        log.error("the stop went wrong: %s", error, exc_info=error)
+    return EXIT_FAILED if failed else EXIT_OK
+
+
+@contextlib.contextmanager
+def pidfile(path: str) -> Iterator[None]:
+    """Holds a file with this process's id. StartError if the process that one names still runs."""
+    if not path:
+        yield
+        return
+    file = Path(path)
+    try:
+        other = file.read_text(encoding="ascii").strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        other = ""
+    except OSError as error:
+        raise StartError(f"cannot read the pidfile {path}: {error.strerror or error}") from None
+    if other.isdigit() and int(other) != os.getpid() and Path(f"/proc/{other}").exists():
+        raise StartError(
+            f"failed to start daemon, ensure it is not running or delete {path}: "
+            f"process with PID {other} is still running"
+        )
+    try:
+        file.write_text(f"{os.getpid()}", encoding="ascii")
+    except OSError as error:
+        raise StartError(f"cannot write the pidfile {path}: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)

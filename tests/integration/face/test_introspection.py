@@ -1,0 +1,284 @@
+"""Asking a stage about itself over its socket: bounded, redacted, never in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.engine_api.sockets import ListenError
+from runtime.introspection import client, protocol, render
+from runtime.introspection.server import CONNECTIONS_MAX, IntrospectionServer
+from runtime.stage import Actor, Stage, handles
+from runtime.wire.loop import IoLoop
+
+
+class Block:
+    """Makes an actor busy until it is told."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.go_on = threading.Event()
+
+
+class Worker(Actor):
+    """Counts, fails and waits as told."""
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"count": 3, "join_token": "SWMTKN-1-x", "note": "uses SWMKEY-1-abc", "data": b"12345"}
+
+    @handles(Block)
+    def block(self, message: Block) -> None:
+        message.begun.set()
+        message.go_on.wait(20)
+
+    @handles(str)
+    def text(self, message: str) -> str:
+        if message == "fail":
+            raise RuntimeError("as told")
+        return message
+
+
+class Unprintable(Actor):
+    def snapshot(self) -> dict[str, Any]:
+        raise RuntimeError("cannot say")
+
+
+def wait(loop: IoLoop, work: Any) -> None:
+    ended = threading.Event()
+    outcome: list[Any] = []
+    loop.submit(work, lambda result: (outcome.append(result), ended.set())[1])
+    assert ended.wait(10)
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    stage = Stage(name="shown")
+    yield stage
+    assert stage.close()
+
+
+@pytest.fixture
+def path(stage: Stage, tmp_path: Path) -> Iterator[str]:
+    path = str(tmp_path / "i.sock")
+    with IoLoop("introspection-test") as loop:
+        server = IntrospectionServer(stage, path)
+        wait(loop, server.start())
+        yield path
+        wait(loop, server.stop())
+        assert not Path(path).exists()
+
+
+def test_a_row_shows_life_mailbox_and_counts(stage: Stage, path: str) -> None:
+    worker = stage.mount("worker", Worker)
+    for text in ("a", "b"):
+        worker.ask(text).result(5)
+    (row,) = client.ask(path, "tree")["actors"]
+    assert (row["path"], row["actor"], row["state"], row["handled"]) == ("/worker", "Worker", "running", 2)
+    assert (row["depth"], row["restarts"], row["last_error"], row["handling"]) == (0, 0, "", "")
+
+
+def test_a_busy_actor_shows_what_it_does_and_what_waits(stage: Stage, path: str) -> None:
+    worker = stage.mount("worker", Worker)
+    block = Block()
+    worker.tell(block)
+    assert block.begun.wait(5)
+    for _ in range(3):
+        worker.tell("x")
+    (row,) = client.ask(path, "tree")["actors"]
+    assert (row["handling"], row["depth"], row["highest"]) == ("Block", 3, 3)
+    assert row["oldest_s"] >= 0
+    block.go_on.set()
+
+
+def test_an_actor_that_does_not_answer_is_shown_as_such(
+    stage: Stage, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.introspection.server.STATE_DEADLINE_S", 0.05)
+    worker = stage.mount("worker", Worker)
+    block = Block()
+    worker.tell(block)
+    assert block.begun.wait(5)
+    value = client.ask(path, "actor", path="/worker")
+    assert (value["snapshot"], value["handling"]) == ("(no answer in time)", "Block")
+    block.go_on.set()
+
+
+def test_declared_state_is_shown_without_secrets(stage: Stage, path: str) -> None:
+    stage.mount("worker", Worker)
+    (row,) = client.ask(path, "tree", states=True)["actors"]
+    assert row["snapshot"] == {"count": 3, "join_token": "(hidden)", "note": "uses (hidden)", "data": "(5 bytes)"}
+
+
+def test_a_state_that_cannot_be_shown_fails_nobody(stage: Stage, path: str) -> None:
+    stage.mount("odd", Unprintable)
+    value = client.ask(path, "actor", path="/odd")
+    assert value["snapshot"] == "(its snapshot failed: RuntimeError: cannot say)"
+    assert (value["state"], value["restarts"]) == ("running", 0)
+
+
+def test_figures_by_message_type_and_crashes_are_there(stage: Stage, path: str) -> None:
+    worker = stage.mount("worker", Worker)
+    worker.ask("a").result(5)
+    with pytest.raises(Exception, match="as told"):
+        worker.ask("fail").result(5)
+    value = client.ask(path, "actor", path="/worker")
+    (figures,) = value["messages"]
+    assert (figures["type"], figures["count"], figures["failed"]) == ("str", 2, 1)
+    assert value["last_error"] == "RuntimeError: as told"
+    (crash,) = client.ask(path, "crashes")
+    assert (crash["path"], crash["message"], crash["state"]["join_token"]) == ("/worker", "str", "(hidden)")
+
+
+def test_nobody_at_a_path_is_said(stage: Stage, path: str) -> None:
+    with pytest.raises(ValueError, match="nobody lives at '/x'"):
+        client.ask(path, "actor", path="/x")
+
+
+def exchange(path: str, *lines: bytes) -> list[Any]:
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(5)
+        link.connect(path)
+        for line in lines:
+            link.sendall(line)
+        link.shutdown(socket.SHUT_WR)
+        received = b""
+        while piece := link.recv(65536):
+            received += piece
+    return [json.loads(line) for line in received.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("line", "because"),
+    [
+        (b"hello\n", "one JSON object a line"),
+        (b"[]\n", "one JSON object a line"),
+        (b"\xff\xfe\n", "one JSON object a line"),
+        (b"[" * 5000 + b"\n", "one JSON object a line"),
+        (b"{}\n", "version None is not spoken here; version 1 is"),
+        (b'{"version":2,"ask":"tree"}\n', "version 2 is not spoken here"),
+        (b'{"version":1}\n', "says in 'ask'"),
+        (b'{"version":1,"ask":"fly"}\n', "nothing is known of 'fly'"),
+        (b"x" * (protocol.REQUEST_MAX + 100) + b"\n", "at most"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_answered_with_why(stage: Stage, path: str, line: bytes, because: str) -> None:
+    (answer,) = exchange(path, line)
+    assert answer["ok"] is False
+    assert because in answer["error"]
+
+
+def test_requests_of_one_connection_are_answered_in_their_order(stage: Stage, path: str) -> None:
+    stage.mount("worker", Worker)
+    good = b'{"version":1,"ask":"tree"}\n'
+    assert [each["ok"] for each in exchange(path, good, b"bad\n", good)] == [True, False, True]
+
+
+def test_connections_are_bounded(stage: Stage, path: str) -> None:
+    links = [socket.socket(socket.AF_UNIX) for _ in range(CONNECTIONS_MAX)]
+    try:
+        for link in links:
+            link.settimeout(5)
+            link.connect(path)
+            link.sendall(b'{"version":1,"ask":"tree"}\n')
+            assert link.recv(65536)
+        with pytest.raises(ValueError, match="connections are open already"):
+            client.ask(path, "tree")
+    finally:
+        for link in links:
+            link.close()
+
+
+def test_a_live_server_is_not_replaced_and_a_stale_socket_is(stage: Stage, path: str, tmp_path: Path) -> None:
+    stale = str(tmp_path / "stale.sock")
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(stale)
+    with IoLoop("other") as loop:
+        with pytest.raises(ListenError, match="another process listens"):
+            wait(loop, IntrospectionServer(stage, path).start())
+        second = IntrospectionServer(stage, stale)
+        wait(loop, second.start())
+        assert client.ask(stale, "tree")["actors"] == []
+        wait(loop, second.stop())
+        wait(loop, second.stop())
+    assert client.ask(path, "tree")["actors"] == []
+
+
+def test_a_stop_ends_open_connections(stage: Stage, tmp_path: Path) -> None:
+    path = str(tmp_path / "j.sock")
+    with IoLoop("other") as loop, socket.socket(socket.AF_UNIX) as link:
+        server = IntrospectionServer(stage, path)
+        wait(loop, server.start())
+        link.settimeout(5)
+        link.connect(path)
+        link.sendall(b'{"version":1,"ask":"tree"}\n')
+        assert link.recv(65536)
+        wait(loop, server.stop())
+        assert link.recv(10) == b""
+
+
+def test_nobody_at_the_socket_is_said_clearly(tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing.sock")
+    with pytest.raises(client.NoAnswer, match=f"no node answers at {missing}: is it running"):
+        client.ask(missing, "tree")
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(missing)
+    with pytest.raises(client.NoAnswer, match="no node answers"):
+        client.ask(missing, "tree")
+
+
+def test_something_else_at_the_socket_is_said_clearly(tmp_path: Path) -> None:
+    path = str(tmp_path / "else.sock")
+    answers = [b"220 mail ready\n", b"", b"{}\n", b"5\n"]
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+
+        def serve() -> None:
+            for answer in answers:
+                link, _ = listener.accept()
+                link.recv(1000)
+                link.sendall(answer)
+                link.close()
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        for answer in answers:
+            with pytest.raises(client.NoAnswer, match="no node of swarmlet" if answer else "hung up"):
+                client.ask(path, "tree")
+        serving.join(5)
+
+
+def test_a_socket_that_never_answers_has_a_deadline(tmp_path: Path) -> None:
+    path = str(tmp_path / "mute.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        with pytest.raises(client.NoAnswer, match=r"within 0\.05 s"):
+            client.ask(path, "tree", timeout_s=0.05)
+
+
+def test_the_printed_tree_is_drawn_and_aligned(stage: Stage, path: str) -> None:
+    class Parent(Actor):
+        def started(self) -> None:
+            self.spawn("first", Worker)
+            self.spawn("second", Worker)
+
+    stage.mount("parent", Parent)
+    asyncio.run(asyncio.sleep(0))
+    deadline = threading.Event()
+    while len(client.ask(path, "tree")["actors"]) < 3:
+        deadline.wait(0.01)
+    lines = render.tree(client.ask(path, "tree")).splitlines()
+    assert [line.split("  ")[0].rstrip() for line in lines[:4]] == ["ACTOR", "parent", "├─ first", "└─ second"]
+    assert len({line.index("running") for line in lines[1:4]}) == 1
+    assert lines[0].index("STATE") == lines[1].index("running")
+    assert lines[-1].startswith("3 actors, ")
