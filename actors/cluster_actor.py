@@ -26,6 +26,7 @@ from runtime.protocol.node import (
     ControlConnection,
     GetNodeStatus,
     LeaveNode,
+    NodeIdentified,
     NodeReady,
     NodeStatus,
     NodeTrouble,
@@ -337,6 +338,11 @@ class ClusterActor(Actor):
     def _adopted(self, answer: Answer) -> None:
         if answer.error is None and isinstance(answer.value, NodeStatus) and answer.value.ready:
             self._is_ready(answer.value.node_id, answer.value.role)
+
+    @handles(NodeIdentified)
+    def node_identified(self, message: NodeIdentified) -> None:
+        """Who this node is, although it is not ready yet."""
+        self.node_id, self.role = message.node_id, message.role
 
     @handles(NodeReady)
     def node_ready(self, message: NodeReady) -> None:

@@ -53,7 +53,7 @@ class ManagerActor(Serving):
         self._control: Address | None = None
 
     def started(self) -> None:
-        self.spawn("wire", WireActor, self.address, self.setup, self.published)
+        self.watch(self.spawn("wire", WireActor, self.address, self.setup, self.published))
 
     def snapshot(self) -> dict[str, Any]:
         status = self.status
@@ -106,7 +106,10 @@ class ManagerActor(Serving):
 
     @handles(ActorDown)
     def down(self, message: ActorDown) -> None:
-        """The subtree of an earlier leadership is gone, and this node leads again already."""
+        """The servers cannot even start: nothing else can. Or: the subtree of an earlier leadership is gone, and this
+        node leads again already."""
+        if message.path == self.below("wire").path and self._store is None and message.error is not None:
+            self.fail(message.error)
         ended = message.final and message.path == self.below("leader").path
         if ended and self.status is not None and self.status.leading and self.child("leader") is None:
             self._start_leader()

@@ -32,6 +32,7 @@ from runtime.protocol.node import (
     GetNodeStatus,
     LeaveNode,
     NodeChanged,
+    NodeIdentified,
     NodeReady,
     NodeStatus,
     NodeTrouble,
@@ -102,6 +103,7 @@ class NodeActor(Actor):
         """The certificate says who this node is: agent and role watcher can start."""
         first, self.identity = self.identity is None, message
         self.role = message.role
+        self.tell(self.cluster, NodeIdentified(message.node_id, message.role))
         if not first:
             return
         setup = AgentSetup(
@@ -237,14 +239,16 @@ class NodeActor(Actor):
     def down(self, message: ActorDown) -> None:
         """The manager failed or ended, or there is no certificate to be had."""
         if self.manager is not None and message.path == self.manager.path:
+            if not self._told_ready and message.error is not None:
+                self.fail(message.error)  # a start that fails is the cluster's to answer for
             self._manager_ready = False
             self._tell_managers()
             if message.final:
                 self.manager = None
                 if message.error is not None:
                     self.tell(self.cluster, NodeTrouble(message.error))
-        elif self._certificate is not None and message.path == self._certificate.path and self.identity is None:
-            self.fail(message.error or RuntimeError("the certificate's keeper ended"))
+        elif self.identity is None and message.error is not None and message.path == self.below("certificate").path:
+            self.fail(message.error)
 
     # Questions
 

@@ -160,7 +160,8 @@ class Assembly:
         self._cluster = self.stage.mount(
             "cluster", ClusterActor, self._cluster_settings(), FileClusterState(disk.files), self._node_class()
         )
-        system = host.system_info(hostname, settings.state_dir, settings.executor.name)
+        enforced = executor.describe().engine.labels.get("swarmlet.limits") == "enforced"
+        system = host.system_info(hostname, settings.state_dir, settings.executor.name, enforced)
         self.backend = ClusterBackend(self._cluster, transport, self._control_socket, lambda: system)
         parts.callback(loop.call_soon, self.backend.close)
         self._serve(self.backend, self.stage)
@@ -190,6 +191,7 @@ class Assembly:
             name=settings.name,
             interfaces=settings.read_interfaces,
             managed_subnets=settings.subnets,
+            free_port=host.free_port,
             default_advertise_addr=settings.default_advertise_addr,
             heartbeat_tick=settings.heartbeat_tick,
             election_tick=settings.election_tick,

@@ -50,7 +50,27 @@ def operating_system() -> str:
     return platform.system()
 
 
-def system_info(name: str, root_dir: Path, executor: str) -> SystemInfo:
+_LIMITS: Final = ("MemoryLimit", "CpuCfsPeriod", "CpuCfsQuota", "PidsLimit")
+_KERNEL_SWITCHES: Final = {
+    "IPv4Forwarding": Path("/proc/sys/net/ipv4/ip_forward"),
+    "BridgeNfIptables": Path("/proc/sys/net/bridge/bridge-nf-call-iptables"),
+    "BridgeNfIp6tables": Path("/proc/sys/net/bridge/bridge-nf-call-ip6tables"),
+}
+
+
+def features(limits_enforced: bool) -> frozenset[str]:
+    """What ``docker info`` says this machine can do: limits where the executor enforces them, switches as they are."""
+    found = set(_LIMITS) if limits_enforced else set()
+    for name, path in _KERNEL_SWITCHES.items():
+        try:
+            if path.read_text(encoding="ascii").strip() == "1":
+                found.add(name)
+        except OSError:
+            continue
+    return frozenset(found)
+
+
+def system_info(name: str, root_dir: Path, executor: str, limits_enforced: bool = False) -> SystemInfo:
     """The host and this node, as the Engine API shows them."""
     return SystemInfo(
         name=name,
@@ -62,4 +82,13 @@ def system_info(name: str, root_dir: Path, executor: str) -> SystemInfo:
         operating_system=operating_system(),
         architecture=platform.machine(),
         kernel_version=platform.release(),
+        features=features(limits_enforced),
     )
+
+
+def free_port(address: str) -> int:
+    """A TCP port at which nobody listens now."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])

@@ -37,6 +37,14 @@ class StartConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeIdentified:
+    """The node has a certificate: who it is, ready or not."""
+
+    node_id: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeReady:
     """The node's agent has a session and, on a manager, the control connection answers."""
 

@@ -125,6 +125,8 @@ def test_the_agent_prefers_the_own_manager_while_it_serves(monkeypatch: pytest.M
     bench.node.tell(ManagerReady("10.0.0.1:2377"))
     bench.simulator.settle()
     assert bench.last("agent", Managers).local == "unix:/run/control.sock"
+    bench.node.tell(SessionUp("node-1"))
+    bench.simulator.settle()
     cell = bench.stage.at("/node/manager").resolve()
     assert cell is not None
     cell.control(lambda: cell.failed(RuntimeError("injected"), None))
@@ -132,9 +134,24 @@ def test_the_agent_prefers_the_own_manager_while_it_serves(monkeypatch: pytest.M
     assert bench.last("agent", Managers).local is None
 
 
+def test_a_manager_that_cannot_start_fails_the_node_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch)
+    bench.start()
+    cell, node = bench.stage.at("/node/manager").resolve(), bench.node.resolve()
+    assert cell is not None
+    assert node is not None
+    cell.control(lambda: cell.failed(Refused(Code.UNAVAILABLE, "address already in use"), None))
+    bench.simulator.settle()
+    assert "address already in use" in node.last_error
+    bench.simulator.run_for(1)
+    assert node.failures.total == 1
+
+
 def test_a_manager_that_stays_down_is_told_to_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(monkeypatch)
     bench.start()
+    bench.node.tell(SessionUp("node-1"))
+    bench.node.tell(ManagerReady("10.0.0.1:2377"))
     cell = bench.stage.at("/node/manager").resolve()
     assert cell is not None
     bench.simulator.settle()
