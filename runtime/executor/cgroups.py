@@ -123,8 +123,8 @@ def _unified(mounts: dict[str, str], own: dict[str, str], name: str, problems: l
 def _delegate(parent: str, name: str) -> None:
     """Makes the group ``name``, whose children can be limited."""
     with open(os.path.join(parent, "cgroup.controllers"), encoding="ascii") as file:
-        missing = [each for each in CONTROLLERS if each not in file.read().split()]
-    if missing:
+        there = file.read().split()
+    if not set(CONTROLLERS) <= set(there):
         raise OSError(0, f"the controllers {', '.join(CONTROLLERS)} are not all there")
     path = os.path.join(parent, name)
     enable = " ".join(f"+{controller}" for controller in CONTROLLERS)

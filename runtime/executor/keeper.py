@@ -8,7 +8,7 @@ Rules owned here:
 1. One keeper a directory, held by a lock that lasts as long as it lives.
 2. Only our own user (or root) is answered, and only after a ``hello`` of the same version about the same directory.
 3. When the last client is gone, tasks go on for as long as clients said (``linger`` seconds; None is without limit).
-4. With no client and no task it ends after a second. SIGTERM stops all tasks first.
+4. With no client and no task it ends at once. SIGTERM stops all tasks first.
 Standard library and msgpack only: it must start in no time and stay small.
 """
 
@@ -36,7 +36,7 @@ from runtime.executor.keeper_tasks import Refusal, Tasks
 from runtime.executor.reactor import Reactor, Timer
 
 SOCKET, LOCK, JOURNAL, LOGS = "keeper.sock", "keeper.lock", "journal", "logs"
-IDLE = 1.0
+IDLE = 0.1
 FIRST_CLIENT = 10.0
 LOCK_WAIT = 15.0
 SURVIVORS_WAIT = 5.0
@@ -257,7 +257,9 @@ class Keeper:
         if os.path.exists(self.socket_path):
             os.unlink(self.socket_path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(self.socket_path)  # 0600: the umask is 077
+        os.umask(0o177)
+        listener.bind(self.socket_path)
+        os.umask(0o077)
         listener.listen(16)
         listener.setblocking(False)
         self.reactor.watch(listener.fileno(), self._accept)
@@ -283,14 +285,14 @@ class Keeper:
         stoppers, self._stoppers = self._stoppers, []
         for reply in stoppers:
             reply(None)
-        if self._ending and not self.tasks.draining:
+        if self._ending and self.tasks.idle:
             self._end()
-        elif not self._connections and not self.tasks.draining and self._timer is None:
+        elif not self._connections and self.tasks.idle and self._timer is None:
             self._restart_timer(IDLE, self._idle)
 
     def _idle(self) -> None:
         self._timer = None
-        if not self._connections and not self.tasks.running and not self.tasks.draining:
+        if not self._connections and self.tasks.idle:
             self._end()
 
     def _terminated(self) -> None:
@@ -332,7 +334,8 @@ def bury(journal: Journal, boot: str, cgroups: Cgroups) -> None:
             break
         time.sleep(0.01)
     for record in left:
-        cgroups.remove(record["cgroups"])
+        while not cgroups.remove(record["cgroups"]) and time.monotonic() < deadline:
+            time.sleep(0.01)  # it takes the kernel a moment
         lost = LOST_WITH_KEEPER if record["boot"] == boot else LOST_WITH_BOOT
         journal.put({**record, "state": "exited", "lost": lost, "ended_ns": time.time_ns()})
     journal.sync()

@@ -161,11 +161,20 @@ class KeeperClient:
 
     async def _connected(self) -> _Link:
         async with self._connecting:
-            if self._closed:
-                raise KeeperUnavailable("the executor is closed")
+            self._refuse_if_closed()
             if self._link is None or self._link.lost:
-                self._link = await self._connect()
+                link = await self._connect()
+                try:
+                    self._refuse_if_closed()  # as it may be by now
+                except KeeperUnavailable:
+                    await link.close()
+                    raise
+                self._link = link
             return self._link
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise KeeperUnavailable("the executor is closed")
 
     async def _connect(self) -> _Link:
         if len(os.fsencode(self._socket)) > SOCKET_PATH_MAX:

@@ -29,6 +29,7 @@ from runtime.executor.reactor import Reactor, Timer
 DRAIN = 2.0  # seconds to wait for the end of output that somebody beyond our reach holds open
 RETRY = 1.0
 STRAY_WATCH = 5.0
+CLEAR_TRIES = 250  # every 20 ms
 PROBE_OUTPUT_MAX = 4096
 Reply = Callable[[Any], None]
 
@@ -87,6 +88,7 @@ class Tasks:
         self.journal = journal
         self.running: dict[str, Running] = {}
         self.draining: dict[str, Output] = {}
+        self.clearing = 0
         self._reactor = reactor
         self._logs = logs
         self._cgroups = cgroups
@@ -98,6 +100,11 @@ class Tasks:
         self._retrying = False
         self._scan = False
         self._stray_watch = 0.0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs and nothing of what ran is left to do."""
+        return not self.running and not self.draining and not self.clearing
 
     def directory(self, task_id: str) -> str:
         """Where a task's log files are."""
@@ -313,7 +320,7 @@ class Tasks:
         if running.output is not None and not running.output.ended:
             self.draining[task_id] = running.output
             self._reactor.after(DRAIN, running.output.end)
-        self._clear(record["cgroups"], tries=100)
+        self._clear(record["cgroups"], tries=CLEAR_TRIES)
         replies = running.starters + running.waiters
         self._after_sync.append(lambda: _tell(replies, record))
 
@@ -324,8 +331,17 @@ class Tasks:
             self._stray_watch = time.monotonic() + STRAY_WATCH
             return
         self._kill_members(cgroups)
-        if not self._cgroups.remove(cgroups) and tries > 0:
-            self._reactor.after(0.05, lambda: self._clear(cgroups, tries - 1))
+        if self._cgroups.remove(cgroups):
+            return
+        if tries == 0:
+            _complain(f"{cgroups[0]} cannot be removed: there are processes in it that do not end")
+            return
+        self.clearing += 1
+        self._reactor.after(0.02, lambda: self._clear_again(cgroups, tries - 1))
+
+    def _clear_again(self, cgroups: list[str], tries: int) -> None:
+        self.clearing -= 1
+        self._clear(cgroups, tries)
 
     def _output_ended(self, task_id: str) -> None:
         self.draining.pop(task_id, None)
@@ -416,7 +432,7 @@ class Tasks:
         if running.output is not None:
             running.output.end()
             remove_logs(self.directory(running.record["id"]))
-        self._clear(running.record["cgroups"], tries=100)
+        self._clear(running.record["cgroups"], tries=CLEAR_TRIES)
 
     def _retry(self) -> None:
         self._retrying = False

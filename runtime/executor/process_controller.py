@@ -198,6 +198,7 @@ class ProcessController:
                 added = write_payloads(self._payloads, self._plan, self._context.secret, self._context.config)
                 spec = {**spec, "env": {**spec["env"], **added}}
         except (KeyError, Refused, OSError) as error:
+            remove_payloads(self._payloads, self._plan.task_id)
             return Failed(f"starting container failed: {_why(error)}")
         record = await self._client.call("start", spec=spec)
         status = self._status(record)
