@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(asked: options.Options) -> int:
     """Commands are imported when they are run: asking for a version must not load a node."""
     if isinstance(asked, options.DaemonOptions):
+        gc.disable()  # a start makes little but what stays; the daemon turns the collector on when it is up
         from swarmlet import daemon
 
         return daemon.run(asked)

@@ -8,6 +8,7 @@ within ``STOP_S`` seconds, and what does not end by then is named and left.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -31,6 +32,8 @@ log = logging.getLogger("swarmlet.daemon")
 SWITCH_INTERVAL_S: Final = 0.0005
 """Threads that compute hold a heartbeat back for less than 25 ms with this, for up to 250 ms with CPython's 5 ms."""
 STOP_S: Final = 4.5
+GC_THRESHOLDS: Final = (10_000, 20, 50)
+"""A write makes some hundred objects that live for a moment: CPython's 700 would collect several times for each."""
 LEVELS: Final = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -43,18 +46,49 @@ LEVELS: Final = {
 def run(options: DaemonOptions) -> int:
     """Runs a node until a signal; the exit code. Raises StartError."""
     _set_up_process(options.log_level)
-    asked = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: asked.set())
-    signal.signal(signal.SIGHUP, _ignore)
+    asked = StopRequest()
     places.make_private(options.exec_root, os.getuid())
     with pidfile(options.pidfile):
         node = make_node(options)
         node.start()
         log.info("swarmlet %s listens on %s", __version__, ", ".join(options.unix_hosts) or "TLS addresses")
+        _settle_memory()
         asked.wait()
         log.info("stopping")
         return _stop(node, options.stop_tasks_on_exit)
+
+
+class StopRequest:
+    """SIGTERM or SIGINT, to be waited for by the main thread.
+
+    The kernel may hand a signal to any thread, and Python's handlers run on the main thread alone: one that waits for
+    a lock would sleep on. So it waits for a byte, which the handler below Python writes whichever thread it runs on.
+    """
+
+    def __init__(self) -> None:
+        self._reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(self._reader, True)
+        self._asked = False
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+        signal.signal(signal.SIGHUP, _ignore)
+
+    def wait(self) -> None:
+        """Returns once a signal has asked for the end; main thread only."""
+        while not self._asked:
+            os.read(self._reader, 64)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+
+
+def _settle_memory() -> None:
+    """What was loaded stays for good: the collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    gc.enable()
 
 
 def make_node(options: DaemonOptions) -> Node:
