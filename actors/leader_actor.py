@@ -41,9 +41,12 @@ class LeaderActor(Actor):
 
     policy = Policy(give_up=GiveUp.NEVER)
 
-    def __init__(self, manager: Address, setup: ManagerSetup, store: Address, published: Published) -> None:
+    def __init__(
+        self, manager: Address, setup: ManagerSetup, store: Address, published: Published, raft: Address
+    ) -> None:
         super().__init__()
         self.manager = manager
+        self.raft = raft
         self.setup = setup
         self.store = store
         self.published = published
@@ -73,7 +76,13 @@ class LeaderActor(Actor):
         answer.get()
         setup = self.setup
         context = LeaderContext(
-            setup.node_id, setup.cluster_id, self.store, self.published, setup.credentials, admits_managers=False
+            setup.node_id,
+            setup.cluster_id,
+            self.store,
+            self.published,
+            setup.credentials,
+            raft=self.raft,
+            admits_managers=False,
         )
         for name, part in PARTS:
             self.spawn(name, part, context)

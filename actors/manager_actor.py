@@ -100,7 +100,9 @@ class ManagerActor(Serving):
     def _start_leader(self) -> None:
         assert self._store is not None
         assert self.status is not None
-        leader = self.spawn("leader", LeaderActor, self.address, self.setup, self._store, self.published)
+        leader = self.spawn(
+            "leader", LeaderActor, self.address, self.setup, self._store, self.published, self.below("raft")
+        )
         self.watch(leader)
         self.tell(leader, MembersChanged(self.status.members))
 

@@ -40,7 +40,8 @@ class LeaderContext:
     """What every actor of the leader's subtree knows: who it works for, and the store.
 
     ``published`` holds the newest committed view, ``store`` takes writes and watches; ``credentials`` are this
-    manager's own, to call others as itself. ``admits_managers`` is false where the manager runs alone.
+    manager's own, to call others as itself; ``raft`` answers questions about membership and leadership.
+    ``admits_managers`` is false where the manager runs alone.
     """
 
     node_id: str
@@ -48,6 +49,7 @@ class LeaderContext:
     store: Address
     published: Published
     credentials: Credentials
+    raft: Address | None = None
     admits_managers: bool = True
 
 

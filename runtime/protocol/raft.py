@@ -117,3 +117,51 @@ class StepRaft:
 @dataclass(frozen=True, slots=True)
 class RaftTick:
     """One tick of the consensus's logical clock."""
+
+
+# Membership and leadership: questions to the consensus of a leader, refused with FAILED_PRECONDITION elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class AddMember:
+    """Question: admit this node's manager, listening at ``addr`` (``host:port``). The answer is ``Joined`` once the
+    change is applied. A node that is a member already keeps its raft id and may have a new address."""
+
+    node_id: str
+    addr: str
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The raft id of a new member, and all members by raft id, itself among them."""
+
+    raft_id: int
+    members: Mapping[int, MemberStatus]
+    removed: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CanRemoveMember:
+    """Question: would the others still have a quorum of reachable members without this one? True or False."""
+
+    raft_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveMember:
+    """Question: take this member out; answered with None once the change is applied. A leader that removes itself hands
+    its leadership over first, and refuses. Refused too if the quorum would be lost."""
+
+    raft_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransferLeadership:
+    """Question: let another member lead (0: the one that is furthest). True once this node does not lead."""
+
+    raft_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReadIndex:
+    """Question: the index that a view must have reached to hold every write acknowledged before now."""
