@@ -20,7 +20,7 @@ run-once: venv
 	$(BIN)/swarmlet up examples/hello.yml --for 20
 
 test: venv lint proto-check
-	$(BIN)/python -m pytest -m 'not slow and not root'
+	$(BIN)/python -m pytest -n auto -m 'not slow and not root'
 
 test-slow: venv
 	$(BIN)/python -m pytest -m 'slow and not root'

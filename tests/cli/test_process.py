@@ -19,12 +19,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def environ(tmp_path: pathlib.Path) -> dict[str, str]:
-    run = tmp_path / "run"
+def environ(short_path: pathlib.Path) -> dict[str, str]:
+    run = short_path / "run"
     run.mkdir(mode=0o700, exist_ok=True)
     return {
         **os.environ,
-        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "XDG_STATE_HOME": str(short_path / "state"),
         "XDG_RUNTIME_DIR": str(run),
         "HELLO_SECONDS": "0.2",
     }
@@ -38,10 +38,10 @@ def alive(pid: int) -> bool:
     return os.path.exists(f"/proc/{pid}")
 
 
-def test_the_example_converges_shows_its_output_and_leaves_nothing_running(tmp_path: pathlib.Path) -> None:
+def test_the_example_converges_shows_its_output_and_leaves_nothing_running(short_path: pathlib.Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "swarmlet", "up", "examples/hello.yml", "--for", "6"],
-        capture_output=True, text=True, timeout=60, cwd=ROOT, env=environ(tmp_path), check=False,
+        capture_output=True, text=True, timeout=60, cwd=ROOT, env=environ(short_path), check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "hello_hello: 3/3 converged" in done.stdout
@@ -51,11 +51,11 @@ def test_the_example_converges_shows_its_output_and_leaves_nothing_running(tmp_p
     assert not any(alive(pid) for pid in pids(done.stdout))
 
 
-def test_ctrl_c_stops_every_task_and_a_second_run_resumes(tmp_path: pathlib.Path) -> None:
+def test_ctrl_c_stops_every_task_and_a_second_run_resumes(short_path: pathlib.Path) -> None:
     for _ in range(2):
         process = subprocess.Popen(
             [sys.executable, "-m", "swarmlet", "up", "examples/hello.yml"],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=environ(tmp_path),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=environ(short_path),
         )  # fmt: skip
         assert process.stdout is not None
         seen = ""
@@ -72,11 +72,11 @@ def test_ctrl_c_stops_every_task_and_a_second_run_resumes(tmp_path: pathlib.Path
     assert "created service" not in seen
 
 
-def test_the_example_of_embedding_runs(tmp_path: pathlib.Path) -> None:
+def test_the_example_of_embedding_runs(short_path: pathlib.Path) -> None:
     done = subprocess.run(
         [sys.executable, "examples/embed_supervisor.py", "2", "sleep", "60"],
         capture_output=True, text=True, timeout=60, cwd=ROOT,
-        env={**environ(tmp_path), "SUPERVISOR_SECONDS": "5"}, check=False,
+        env={**environ(short_path), "SUPERVISOR_SECONDS": "5"}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "copy 1: running" in done.stdout

@@ -15,7 +15,7 @@ import pytest
 from tests.integration.daemon.program import Daemon, alive, marked, service
 
 ROUNDS = int(os.environ.get("SWARMLET_KILLS", "3"))
-pytestmark = pytest.mark.timeout(60 + 20 * ROUNDS)
+SEED = int(os.environ.get("SWARMLET_SEED", "7"))
 
 
 @pytest.fixture
@@ -65,10 +65,12 @@ def killed_while_scaling(daemon: Daemon, replicas: int, after: float) -> int:
     return acknowledged[0]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(60 + 20 * ROUNDS)
 def test_kills_at_random_moments_of_scaling_lose_nothing_and_double_nothing(daemon: Daemon) -> None:
     daemon.init()
     mark = f"MARK={daemon.root}"
-    rng = random.Random(7)
+    rng = random.Random(SEED)
     made = service("web", 5, "sleep", "100000", env={"MARK": str(daemon.root)})
     assert daemon.call("POST", "/services/create", made)[0] == 201
     wanted = 5

@@ -24,12 +24,12 @@ BAD = "services: {web: {image: host, command: exit 3, deploy: {replicas: 1, rest
 class Run:
     """One run of the command: its exit code and what it printed."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        self.directory = tmp_path
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, short_path: Path) -> None:
+        self.directory = short_path
         self.machine = Machine()
-        (tmp_path / "run").mkdir(mode=0o700, exist_ok=True)
-        self.environ = {"XDG_STATE_HOME": str(tmp_path / "state"), "XDG_RUNTIME_DIR": str(tmp_path / "run")}
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+        (short_path / "run").mkdir(mode=0o700, exist_ok=True)
+        self.environ = {"XDG_STATE_HOME": str(short_path / "state"), "XDG_RUNTIME_DIR": str(short_path / "run")}
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path / "run"))
         monkeypatch.setattr(up, "ProcessExecutor", lambda **_settings: self.machine.factory)
         self.text = ""
 
@@ -57,8 +57,8 @@ class Watched(io.StringIO):
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    return Run(monkeypatch, tmp_path)
+def run(monkeypatch: pytest.MonkeyPatch, short_path: Path) -> Run:
+    return Run(monkeypatch, short_path)
 
 
 def test_a_good_file_converges_and_ends_with_0(run: Run) -> None:

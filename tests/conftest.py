@@ -1,0 +1,18 @@
+"""What tests of every kind may use."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory as ``tmp_path``, with a path short enough for unix sockets below it (a socket's has 107 bytes)."""
+    path = Path(tempfile.mkdtemp(prefix="swarmlet-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
