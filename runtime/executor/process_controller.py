@@ -203,10 +203,12 @@ class ProcessController:
         record = await self._client.call("start", spec=spec)
         status = self._status(record)
         if record["error"]:
+            remove_payloads(self._payloads, self._plan.task_id)
             return Failed(f"starting container failed: {record['error']}", record["code"], container_status=status)
-        if record.get("already"):
-            return Already(status, self._plan.ports)
-        return await self._until_healthy() if self._plan.health is not None else Done(status, self._plan.ports)
+        # One that was begun before is watched until it is healthy all the same; the engine lets it pass.
+        if self._plan.health is not None and record["state"] == "running":
+            return await self._until_healthy()
+        return Already(status, self._plan.ports) if record.get("already") else Done(status, self._plan.ports)
 
     async def _wait(self) -> Outcome:
         if self._plan.health is None:
@@ -278,6 +280,8 @@ class ProcessController:
     # Outcomes
 
     def _exit(self, record: Record | None) -> Outcome:
+        """What an end means; nobody reads the task's secrets any more."""
+        remove_payloads(self._payloads, self._plan.task_id)
         if record is None:
             return Failed("exit code unknown: the task is gone")
         status = self._status(record)

@@ -14,7 +14,7 @@ from runtime.errors import Code, Refused
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
 
-_KINDS: Final = {"Network": "networks", "Secret": "secrets", "Config": "configs", "Volume": "cluster volumes"}
+_KINDS: Final = {"Network": "networks", "Volume": "cluster volumes"}
 _MODES: Final = {"global": "global services", "replicated_job": "replicated jobs", "global_job": "global jobs"}
 
 
@@ -35,11 +35,6 @@ def _service(request: Any) -> None:
         raise _refused(_MODES[mode])
     if spec.task.networks or spec.networks:
         raise _refused("networks of services")
-    container = spec.task.container
-    if container.secrets:
-        raise _refused("secrets")
-    if container.configs:
-        raise _refused("configs")
 
 
 def check_role(present: int, desired: int) -> None:

@@ -75,12 +75,42 @@ def test_modes_that_are_not_offered_are_refused_as_unimplemented(mode: str) -> N
     assert refused.value.code is Code.UNIMPLEMENTED
 
 
-@pytest.mark.parametrize("method", ["CreateSecret", "CreateConfig", "CreateNetwork", "CreateVolume"])
+@pytest.mark.parametrize("method", ["CreateNetwork", "CreateVolume"])
 def test_kinds_that_are_not_offered_are_refused_as_unimplemented(method: str) -> None:
     bench = ControlBench()
     with pytest.raises(Refused) as refused:
         bench.call(method, getattr(control_pb2, f"{method}Request")())
     assert refused.value.code is Code.UNIMPLEMENTED
+
+
+def test_a_secret_is_kept_until_no_service_names_it_and_its_data_is_never_shown() -> None:
+    bench = ControlBench()
+    made = specs_pb2.SecretSpec(data=b"top-secret")
+    made.annotations.name = "key"
+    secret = bench.call("CreateSecret", control_pb2.CreateSecretRequest(spec=made)).secret
+    assert bench.call("GetSecret", control_pb2.GetSecretRequest(secret_id=secret.id)).secret.spec.data == b""
+    spec = service()
+    reference = spec.task.container.secrets.add(secret_id=secret.id, secret_name="key")
+    reference.file.name = "key"
+    web = bench.call("CreateService", control_pb2.CreateServiceRequest(spec=spec)).service
+    with pytest.raises(Refused) as refused:
+        bench.call("RemoveSecret", control_pb2.RemoveSecretRequest(secret_id=secret.id))
+    assert (refused.value.code, refused.value.text) == (
+        Code.INVALID_ARGUMENT,
+        "secret 'key' is in use by the following service: web",
+    )
+    bench.call("RemoveService", control_pb2.RemoveServiceRequest(service_id=web.id))
+    bench.call("RemoveSecret", control_pb2.RemoveSecretRequest(secret_id=secret.id))
+    assert bench.published.view.all(pb.Secret) == []
+
+
+def test_a_service_with_a_secret_that_is_not_there_is_refused() -> None:
+    bench = ControlBench()
+    spec = service()
+    spec.task.container.secrets.add(secret_id="gone", secret_name="key").file.name = "key"
+    with pytest.raises(Refused) as refused:
+        bench.call("CreateService", control_pb2.CreateServiceRequest(spec=spec))
+    assert (refused.value.code, refused.value.text) == (Code.INVALID_ARGUMENT, "secret not found: key")
 
 
 def test_a_promotion_is_refused_and_the_availability_is_changed() -> None:

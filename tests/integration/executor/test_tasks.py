@@ -6,6 +6,7 @@ import os
 import pathlib
 import pwd
 import signal
+import tempfile
 import threading
 
 import pytest
@@ -212,26 +213,31 @@ def test_the_environment_and_directory_are_the_tasks(bench: Bench, tmp_path: pat
 
 
 @pytest.mark.usefixtures("root_only")
-def test_a_task_of_another_user_reads_its_secrets_and_nobody_elses(bench: Bench) -> None:
+def test_a_task_of_another_user_reads_its_secrets_until_it_ends(bench: Bench, tmp_path: pathlib.Path) -> None:
+    go = pathlib.Path(tempfile.gettempdir(), f"swarmlet-go-{tmp_path.name}-{os.getpid()}")
     nobody = pwd.getpwnam("nobody")
     made = task(
         "t",
         "sh",
         "-c",
-        "id -u; id -G; cat $SWARMLET_SECRETS/key; stat -c %a:%U $SWARMLET_SECRETS/key; cat $SWARMLET_CONFIGS/c",
+        "id -u; id -G; cat $SWARMLET_SECRETS/key; stat -c %a:%U $SWARMLET_SECRETS/key; cat $SWARMLET_CONFIGS/c; "
+        "while [ ! -e $GO ]; do sleep 0.02; done",
     )
     made.spec.container.user = "nobody"
+    made.spec.container.env.append(f"GO={go}")
     made.spec.container.secrets.add(secret_id="s").file.MergeFrom(_file("key", 0o400))
     config = made.spec.container.configs.add(config_id="c")
     config.file.MergeFrom(_file("c", 0o444))
     controller = bench.controller(made, payloads={"s": b"hidden\n", "c": b"plain\n"})
     assert isinstance(bench.do(controller.start), Done)
+    secret = pathlib.Path(bench.executor._payloads, "t", "secrets", "key")
+    assert secret.read_bytes() == b"hidden\n"
+    go.touch()
     bench.do(controller.wait)
+    go.unlink()
     output = [line.data.decode().strip() for line in bench.lines(controller)]
     assert output == [str(nobody.pw_uid), str(nobody.pw_gid), "hidden", "400:nobody", "plain"]
-    secret = next(pathlib.Path("/").glob(f"{bench.executor._payloads[1:]}/t/secrets/key"))
-    bench.do(controller.remove)
-    assert not secret.exists()
+    assert not secret.parent.parent.exists()
 
 
 def _file(name: str, mode: int) -> types_pb2.FileTarget:
@@ -287,6 +293,27 @@ def test_a_task_with_a_health_check_has_started_once_it_is_healthy(bench: Bench,
     assert answer.outcomes == []
     flag.touch()
     assert isinstance(answer.get(), Done)
+
+
+def test_a_start_that_was_broken_off_is_gone_on_with_until_the_task_is_healthy(
+    bench: Bench, tmp_path: pathlib.Path
+) -> None:
+    flag = tmp_path / "well"
+    made = healthy_task("t", "sleep 60", f"test -e {flag}", retries=1000)
+    answer = Answer()
+    operation = bench.controller(made).start(answer)
+    until(lambda: processes_of("t"), "it runs")
+    first = min(processes_of("t"))  # beside it there may be a check
+    operation.cancel()
+    assert answer.get() == Failed("cancelled", cancelled=True)
+    again = Answer()
+    bench.controller(made).start(again)
+    assert again.outcomes == []
+    flag.touch()
+    outcome = again.get()
+    assert isinstance(outcome, Done)
+    assert outcome.container_status is not None
+    assert outcome.container_status.pid == first
 
 
 def test_an_unhealthy_task_is_stopped_and_says_so(bench: Bench, tmp_path: pathlib.Path) -> None:
