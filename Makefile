@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: venv run run-once test test-slow test-root lint proto proto-check conformance bench clean
+.PHONY: venv run run-once test test-slow test-root interop lint proto proto-check conformance bench clean
 
 venv: $(STAMP)
 
@@ -26,7 +26,10 @@ test-slow: venv
 	$(BIN)/python -m pytest -m 'slow and not root'
 
 test-root: venv
-	$(BIN)/python -m pytest -m root
+	$(BIN)/python -m pytest -m 'root and not slow'
+
+interop: venv
+	$(BIN)/python -m pytest tests/interop
 
 lint: venv
 	$(BIN)/ruff check .

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
@@ -76,7 +78,7 @@ class Daemon:
 
     def call(self, method: str, path: str, body: Any = None, timeout: float = 30.0) -> tuple[int, Any]:
         """One request; status and decoded body."""
-        connection = _UnixConnection(self.socket, timeout)
+        connection = UnixConnection(self.socket, timeout)
         try:
             data = None if body is None else json.dumps(body)
             connection.request(method, f"/v1.45{path}", data, {"Content-Type": "application/json"})
