@@ -10,6 +10,7 @@ from typing import Any
 
 from actors.orchestrator import OrchestratorActor, Work
 from runtime.protocol.manager import LeaderContext
+from runtime.store.changes import Action
 from runtime.store.events import Event
 from runtime.store.transaction import Transaction
 from runtime.swarm import global_service
@@ -42,7 +43,8 @@ class GlobalActor(OrchestratorActor):
 
     def node_event(self, event: Event) -> None:
         """A node may have to get tasks, or to lose them."""
-        self._nodes[event.object.id] = None
+        if event.action is not Action.UPDATE or event.old is None or global_service.matters(event.old, event.object):
+            self._nodes[event.object.id] = None
 
     def more_work(self) -> list[Work]:
         nodes = list(self._nodes)

@@ -11,6 +11,7 @@ from actors.allocator_actor import AllocatorActor
 from actors.certificate_authority_actor import CertificateAuthorityActor
 from actors.constraint_enforcer_actor import ConstraintEnforcerActor
 from actors.dispatcher_actor import DispatcherActor
+from actors.global_actor import GlobalActor
 from actors.log_broker_actor import LogBrokerActor
 from actors.replicated_actor import ReplicatedActor
 from actors.scheduler_actor import SchedulerActor
@@ -32,6 +33,7 @@ PARTS: tuple[tuple[str, type[Actor]], ...] = (
     ("constraint_enforcer", ConstraintEnforcerActor),
     ("task_reaper", TaskReaperActor),
     ("replicated", ReplicatedActor),
+    ("global", GlobalActor),
 )
 FOUNDING_WAIT = 20.0
 

@@ -16,6 +16,7 @@ from runtime.swarm.replicated import NewId, Round
 from runtime.swarm.slots import WouldRestart, updatable_tasks
 from runtime.swarm.task_changes import CHANGES_MAX, Change, Create, Delete, Desire
 from runtime.swarm.task_model import by_place, ended, is_invalid, new_task, the_cluster, wanted
+from runtime.swarm.updater import starts_first
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
@@ -37,6 +38,8 @@ def reconcile(
     nodes = {node.id: node for node in view.all(objects.Node) if not is_invalid(node)}
     cluster, result = the_cluster(view), Round()
     for node_id, node in nodes.items():
+        if len(result.changes) > limit:
+            break
         held = updatable_tasks(tasks.get(node_id, []), service, would_restart)
         if not node_fits(node, service.spec.task.placement.constraints):
             result.changes.extend(_shut_down(held))
@@ -50,6 +53,12 @@ def reconcile(
         if place not in nodes:
             result.changes.extend(_shut_down(tasks[place]))
     return result.bounded(limit)
+
+
+def matters(old: objects.Node, new: objects.Node) -> bool:
+    """Whether a change of a node can mean anything to global services and jobs."""
+    same = old.spec == new.spec and old.status.state == new.status.state and old.role == new.role
+    return not (same and old.status.addr == new.status.addr and old.description == new.description)
 
 
 def _shut_down(tasks: Iterable[objects.Task]) -> list[Change]:
@@ -101,10 +110,15 @@ def _on_node(
     new_id: NewId,
     now: float,
 ) -> list[Change]:
-    """Exactly one clean task on a node: one is made if there is none, a clean one is kept, all others shut down."""
+    """Exactly one clean task on a node: one is made if there is none, a clean one is kept, all others shut down.
+
+    What an update that starts first has under way is its own to finish.
+    """
     clean = [task for task in tasks if not is_dirty(task, service, node)]
     if clean:
         keep = max(clean, key=lambda task: (wanted(task), task.status.state == types.RUNNING, task.id))
+        if keep.status.state < types.RUNNING and starts_first(service):
+            return []
         return _shut_down(task for task in tasks if task.id != keep.id)
     created = Create(new_task(new_id(), service, cluster, now, node_id=node.id))
     return [created, *_shut_down(tasks)]

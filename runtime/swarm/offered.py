@@ -15,7 +15,7 @@ from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
 
 _KINDS: Final = {"Network": "networks", "Volume": "cluster volumes"}
-_MODES: Final = {"global": "global services", "replicated_job": "replicated jobs", "global_job": "global jobs"}
+_MODES: Final = {"replicated_job": "replicated jobs", "global_job": "global jobs"}
 
 
 def check_offered(method: str, request: Message) -> None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from runtime.swarm.constraints import node_fits
 from runtime.swarm.dirty import is_dirty
 from runtime.swarm.ports import View
-from runtime.swarm.task_model import SlotKey, age_key, by_place, node_of, wanted
+from runtime.swarm.task_model import SlotKey, age_key, by_place, is_invalid, is_per_node, node_of, wanted
 from runtime.wire.pb import objects_pb2 as objects
+from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
 
 WouldRestart = Callable[[objects.Task], bool]
@@ -50,6 +52,16 @@ def split(tasks: Sequence[objects.Task], service: objects.Service, would_restart
         else:
             places.dead[place] = held
     return places
+
+
+def may_be_updated(view: View, service: objects.Service, place: SlotKey) -> bool:
+    """Whether an update may put a new task into a place. A slot always; a node only while it may get new tasks."""
+    if not is_per_node(service):
+        return True
+    node = view.get(objects.Node, str(place))
+    if node is None or is_invalid(node) or node.spec.availability == specs.NodeSpec.PAUSE:
+        return False
+    return node_fits(node, service.spec.task.placement.constraints)
 
 
 def is_dirty_place(view: View, service: objects.Service, tasks: Sequence[objects.Task]) -> bool:

@@ -17,7 +17,7 @@ from typing import Final
 from runtime.swarm.dirty import is_dirty
 from runtime.swarm.ports import Tx
 from runtime.swarm.service_spec import to_timestamp
-from runtime.swarm.slots import WouldRestart, updatable_tasks
+from runtime.swarm.slots import WouldRestart, may_be_updated, updatable_tasks
 from runtime.swarm.task_changes import Change, Create, Desire, apply
 from runtime.swarm.task_model import (
     SlotKey,
@@ -105,6 +105,8 @@ def replace(
     service = tx.get(objects.Service, basis.service_id)
     if service is None or not basis.holds(service):
         return STALE
+    if not may_be_updated(tx, service, place):
+        return Replaced(None)
     tasks = updatable_tasks(slot_tasks(tx, service.id, place), service, would_restart)
     clean = [task for task in tasks if not is_dirty(task, service, node_of(tx, task))]
     start_first = order == types.UpdateConfig.START_FIRST

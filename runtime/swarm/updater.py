@@ -9,6 +9,9 @@ of a `Replace` with `replaced`, and of tasks that changed with `task_changed`. A
 update goes on wherever the last life of its owner left it: replacements that have not come up yet are waited for
 before further places are taken. A task of the new spec that somebody else put into a dirty place meanwhile (the restart
 supervisor, say) counts as the update's own.
+
+One difference: a task that is given up before it came up (its node was lost or drained) is not waited for; its place is
+looked at again, and whatever took that task's place there is waited for instead.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from dataclasses import dataclass, field
 from runtime.swarm.defaults import UPDATE_MONITOR_S, seconds, update_config
 from runtime.swarm.dirty import is_dirty
 from runtime.swarm.ports import View
-from runtime.swarm.slots import WouldRestart, is_dirty_place, split
+from runtime.swarm.slots import WouldRestart, is_dirty_place, may_be_updated, split
 from runtime.swarm.task_model import SlotKey, by_place, node_of, wanted
 from runtime.swarm.update_steps import FINISHED, PAUSED_STATES, Basis, Replaced
 from runtime.wire.pb import objects_pb2 as objects
@@ -102,6 +105,12 @@ def config_of(service: objects.Service) -> types.UpdateConfig:
     return getattr(service.spec, name) if service.spec.HasField(name) else update_config()
 
 
+def starts_first(service: objects.Service) -> bool:
+    """Whether an update is under way that ends old tasks only when new ones run."""
+    under_way = service.update_status.state in FINISHED
+    return under_way and config_of(service).order == UpdateConfig.START_FIRST
+
+
 def needs_update(view: View, service: objects.Service, places: Sequence[Sequence[objects.Task]]) -> bool:
     """Whether an updater has anything to do for a service with these updatable tasks in its places."""
     state = service.update_status.state
@@ -146,7 +155,7 @@ class Updater:
         dirty: list[SlotKey] = []
         for place in sorted(updatable, key=lambda each: (str(type(each)), each)):
             if is_dirty_place(view, service, updatable[place]):
-                dirty.append(place)
+                dirty.extend([place] if may_be_updated(view, service, place) else ())
             elif service.update_status.state in FINISHED:
                 self._resume(view, service, place, updatable[place][0], held[place])
         return dirty
@@ -233,7 +242,11 @@ class Updater:
         if made is not None:
             self._watch(task, made, now)
         place = self._waiting.get(task.id)
-        if place is None or state < types.RUNNING:
+        if place is None:
+            return
+        if state < types.RUNNING:
+            if not wanted(task):
+                self._look_again(task.id, place)
             return
         self._came_up(task.id, place, now)
         if self.order == UpdateConfig.START_FIRST and state == types.RUNNING:
@@ -244,7 +257,12 @@ class Updater:
         self._made.pop(task_id, None)
         place = self._waiting.get(task_id)
         if place is not None:
-            self._came_up(task_id, place, now)
+            self._look_again(task_id, place)
+
+    def _look_again(self, task_id: str, place: SlotKey) -> None:
+        del self._waiting[task_id]
+        self._made.pop(task_id, None)
+        self._urgent.append(Replace(place))
 
     def _came_up(self, task_id: str, place: SlotKey, now: float) -> None:
         del self._waiting[task_id]

@@ -64,7 +64,7 @@ def test_a_refusal_reaches_the_caller_and_nothing_is_written() -> None:
     assert bench.published.view.version == before
 
 
-@pytest.mark.parametrize("mode", ["global", "replicated_job", "global_job"])
+@pytest.mark.parametrize("mode", ["replicated_job", "global_job"])
 def test_modes_that_are_not_offered_are_refused_as_unimplemented(mode: str) -> None:
     bench = ControlBench()
     spec = service()

@@ -251,13 +251,73 @@ def test_continue_counts_nothing() -> None:
     assert [type(order) for order in update.go() + update.go(60)] == [Complete]
 
 
-def test_a_place_whose_task_was_deleted_is_not_waited_for() -> None:
+def test_a_place_whose_task_was_deleted_is_looked_at_again() -> None:
     update = Update(2)
     update.go()
     new = update.new()[0].id
     update.store.delete(objects.Task, new)
     update.updater.task_gone(new, update.now)
+    assert update.go() == [Replace(1)]
+    assert [task.slot for task in update.new()] == [1]
+
+
+def test_a_task_that_is_given_up_before_it_ran_is_no_failure_and_what_took_its_place_is_waited_for() -> None:
+    update = Update(2)
+    update.go()
+    lost = update.new()[0].id
+    update.store.run(lambda tx: apply(tx, [Desire(lost, types.SHUTDOWN)]))
+    other = task_of(update.store.service(), "other", slot=1, node="n1", state=types.READY)
+    update.store.put(other)
+    update.updater.task_changed(update.store.task(lost), update.now)
+    assert update.go() == [Replace(1)]
+    update.state(lost, types.SHUTDOWN)
+    assert (update.updater.failures, update.go(60)) == (0, [])
+    update.state("other", types.RUNNING)
     assert update.go() == [Replace(2)]
+
+
+def test_a_place_that_is_given_up_with_its_task_holds_no_other_up() -> None:
+    update = Update(2)
+    update.go()
+    new = update.new()[0].id
+    for id in (new, "old1"):
+        update.store.run(lambda tx, id=id: apply(tx, [Desire(id, types.REMOVE)]))
+    update.updater.task_changed(update.store.task(new), update.now)
+    assert update.go() == [Replace(1)]
+    assert update.go() == [Replace(2)]
+
+
+@pytest.mark.parametrize(("availability", "taken"), [(0, ["n1", "n2"]), (1, ["n1"]), (2, ["n1"])])
+def test_an_update_of_a_global_service_leaves_out_nodes_that_get_nothing_new(
+    availability: int, taken: list[str]
+) -> None:
+    update = Update(0, parallelism=0)
+    service = update.store.service()
+    update.store.put(node_of_id("n2", availability=availability))
+    update.store.edit(objects.Service, "web", lambda it: getattr(it.spec, "global").SetInParent())
+    for node in ("n1", "n2"):
+        old = task_of(service, f"old-{node}", slot=0, node=node)
+        old.spec_version.index -= 1
+        old.spec.container.image = "one"
+        update.store.put(old)
+    update.updater = update.fresh()
+    assert [order.place for order in update.go() if isinstance(order, Replace)] == taken
+    assert [task.node_id for task in update.new()] == taken
+
+
+def test_a_node_that_stops_taking_tasks_during_the_update_of_a_global_service_is_left_alone() -> None:
+    update = Update(0)
+    update.store.edit(objects.Service, "web", lambda it: getattr(it.spec, "global").SetInParent())
+    old = task_of(update.store.service(), "old", slot=0, node="n1")
+    old.spec_version.index -= 1
+    old.spec.container.image = "one"
+    update.store.put(old)
+    update.updater = update.fresh()
+    update.store.edit(objects.Node, "n1", lambda node: setattr(node.spec, "availability", 1))
+    assert update.go() == [Begin(), Replace("n1")]
+    assert update.new() == []
+    assert update.go() == []
+    assert update.go(60) == [Complete()]
 
 
 def test_pausing_names_the_task() -> None:

@@ -1,0 +1,129 @@
+"""Services of every mode on a whole swarm under virtual time, from the control API to the executors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from runtime.wire.pb import objects_pb2, specs_pb2
+from runtime.wire.pb import types_pb2 as types
+from tests.simulation.cluster import Host, Swarm, replicated, worker_token
+
+
+def swarm_of(seed: int, hosts: int = 3) -> tuple[Swarm, Host]:
+    """A manager and workers, all ready."""
+    swarm = Swarm(seed, hosts)
+    manager, *workers = swarm.boot()
+    manager.init()
+    token = worker_token(manager)
+    for worker in workers:
+        worker.join(manager, token)
+    until(swarm, lambda: all(node.status.state == types.NodeStatus.READY for node in nodes(manager)))
+    return swarm, manager
+
+
+def until(swarm: Swarm, condition: Callable[[], bool], within: float = 120.0) -> None:
+    """Runs until something holds, asked through the control API."""
+    limit = swarm.simulator.time + within
+    while not condition():
+        assert swarm.simulator.time < limit, "it did not come about in time"
+        swarm.simulator.run_for(0.25)
+
+
+def nodes(manager: Host) -> list[objects_pb2.Node]:
+    return list(manager.control("ListNodes").nodes)
+
+
+def node_of(manager: Host, host: Host) -> objects_pb2.Node:
+    return next(node for node in nodes(manager) if node.description.hostname == host.name)
+
+
+def change_node(manager: Host, host: Host, edit: Callable[[specs_pb2.NodeSpec], object]) -> None:
+    node = node_of(manager, host)
+    edit(node.spec)
+    manager.control("UpdateNode", node_id=node.id, node_version=node.meta.version, spec=node.spec)
+
+
+def of_mode(name: str, mode: str) -> specs_pb2.ServiceSpec:
+    """A service of processes of another mode; a global one updates two nodes at once and watches them for a second."""
+    spec = replicated(name, 0)
+    spec.ClearField("replicated")
+    getattr(spec, mode).SetInParent()
+    return spec
+
+
+def update(manager: Host, service_id: str, edit: Callable[[specs_pb2.ServiceSpec], object]) -> objects_pb2.Service:
+    service = manager.control("GetService", service_id=service_id).service
+    edit(service.spec)
+    request = {"service_id": service.id, "service_version": service.meta.version, "spec": service.spec}
+    updated: objects_pb2.Service = manager.control("UpdateService", **request).service
+    return updated
+
+
+def places(swarm: Swarm, manager: Host, service_id: str) -> list[str]:
+    """The names of the hosts on which the service runs as it is to."""
+    names = {node.id: node.description.hostname for node in nodes(manager)}
+    return sorted(names[task.node_id] for task in swarm.running(manager, service_id))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_global_service_follows_nodes_that_are_drained_lost_labelled_and_removed(seed: int) -> None:
+    swarm, manager = swarm_of(seed)
+    _, one, two = swarm.hosts
+    spec = of_mode("everywhere", "global")
+    spec.task.placement.constraints.append("node.labels.out != yes")
+    service = manager.control("CreateService", spec=spec).service
+
+    def runs_on(*hosts: Host) -> None:
+        wanted = sorted(host.name for host in hosts)
+        until(swarm, lambda: places(swarm, manager, service.id) == wanted)
+
+    runs_on(manager, one, two)
+    change_node(manager, one, lambda node: setattr(node, "availability", specs_pb2.NodeSpec.DRAIN))
+    runs_on(manager, two)
+    change_node(manager, one, lambda node: setattr(node, "availability", specs_pb2.NodeSpec.ACTIVE))
+    runs_on(manager, one, two)
+    change_node(manager, one, lambda node: node.annotations.labels.update(out="yes"))
+    runs_on(manager, two)
+    change_node(manager, one, lambda node: node.annotations.labels.clear())
+    runs_on(manager, one, two)
+    two.crash()
+    two.executor.power_off()
+    until(swarm, lambda: node_of(manager, two).status.state == types.NodeStatus.DOWN)
+    runs_on(manager, one)
+    two.boot()
+    runs_on(manager, one, two)
+    two.crash()
+    two.executor.power_off()
+    until(swarm, lambda: node_of(manager, two).status.state == types.NodeStatus.DOWN)
+    gone = node_of(manager, two).id
+    manager.control("RemoveNode", node_id=gone)
+    until(swarm, lambda: all(task.node_id != gone for task in swarm.tasks(manager, service.id)))
+    runs_on(manager, one)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_update_of_a_global_service_leaves_a_paused_node_until_it_is_active_again(seed: int) -> None:
+    swarm, manager = swarm_of(seed)
+    spec = of_mode("everywhere", "global")
+    spec.update.parallelism = 2
+    spec.update.monitor.FromSeconds(1)
+    service = manager.control("CreateService", spec=spec).service
+    until(swarm, lambda: len(places(swarm, manager, service.id)) == 3)
+    paused = swarm.hosts[1]
+    change_node(manager, paused, lambda node: setattr(node, "availability", specs_pb2.NodeSpec.PAUSE))
+    update(manager, service.id, lambda spec: spec.task.container.command.append("1"))
+
+    def status() -> int:
+        return int(manager.control("GetService", service_id=service.id).service.update_status.state)
+
+    def new() -> set[str]:
+        return {task.node_id for task in swarm.running(manager, service.id) if len(task.spec.container.command) == 3}
+
+    until(swarm, lambda: status() == types.UpdateStatus.COMPLETED)
+    held_back = node_of(manager, paused).id
+    assert new() == {node.id for node in nodes(manager)} - {held_back}
+    assert len(places(swarm, manager, service.id)) == 3
+    change_node(manager, paused, lambda node: setattr(node, "availability", specs_pb2.NodeSpec.ACTIVE))
+    until(swarm, lambda: new() == {node.id for node in nodes(manager)})
