@@ -1,0 +1,172 @@
+"""RaftLogActor alone: what it answers, in which order it says what is durable, and what its failures leave behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from actors.raft_log_actor import RaftLogActor
+from runtime.disk.data_root import RAFT_DATABASE
+from runtime.disk.errors import DiskFailed, DiskInUse
+from runtime.disk.memory import MemoryDisk
+from runtime.disk.raft_log import Loaded
+from runtime.disk.raft_records import Member
+from runtime.protocol.raft import Append, Appended, BeginLog, LoadLog, SnapshotTaken, TakeSnapshot
+from runtime.raft.types import ConfState, Entry, EntryType, HardState, Snapshot
+from runtime.stage import Actor, ActorDown, Address, GiveUp, Policy, handles
+from runtime.stage.simulator import Simulator
+from runtime.store.view import View
+from runtime.wire.pb import snapshot_pb2
+
+KEY = bytes(range(32))
+ME = Member(7, "node-1", "10.0.0.1:2377")
+
+
+def entry(index: int, term: int = 1, data: bytes = b"x") -> Entry:
+    return Entry(term, index, EntryType.NORMAL, data)
+
+
+class Consensus(Actor):
+    """Stands where RaftActor stands: keeps what the log says."""
+
+    policy = Policy(give_up=GiveUp.NEVER)
+
+    def __init__(self, keys: tuple[bytes, ...], told: list[Any]) -> None:
+        super().__init__()
+        self.keys, self.told = keys, told
+
+    def started(self) -> None:
+        self.watch(self.spawn("log", RaftLogActor, self.keys, policy=Policy(give_up=GiveUp.NEVER)))
+
+    @handles(Appended, SnapshotTaken, ActorDown)
+    def keep(self, message: Any) -> None:
+        self.told.append(message)
+
+    @handles(Append, TakeSnapshot)
+    def hand_on(self, message: Any) -> None:
+        child = self.child("log")
+        assert child is not None
+        self.tell(child, message)
+
+
+class Bench:
+    def __init__(self, disk: MemoryDisk | None = None, keys: tuple[bytes, ...] = (KEY,)) -> None:
+        self.simulator = Simulator(3)
+        self.disk = disk or MemoryDisk()
+        self.told: list[Any] = []
+        self.stage = self.simulator.node("n1", disk=self.disk)
+        self.consensus = self.stage.mount("raft", Consensus, keys, self.told)
+        self.simulator.settle()
+
+    @property
+    def log(self) -> Address:
+        return self.stage.at("/raft/log")
+
+    def load(self) -> Loaded:
+        loaded: Loaded = self.simulator.ask(self.log, LoadLog())
+        return loaded
+
+    def begin(self) -> None:
+        self.load()
+        self.simulator.ask(self.log, BeginLog(ME, [entry(1)], HardState(term=1, commit=1)))
+
+    def say(self, *messages: Any) -> list[Any]:
+        """Tells the log in order; what it said since."""
+        del self.told[:]
+        for message in messages:
+            self.consensus.tell(message)
+        self.simulator.settle()
+        return self.told
+
+
+def test_a_new_log_is_empty_and_a_begun_one_names_its_member_and_first_entry() -> None:
+    bench = Bench()
+    assert bench.load().empty
+    bench.begin()
+    loaded = bench.load()
+    assert (loaded.member, [each.index for each in loaded.entries], loaded.hard_state.commit) == (ME, [1], 1)
+
+
+def test_appends_are_said_to_be_durable_in_their_order_and_are() -> None:
+    bench = Bench()
+    bench.begin()
+    appends = [Append(number, [entry(number + 1)], HardState(term=1, commit=number)) for number in range(1, 20)]
+    assert bench.say(*appends) == [Appended(number) for number in range(1, 20)]
+    bench.simulator.crash(bench.stage)
+    bench.disk.kill()
+    again = Bench(bench.disk).load()
+    assert [each.index for each in again.entries] == list(range(1, 21))
+    assert again.hard_state == HardState(term=1, commit=19)
+
+
+def test_an_append_over_an_uncommitted_tail_replaces_it() -> None:
+    bench = Bench()
+    bench.begin()
+    bench.say(Append(1, [entry(2), entry(3), entry(4)], None))
+    bench.say(Append(2, [entry(3, term=2, data=b"new")], HardState(term=2, commit=1)))
+    assert [(each.index, each.term) for each in bench.load().entries] == [(1, 1), (2, 1), (3, 2)]
+
+
+def test_nothing_is_said_of_an_append_that_fails_and_the_log_can_be_loaded_again() -> None:
+    bench = Bench()
+    bench.begin()
+    bench.disk.image(RAFT_DATABASE).sync_error_at(0)
+    told = bench.say(Append(1, [entry(2)], None))
+    assert [type(message) for message in told] == [ActorDown]
+    assert isinstance(told[0].error, DiskFailed)
+    bench.simulator.run_for(1)
+    assert bench.load().entries[0].index == 1
+
+
+def test_loading_twice_lets_go_of_the_first_handle_and_a_stop_lets_go_of_the_last() -> None:
+    bench = Bench()
+    bench.begin()
+    bench.load()
+    with pytest.raises(DiskInUse):
+        bench.disk.open_database(RAFT_DATABASE)
+    cell = bench.consensus.resolve()
+    assert cell is not None
+    cell.request_stop()
+    bench.simulator.settle()
+    bench.disk.open_database(RAFT_DATABASE).close()
+
+
+def test_a_snapshot_of_ours_is_in_force_with_its_members_and_forgets_what_it_may() -> None:
+    bench = Bench()
+    bench.begin()
+    bench.say(Append(1, [entry(index) for index in range(2, 11)], HardState(term=1, commit=10)))
+    conf = ConfState(voters=(7,))
+    (taken,) = bench.say(TakeSnapshot(10, 1, conf, (ME,), (99,), View(), keep_after=6))
+    assert isinstance(taken, SnapshotTaken)
+    assert (taken.snapshot.index, taken.keep_after) == (10, 6)
+    loaded = bench.load()
+    assert loaded.base_index == 6
+    assert [each.index for each in loaded.entries] == [7, 8, 9, 10]
+    assert loaded.snapshot is not None
+    content = snapshot_pb2.Snapshot.FromString(loaded.snapshot.data)
+    assert [(each.raft_id, each.node_id, each.addr) for each in content.membership.members] == [
+        (7, "node-1", "10.0.0.1:2377")
+    ]
+    assert list(content.membership.removed) == [99]
+
+
+def test_a_snapshot_from_the_leader_takes_the_place_of_a_log_that_does_not_reach_it() -> None:
+    bench = Bench()
+    bench.begin()
+    snapshot = Snapshot(50, 3, ConfState(voters=(7, 8)), snapshot_pb2.Snapshot().SerializeToString())
+    assert bench.say(Append(1, [], HardState(term=3, commit=50), snapshot)) == [Appended(1)]
+    loaded = bench.load()
+    assert (loaded.base_index, loaded.base_term, loaded.entries) == (50, 3, [])
+    assert loaded.hard_state.commit == 50
+    assert bench.say(Append(2, [entry(51, term=3)], None)) == [Appended(2)]
+
+
+def test_without_the_key_that_sealed_it_the_log_is_refused() -> None:
+    bench = Bench()
+    bench.begin()
+    bench.simulator.crash(bench.stage)
+    bench.disk.kill()
+    other = Bench(bench.disk, keys=(bytes(32),))
+    with pytest.raises(Exception, match=r"(?i)key|unseal"):
+        other.load()
