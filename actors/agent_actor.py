@@ -51,6 +51,7 @@ from runtime.protocol.agent import (
     TaskRemoved,
     UpdateTask,
 )
+from runtime.protocol.cluster import LocalTasks
 from runtime.stage import Actor, ActorDown, Address, Answer, Policy, handles
 from runtime.stage.answers import Reply
 from runtime.swarm.agent_assignments import Dependencies, bare, needs_payloads, task_changes
@@ -216,6 +217,11 @@ class AgentActor(Actor):
             leavers, self._leavers = self._leavers, []
             for reply in leavers:
                 reply.set(None)
+
+    @handles(LocalTasks)
+    def local_tasks(self, message: LocalTasks) -> tuple[tuple[objects_pb2.Task, types_pb2.TaskStatus], ...]:
+        """What this node was told to run, and how far it came."""
+        return tuple((held.task, held.status) for held in self.tasks.values() if not held.removing)
 
     # The session
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from actors.connection_actor import ConnectionActor
+from actors.event_publisher_actor import EventPublisherActor
 from runtime.engine_api.backend import InitRequest, JoinRequest, RemoteManager, SwarmInfo
 from runtime.errors import Code, Refused
 from runtime.protocol import cluster as say
@@ -104,6 +105,7 @@ class ClusterActor(Actor):
     def started(self) -> None:
         connection = self.ensure("connection", ConnectionActor, self.below("node/manager/control"))
         self.tell(connection, SubscribeControlConnection())
+        self.ensure("events", EventPublisherActor, self.address, connection, self.below("node/manager/store"))
         try:
             self.config = self.state.load()
         except Refused as refused:
@@ -423,7 +425,20 @@ class ClusterActor(Actor):
         for listener in self.listeners:
             self.tell(listener, say.ConfigEvent(kind, detail))
 
+    @handles(say.SubscribeEvents, say.UnsubscribeEvents)
+    def to_publisher(self, message: Any) -> None:
+        """Who wants to hear of the swarm's objects."""
+        self.forward(self.below("events"), message)
+
     # Questions
+
+    @handles(say.LocalTasks)
+    def local_tasks(self, message: say.LocalTasks) -> tuple[()] | None:
+        """The agent knows them; out of a swarm there are none."""
+        if self.node is None:
+            return ()
+        self.forward(self.below("node/agent"), message)
+        return None
 
     @handles(say.Control)
     def ask_control(self, message: say.Control) -> None:

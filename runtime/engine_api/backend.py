@@ -10,17 +10,19 @@ Rules it owns:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
+    from runtime.engine_api.events import SwarmEvent
     from runtime.wire.pb.control_pb2 import KeyRotation
     from runtime.wire.pb.logs_pb2 import SubscribeLogsMessage, SubscribeLogsRequest
-    from runtime.wire.pb.objects_pb2 import Cluster
+    from runtime.wire.pb.objects_pb2 import Cluster, Task
     from runtime.wire.pb.specs_pb2 import ClusterSpec
+    from runtime.wire.pb.types_pb2 import TaskStatus
 
 CONTROL_TIMEOUT_S = 20.0
 """How long one call of the control service may take, as the engine's swarmRequestTimeout."""
@@ -170,3 +172,11 @@ class Backend(Protocol):
     def logs(self, request: SubscribeLogsRequest) -> AsyncIterator[SubscribeLogsMessage]:
         """Log messages as they come. Refusals are raised by the first step; closing the iterator unsubscribes."""
         ...
+
+    def events(self, since_ns: int | None) -> AsyncIterator[SwarmEvent]:
+        """What happens to the swarm's objects, first what is kept from ``since_ns`` on; nothing on a worker. Refusals
+        are raised by the first step; closing the iterator unsubscribes."""
+        ...
+
+    async def local_tasks(self) -> Sequence[tuple[Task, TaskStatus]]:
+        """The tasks of this node as its agent knows them, whatever the node's role; none out of a swarm."""

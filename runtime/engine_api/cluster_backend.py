@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.engine_api import log_stream
@@ -23,6 +23,7 @@ from runtime.engine_api.backend import (
     SystemInfo,
 )
 from runtime.engine_api.errors import status_and_text
+from runtime.engine_api.event_stream import EventStream
 from runtime.engine_api.questions import Landing, Questions
 from runtime.errors import Refused
 from runtime.protocol import cluster as say
@@ -32,11 +33,13 @@ from runtime.stage.answers import ActorUnavailable
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
+    from runtime.engine_api.events import SwarmEvent
     from runtime.stage.address import Address
     from runtime.wire.pb.control_pb2 import KeyRotation
     from runtime.wire.pb.logs_pb2 import SubscribeLogsMessage, SubscribeLogsRequest
-    from runtime.wire.pb.objects_pb2 import Cluster
+    from runtime.wire.pb.objects_pb2 import Cluster, Task
     from runtime.wire.pb.specs_pb2 import ClusterSpec
+    from runtime.wire.pb.types_pb2 import TaskStatus
     from runtime.wire.port import Channel, Transport
 
 RECONFIGURE_TIMEOUT_S: Final = 30.0
@@ -149,3 +152,21 @@ class ClusterBackend:
         async with contextlib.aclosing(batches):  # type: ignore[type-var]
             async for batch in batches:
                 yield batch
+
+    async def events(self, since_ns: int | None) -> AsyncIterator[SwarmEvent]:
+        """As ``Backend.events``."""
+        if self._landing is None:
+            self._begin()
+        assert self._landing is not None
+        stream = EventStream(self._landing)
+        try:
+            await self._ask(say.SubscribeEvents(stream, since_ns))
+            async for event in stream.read():
+                yield event
+        finally:
+            self._cluster.tell(say.UnsubscribeEvents(stream))
+
+    async def local_tasks(self) -> Sequence[tuple[Task, TaskStatus]]:
+        """As ``Backend.local_tasks``."""
+        tasks: Sequence[tuple[Task, TaskStatus]] = await self._ask(say.LocalTasks())
+        return tasks

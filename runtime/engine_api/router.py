@@ -13,7 +13,7 @@ from typing import Final
 from runtime.engine_api import versions
 from runtime.engine_api.call import Answer, Call, Stream
 from runtime.engine_api.errors import ApiError
-from runtime.engine_api.routes import later, logs, networks, nodes, secrets, services, swarm, system, tasks
+from runtime.engine_api.routes import events, later, logs, networks, nodes, secrets, services, swarm, system, tasks
 
 Handler = Callable[[Call], Awaitable[Answer | Stream]]
 
@@ -24,6 +24,7 @@ ROUTES: Final[dict[str, Handler]] = {
     **services.ROUTES,
     **tasks.ROUTES,
     **logs.ROUTES,
+    **events.ROUTES,
     **networks.ROUTES,
     **secrets.ROUTES,
     **later.ROUTES,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from runtime.errors import Code, Refused
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from runtime.engine_api.backend import InitRequest, JoinRequest
+    from runtime.engine_api.events import SwarmEvent
     from runtime.wire.pb.control_pb2 import KeyRotation
     from runtime.wire.pb.specs_pb2 import ClusterSpec
 
@@ -163,3 +164,35 @@ class ConfigEvent:
 @dataclass(frozen=True, slots=True)
 class SubscribeConfigEvents:
     """Asks for config events, for as long as the sender lives."""
+
+
+class EventSubscriber(Protocol):
+    """Whoever reads the swarm's events. Both methods may be called from any thread and must hand the matter on."""
+
+    def events(self, batch: tuple[SwarmEvent, ...]) -> None:
+        """Events in their order."""
+
+    def end(self) -> None:
+        """No more will come; the last event said why."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeEvents:
+    """Question: send events to ``subscriber`` from now on, and first what is kept from ``since_ns`` on (None:
+    nothing). Answered with None once it is so."""
+
+    subscriber: EventSubscriber
+    since_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnsubscribeEvents:
+    """No more events for this subscriber. Again is nothing."""
+
+    subscriber: EventSubscriber
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTasks:
+    """Question: the tasks of this node, as its agent holds them: pairs of (Task, TaskStatus), shared, not to be
+    changed."""

@@ -13,7 +13,6 @@ from runtime.engine_api.errors import ApiError
 SENTENCES: Final = {
     "networks": "pruning networks and connecting containers to them are not offered by this version of the daemon",
     "volumes": "volumes are not offered by this version of the daemon",
-    "events": "the event stream is not offered by this version of the daemon",
     "images": "this daemon keeps no images",
     "containers": "containers are not offered by this daemon; look at the tasks of services",
     "exec": "running commands in containers is not offered by this daemon",
@@ -36,7 +35,6 @@ PATHS: Final = (
     "POST /volumes/prune",
     "PUT /volumes/*",
     "DELETE /volumes/*",
-    "GET /events",
     "GET /images/json",
     "GET /images/*/json",
     "POST /images/create",

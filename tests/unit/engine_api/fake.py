@@ -93,6 +93,9 @@ class FakeBackend:
         self.log_follows = False
         self.log_requests: list[logs_pb2.SubscribeLogsRequest] = []
         self.logs_closed = asyncio.Event()
+        self.told: list[Any] = []
+        self.events_go_on = False
+        self.events_closed = asyncio.Event()
         self.gate: asyncio.Event | None = None
         self.entered = asyncio.Event()
         self._numbers = iter(range(1, 1_000_000))
@@ -258,6 +261,19 @@ class FakeBackend:
 
     async def local_network(self, term: str) -> str | None:
         return self.local_networks.get(term)
+
+    async def local_tasks(self) -> list[tuple[Task, Any]]:
+        return [(task, task.status) for task in self.tasks.values() if task.node_id == NODE_ID]
+
+    async def events(self, since_ns: int | None) -> AsyncIterator[Any]:
+        self.did.append(("events", since_ns))
+        try:
+            for event in self.told:
+                yield event
+            if self.events_go_on:
+                await asyncio.Event().wait()
+        finally:
+            self.events_closed.set()
 
     async def logs(self, request: logs_pb2.SubscribeLogsRequest) -> AsyncIterator[logs_pb2.SubscribeLogsMessage]:
         self.log_requests.append(request)

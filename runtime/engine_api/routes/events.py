@@ -1,0 +1,69 @@
+"""``/events``: what happens to the swarm's objects, as it happens.
+
+Rules: headers leave at once; ``since`` replays what is kept from then on; a stream with ``until`` ends by itself; one
+that cannot go on without a gap says so in its last line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Final
+
+from runtime.engine_api import events, filters, jsonio
+from runtime.engine_api.call import JSON_TYPE, Call, Stream
+from runtime.engine_api.errors import bad
+
+SECONDS_DIGITS: Final = 12
+
+
+async def listen(call: Call) -> Stream:
+    """``GET /events``."""
+    given = filters.parse(call.query("filters"), events.FILTERS)
+    since, until = time_of(call, "since"), time_of(call, "until")
+    if since is not None and until is not None and since > until:
+        raise bad(f"`since` time ({call.query('since')}) cannot be after `until` time ({call.query('until')})")
+    return Stream(JSON_TYPE, pieces(call.backend.events(since), given, until))
+
+
+def time_of(call: Call, key: str) -> int | None:
+    """A time in the query, unix seconds with up to nine digits of fraction, in nanoseconds; None if it is absent."""
+    text = call.query(key)
+    if not text:
+        return None
+    seconds, _, fraction = text.partition(".")
+    digits = seconds.removeprefix("-") + fraction
+    if not seconds.removeprefix("-") or not (digits.isascii() and digits.isdecimal()) or len(seconds) > SECONDS_DIGITS:
+        raise bad(f'invalid value for "{key}": {text!r} is no unix time')
+    return int(seconds) * events.NANOS + int(fraction[:9].ljust(9, "0"))
+
+
+async def pieces(
+    told: AsyncIterator[events.SwarmEvent], given: filters.Filters, until: int | None
+) -> AsyncGenerator[bytes, None]:
+    """The stream's lines, up to ``until``. Closing it ends the subscription."""
+    try:
+        while True:
+            event = await _next(told, until)
+            if event is None or (until is not None and event.time_ns > until):
+                return
+            if events.wanted(event, given):
+                yield jsonio.encode(events.event_to_json(event))
+    finally:
+        close = getattr(told, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def _next(told: AsyncIterator[events.SwarmEvent], until: int | None) -> events.SwarmEvent | None:
+    """The next event; None at the end of the stream and when the time is up."""
+    left = None if until is None else max(0.0, (until - time.time_ns()) / events.NANOS)
+    try:
+        async with asyncio.timeout(left):
+            return await anext(told)
+    except (StopAsyncIteration, TimeoutError):
+        return None
+
+
+ROUTES = {"GET /events": listen}
