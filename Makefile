@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: venv run run-once test test-slow test-root interop lint proto proto-check conformance bench clean
+.PHONY: venv run run-once test test-slow test-root interop lint proto proto-check conformance mutants bench clean
 
 venv: $(STAMP)
 
@@ -43,6 +43,10 @@ proto-check: venv
 
 conformance: venv
 	$(BIN)/python -m pytest tests/conformance -q
+
+# Plants bugs in the consensus core, one at a time: which of them does no test notice? Two minutes.
+mutants: venv
+	$(BIN)/python -m tests.mutation.run
 
 bench: venv
 	$(BIN)/python bench/bench_stage.py

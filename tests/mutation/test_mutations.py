@@ -1,0 +1,26 @@
+"""The table of planted bugs fits the core as it is; ``make mutants`` plants them."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.mutation.mutations import MUTATIONS, Mutation
+from tests.mutation.run import ROOT, plant
+from tests.mutation.same import SAME
+
+
+@pytest.mark.parametrize("mutation", [*MUTATIONS, *SAME], ids=lambda each: f"{each.file}: {each.rule}")
+def test_a_planted_bug_has_one_place_and_makes_a_program(mutation: Mutation) -> None:
+    source = (ROOT / "runtime" / "raft" / f"{mutation.file}.py").read_text()
+    planted = plant(source, mutation)
+    assert planted != source
+    ast.parse(planted)
+
+
+def test_a_bug_whose_place_is_gone_or_ambiguous_is_not_planted() -> None:
+    with pytest.raises(ValueError, match="occurs 0 times"):
+        plant("a = 1", Mutation("core", "b = 1", "", ""))
+    with pytest.raises(ValueError, match="occurs 2 times"):
+        plant("a = 1; a = 1", Mutation("core", "a = 1", "", ""))
