@@ -27,6 +27,7 @@ from runtime.protocol.node import (
     ControlConnection,
     GetNodeStatus,
     LeaveNode,
+    ManagersKnown,
     NodeIdentified,
     NodeReady,
     NodeStatus,
@@ -50,12 +51,14 @@ LEAVE_WAIT = 15.0
 @dataclasses.dataclass(frozen=True, slots=True)
 class ClusterSettings:
     """What the process was started with. The callables read the network as it is now; ``free_port`` gives a port that
-    nobody listens on at a host, for who asks for port 0: it is fixed once, so that a restart listens there again."""
+    nobody listens on at a host, for who asks for port 0: it is fixed once, so that a restart listens there again.
+    ``source_address`` is where this machine speaks from to an IP address."""
 
     name: str
     interfaces: Callable[[], Sequence[Interface]]
     managed_subnets: Callable[[], Sequence[IPNetwork]] = tuple
     free_port: Callable[[str], int] | None = None
+    source_address: Callable[[str], str] = lambda remote: ""
     default_advertise_addr: str = ""
     heartbeat_tick: int = 1
     election_tick: int = 10
@@ -96,6 +99,7 @@ class ClusterActor(Actor):
         self.ready = False
         self.error: BaseException | None = None
         self.control: Address | None = None
+        self.remotes: tuple[tuple[str, str], ...] = ()
         self.listeners: list[Address] = []
         self._operation: _Operation | None = None
         self._waiting: deque[tuple[Any, Reply]] = deque()
@@ -338,13 +342,20 @@ class ClusterActor(Actor):
         self.ask(node, GetNodeStatus(), self._adopted, CONTROL_WAIT)
 
     def _adopted(self, answer: Answer) -> None:
-        if answer.error is None and isinstance(answer.value, NodeStatus) and answer.value.ready:
-            self._is_ready(answer.value.node_id, answer.value.role)
+        if answer.error is None and isinstance(answer.value, NodeStatus):
+            self.remotes = answer.value.remotes
+            if answer.value.ready:
+                self._is_ready(answer.value.node_id, answer.value.role)
 
     @handles(NodeIdentified)
     def node_identified(self, message: NodeIdentified) -> None:
         """Who this node is, although it is not ready yet."""
         self.node_id, self.role = message.node_id, message.role
+
+    @handles(ManagersKnown)
+    def managers_known(self, message: ManagersKnown) -> None:
+        """For ``docker info``."""
+        self.remotes = message.remotes
 
     @handles(NodeReady)
     def node_ready(self, message: NodeReady) -> None:
@@ -404,7 +415,7 @@ class ClusterActor(Actor):
 
     def _forget(self) -> None:
         self.config, self.node, self.error, self.control = None, None, None, None
-        self.node_id, self.role, self.ready = "", "", False
+        self.node_id, self.role, self.ready, self.remotes = "", "", False, ()
 
     # Control connection and events
 
@@ -515,17 +526,19 @@ class ClusterActor(Actor):
 
     def _own_info(self) -> SwarmInfo:
         config = self.config
-        remotes: tuple[RemoteManager, ...] = ()
-        if config is not None and config.remote_addr:
-            remotes = (RemoteManager("", config.remote_addr),)
         return SwarmInfo(
             local_node_state=self.local_state().value,
             node_id=self.node_id,
-            node_addr=_host(config.advertise_addr) or config.local_addr if config is not None else "",
+            node_addr=self._node_addr(config) if config is not None else "",
             control_available=self.control is not None,
             error=_error_text(self.error) if self.local_state() is LocalNodeState.ERROR else "",
-            remote_managers=remotes,
+            remote_managers=tuple(RemoteManager(*remote) for remote in self.remotes),
         )
+
+    def _node_addr(self, config: StartConfig) -> str:
+        """Where others reach this node; for one that joined, where it speaks from to who let it in."""
+        known = _host(config.advertise_addr) or config.local_addr or _specific(_host(config.listen_addr))
+        return known or self.settings.source_address(_host(config.remote_addr))
 
     def local_state(self) -> LocalNodeState:
         """Where this node stands."""
@@ -585,6 +598,10 @@ def _host(address: str) -> str:
     except ValueError:
         return ""
     return host
+
+
+def _specific(host: str) -> str:
+    return "" if not host or ipaddress.ip_address(host).is_unspecified else host
 
 
 def _pass(answer: Answer, reply: Reply) -> None:

@@ -31,6 +31,7 @@ from runtime.protocol.manager import ManagerReady, ManagerSetup
 from runtime.protocol.node import (
     GetNodeStatus,
     LeaveNode,
+    ManagersKnown,
     NodeChanged,
     NodeIdentified,
     NodeReady,
@@ -76,6 +77,7 @@ class NodeActor(Actor):
             self.remotes = (("", config.join_addr),) if config.join_addr else ()
         else:
             self.remotes = tuple((remote.node_id, remote.addr) for remote in self._files.remotes())
+        self.tell(self.cluster, ManagersKnown(self.remotes))
         setup = CertificateSetup(
             join_addr=config.join_addr,
             join_token=config.join_token,
@@ -148,6 +150,7 @@ class NodeActor(Actor):
         self.remotes = seen
         assert self._files is not None
         self._files.save_remotes([Remote(node_id, addr) for node_id, addr in seen])
+        self.tell(self.cluster, ManagersKnown(seen))
         self._tell_managers()
 
     def _tell_managers(self) -> None:

@@ -192,6 +192,7 @@ class Assembly:
             interfaces=settings.read_interfaces,
             managed_subnets=settings.subnets,
             free_port=host.free_port,
+            source_address=host.source_address,
             default_advertise_addr=settings.default_advertise_addr,
             heartbeat_tick=settings.heartbeat_tick,
             election_tick=settings.election_tick,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import platform
 import socket
@@ -92,3 +93,15 @@ def free_port(address: str) -> int:
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.bind((address, 0))
         return int(probe.getsockname()[1])
+
+
+def source_address(remote: str) -> str:
+    """The address that this machine speaks from when it speaks to ``remote`` (an IP address); empty if it cannot.
+    Nothing is sent."""
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(remote).version == 6 else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((remote, 1))
+            return str(probe.getsockname()[0])
+    except (OSError, ValueError):
+        return ""

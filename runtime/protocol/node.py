@@ -53,6 +53,13 @@ class NodeReady:
 
 
 @dataclass(frozen=True, slots=True)
+class ManagersKnown:
+    """Told to the cluster: the managers that the node knows, as (node id, address); an id is empty until it is known."""
+
+    remotes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NodeTrouble:
     """Told to the cluster: a part of the node is down and stays down, for this reason."""
 

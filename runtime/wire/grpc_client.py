@@ -2,7 +2,8 @@
 
 Rules owned here: what gRPC reports becomes ``Refused`` with its code and text; a connection that failed is explained
 by the outbound splice, which knows why; each outcome is reported once; nothing keeps a connection alive artificially
-(SwarmKit's peers answer keepalive with GOAWAY); a channel fails at once while it cannot connect, and tries again soon.
+(SwarmKit's peers answer keepalive with GOAWAY); a channel fails at once while it cannot connect, and tries again soon;
+an upload that ends well without an answer has an empty one (so SwarmKit ends PublishLogs).
 """
 
 from __future__ import annotations
@@ -203,8 +204,10 @@ class GrpcChannel(Channel):
             raise CANCELLED
         known = METHODS[method]
         if known.client_streaming:
-            kind = self._channel.stream_unary
-        elif known.server_streaming:
+            return self._channel.stream_unary(
+                method, response_deserializer=lambda data: known.response.FromString(data or b"")
+            )
+        if known.server_streaming:
             kind = self._channel.unary_stream
         else:
             kind = self._channel.unary_unary

@@ -20,6 +20,7 @@ from tests.integration.daemon.program import UnixConnection
 from tests.interop.lab import Lab, until
 
 APPLETS = ("sh", "sleep", "echo", "cat", "date", "true", "false", "env", "hostname", "httpd", "wget")
+NOISE = ("module=grpc", "error reading the kernel parameter", "memberlist node")
 API = "v1.41"
 TICK = "trap 'exit 0' TERM; n=0; while true; do n=$((n+1)); echo tick $n; sleep 0.5; done"
 
@@ -81,7 +82,7 @@ class Peer:
         if not self.log.exists():
             return ""
         said = self.log.read_text(errors="replace").splitlines()
-        return "\n".join([line for line in said if "module=grpc" not in line][-lines:])
+        return "\n".join([line for line in said if not any(noise in line for noise in NOISE)][-lines:])
 
     # What a user does
 

@@ -56,3 +56,21 @@ def test_dockerd_works_for_a_swarmlet_manager(start: Start) -> None:
     until(lambda: len(worker.docker("ps", "-q").split()) == 1, "one container is left")
     service_moves_away(manager, worker, "web")
     leaves(manager, worker)
+
+
+def test_swarmlet_works_for_a_dockerd_manager(start: Start) -> None:
+    manager, worker = start(Dockerd, "alpha"), start(Swarmlet, "beta")
+    manager.init()
+    worker.join(manager)
+    manager.wait_state(worker, "ready")
+    swarm = worker.get("/info")["Swarm"]
+    assert swarm["RemoteManagers"] == [{"NodeID": manager.node_id, "Addr": f"{manager.address}:2377"}]
+    assert swarm["NodeAddr"] == worker.address
+    here = "engine.labels.swarmlet.executor==process"
+    manager.create("web", "host", "--replicas", "2", "--constraint", here)
+    manager.wait_tasks("web", 2, at=worker)
+    until(lambda: "tick 3" in logged(manager, "web"), "the logs of the service come")
+    manager.docker("service", "scale", "--detach", "web=1")
+    manager.wait_tasks("web", 1, at=worker)
+    service_moves_away(manager, worker, "web")
+    leaves(manager, worker)

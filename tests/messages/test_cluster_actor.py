@@ -10,7 +10,7 @@ import pytest
 from runtime.errors import Code, Refused
 from runtime.protocol import cluster as say
 from runtime.protocol.cluster import ClusterError, ConfigEvent, ConfigEventKind
-from runtime.protocol.node import StartConfig
+from runtime.protocol.node import ManagersKnown, StartConfig
 from runtime.stage.probe import Probe
 from runtime.swarm.addresses import Interface
 from runtime.wire.pb import control_pb2, specs_pb2
@@ -165,8 +165,18 @@ def test_a_worker_joins_by_token_and_says_that_it_is_no_manager() -> None:
     assert saved is not None
     assert (saved.remote_addr, saved.join_in_progress, saved.join_token) == ("10.0.0.1:2377", False, "")
     assert refused(bench, say.Inspect()).text == say.NOT_MANAGER_WORKER
-    info = bench.info()
-    assert [manager.addr for manager in info.remote_managers] == ["10.0.0.1:2377"]
+
+
+def test_info_lists_the_managers_that_the_node_knows_now() -> None:
+    bench = ClusterBench()
+    bench.behaviour.manager = False
+    bench.mount()
+    bench.ask(say.Join(join_request()))
+    for known in ((("", "10.0.0.1:2377"),), (("m1", "10.0.0.1:2377"), ("m2", "10.0.0.2:2377"))):
+        bench.cluster.tell(ManagersKnown(known))
+        assert [(each.node_id, each.addr) for each in bench.info().remote_managers] == list(known)
+    bench.ask(say.Leave(force=False))
+    assert bench.info().remote_managers == ()
 
 
 def test_a_join_without_an_address_is_refused() -> None:
@@ -301,3 +311,17 @@ def test_an_update_carries_version_spec_and_rotation_to_the_manager() -> None:
         "cluster-id", 17, True,
     )  # fmt: skip
     assert bench.ask(say.Inspect()).id == "cluster-id"
+
+
+@pytest.mark.parametrize(
+    ("listen", "advertise", "expected"),
+    [
+        ("0.0.0.0:2377", "", "10.9.9.9 towards 10.0.0.1"),
+        ("10.4.4.4:2377", "", "10.4.4.4"),
+        ("0.0.0.0:2377", "10.5.5.5:2400", "10.5.5.5"),
+    ],
+)
+def test_a_node_that_joined_says_where_it_can_be_reached(listen: str, advertise: str, expected: str) -> None:
+    bench = ClusterBench(source_address=lambda remote: f"10.9.9.9 towards {remote}").mount()
+    bench.ask(say.Join(join_request(listen_addr=listen, advertise_addr=advertise)))
+    assert bench.info().node_addr == expected

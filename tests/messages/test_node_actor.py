@@ -19,6 +19,7 @@ from runtime.protocol.manager import ManagerReady
 from runtime.protocol.node import (
     GetNodeStatus,
     LeaveNode,
+    ManagersKnown,
     NodeChanged,
     NodeReady,
     NodeTrouble,
@@ -181,6 +182,7 @@ def test_known_managers_are_kept_for_the_next_start(monkeypatch: pytest.MonkeyPa
     told = bench.last("agent", Managers).remotes
     assert set(told) == {("m1", "10.0.0.1:2377"), ("m2", "10.0.0.2:2377")}
     assert set(bench.last("certificate", Managers).remotes) == set(told)
+    assert [set(bench.cluster.expect(ManagersKnown).remotes) for _ in range(2)] == [set(), set(told)]
 
 
 def test_saved_managers_are_used_again_but_not_in_a_join(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,6 +193,8 @@ def test_saved_managers_are_used_again_but_not_in_a_join(monkeypatch: pytest.Mon
     other = Bench(monkeypatch, WORKER, StartConfig(join_addr="10.9.9.9:2377", join_token="SWMTKN-1-x"))
     StateFiles(other.disk.files).save_remotes([Remote("m1", "10.0.0.1:2377")])
     other.start()
+    assert bench.cluster.expect(ManagersKnown).remotes == (("m1", "10.0.0.1:2377"),)
+    assert other.cluster.expect(ManagersKnown).remotes == (("", "10.9.9.9:2377"),)
     assert other.told.setups["certificate"].remotes == (("", "10.9.9.9:2377"),)
     assert "SWMTKN" not in repr(other.told.setups["certificate"])
 

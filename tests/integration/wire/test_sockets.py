@@ -9,6 +9,7 @@ import ssl
 import stat
 import threading
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -441,6 +442,30 @@ def test_a_control_socket_that_was_replaced_is_left_alone(world: SocketWorld, tm
     server.close(0.0, closed.set)
     assert closed.wait(5.0)
     assert file.read_text() == "another's"
+
+
+class EndsUploads(grpc.GenericRpcHandler):
+    """Ends every upload well after its first item, and says nothing: what SwarmKit does with PublishLogs."""
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        def end(items: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+            next(items)
+            return iter(())
+
+        return grpc.stream_stream_rpc_method_handler(end)
+
+
+def test_an_upload_that_ends_well_without_an_answer_has_an_empty_one(world: SocketWorld, tmp_path: Path) -> None:
+    server = grpc.server(futures.ThreadPoolExecutor(1), handlers=[EndsUploads()])
+    server.add_insecure_port(f"unix:{tmp_path}/peer")
+    server.start()
+    channel = world.transport("client").connect(f"unix:{tmp_path}/peer", None)
+    outcome = Outcome()
+    upload = channel.upload(PUBLISH, done=outcome.done)
+    upload.send(logs_pb2.PublishLogsMessage(subscription_id="s", close=True))
+    world.wait(lambda: outcome.over, 5.0)
+    assert outcome.result == logs_pb2.PublishLogsResponse()
+    server.stop(0).wait(5.0)
 
 
 def test_proxies_of_the_environment_are_not_used(world: SocketWorld, monkeypatch: pytest.MonkeyPatch) -> None:
