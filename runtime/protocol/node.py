@@ -54,7 +54,7 @@ class NodeReady:
 
 @dataclass(frozen=True, slots=True)
 class ManagersKnown:
-    """Told to the cluster: the managers that the node knows, as (node id, address); an id is empty until it is known."""
+    """Told to the cluster: the managers that the node knows, as (node id, address); an id may not be known yet."""
 
     remotes: tuple[tuple[str, str], ...]
 

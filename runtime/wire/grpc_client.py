@@ -207,10 +207,7 @@ class GrpcChannel(Channel):
             return self._channel.stream_unary(
                 method, response_deserializer=lambda data: known.response.FromString(data or b"")
             )
-        if known.server_streaming:
-            kind = self._channel.unary_stream
-        else:
-            kind = self._channel.unary_unary
+        kind = self._channel.unary_stream if known.server_streaming else self._channel.unary_unary
         return kind(method, response_deserializer=known.response.FromString)
 
     def _single(self, method: str, outcome: Message | BaseException) -> Message | Refused:
