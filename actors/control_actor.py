@@ -8,19 +8,22 @@ decides nothing: ``runtime/swarm/control`` does.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from google.protobuf.message import Message
 
+from actors.root_decision import RootDecision
 from runtime.errors import Code, Refused
 from runtime.pki.certificates import certificate_expiry
+from runtime.pki.rotation import DecidedRoot, decide_root
 from runtime.protocol.cluster import Control
 from runtime.protocol.manager import MembersChanged, Serve
 from runtime.protocol.node import CheckHealth
 from runtime.protocol.raft import MemberStatus
 from runtime.protocol.store import Write
 from runtime.protocol.wire import Incoming
-from runtime.stage import Actor, Address, Policy, Reply, handles
+from runtime.stage import Actor, Address, Answer, Policy, Reply, handles
 from runtime.store.transaction import Transaction
 from runtime.store.view import Published
 from runtime.swarm import constraints
@@ -29,6 +32,7 @@ from runtime.swarm.dirty import is_dirty
 from runtime.swarm.offered import check_offered, check_role
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
+from runtime.wire.port import Credentials
 
 CONTROL_API = "ControlAPI"
 
@@ -38,8 +42,11 @@ class ControlActor(Actor):
 
     policy = Policy()
 
-    def __init__(self, node_id: str, store: Address, published: Published) -> None:
+    def __init__(
+        self, node_id: str, store: Address, published: Published, credentials: Credentials | None = None
+    ) -> None:
         super().__init__()
+        self.credentials = credentials
         self.store = store
         self.published = published
         self.ready = False
@@ -115,11 +122,37 @@ class ControlActor(Actor):
         if isinstance(method, Read):
             return method.answer(self.published.view, request, self._context)
         check_offered(name, request)
+        if name == "UpdateCluster":
+            self._update_cluster(method, request, self._context)
+            return None
         step = method.prepare(request, self._context)
         if name == "UpdateNode":
             step = _role_unchanged(step, request)
         self.forward(self.store, Write(step))
         return None
+
+    def _update_cluster(self, method: Any, request: Any, context: Context) -> None:
+        """What becomes of the root is decided first, since that may take the word of an external CA."""
+        cluster = self.published.view.get(objects.Cluster, request.cluster_id)
+        decided = DecidedRoot(cluster.root_ca if cluster is not None else types.RootCA())
+        step = method.prepare(request, replace(context, rotate_ca=decided))
+        if cluster is None:
+            self.forward(self.store, Write(step))  # which refuses it in the usual words
+            return
+        reply = self.defer()
+
+        def write() -> None:
+            self.ask(self.store, Write(step), lambda answer: _pass(answer, reply))
+
+        decision = decide_root(cluster.root_ca, request.spec.ca_config, self.now(), self.world.entropy)
+        RootDecision(self.world, self.credentials, self.sink, decided, write).start(decision)
+
+
+def _pass(answer: Answer, reply: Reply) -> None:
+    if answer.error is not None:
+        reply.fail(answer.error)
+    else:
+        reply.set(answer.value)
 
 
 def _role_unchanged(step: Any, request: Any) -> Any:

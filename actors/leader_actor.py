@@ -14,6 +14,7 @@ from actors.dispatcher_actor import DispatcherActor
 from actors.global_actor import GlobalActor
 from actors.log_broker_actor import LogBrokerActor
 from actors.replicated_actor import ReplicatedActor
+from actors.root_rotation_actor import RootRotationActor
 from actors.scheduler_actor import SchedulerActor
 from actors.task_reaper_actor import TaskReaperActor
 from runtime.pki.root import describe_root
@@ -28,6 +29,7 @@ PARTS: tuple[tuple[str, type[Actor]], ...] = (
     ("dispatcher", DispatcherActor),
     ("log_broker", LogBrokerActor),
     ("ca", CertificateAuthorityActor),
+    ("root_rotation", RootRotationActor),
     ("allocator", AllocatorActor),
     ("scheduler", SchedulerActor),
     ("constraint_enforcer", ConstraintEnforcerActor),

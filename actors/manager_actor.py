@@ -80,7 +80,9 @@ class ManagerActor(Serving):
         fails_with_us = Policy(escalates=(Exception,))
         self._store = self.spawn("store", StoreActor, self.below("raft"), self.published, policy=fails_with_us)
         self.spawn("raft", RaftActor, raft_setup, self._store, self.published)
-        self._control = self.spawn("control", ControlActor, setup.node_id, self._store, self.published)
+        self._control = self.spawn(
+            "control", ControlActor, setup.node_id, self._store, self.published, setup.credentials
+        )
         self.watch(self._control)
 
     @handles(RaftStatus)

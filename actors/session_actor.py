@@ -219,9 +219,9 @@ class SessionActor(Actor):
     def _said(self, session: _Session, message: dispatcher_pb2.SessionMessage) -> None:
         if session is not self.current:
             return
+        self._see_managers(message)  # before the node counts as ready: it must find them again after a crash
         if not session.registered:
             self._registered(session, message)
-        self._see_managers(message)
         self._see_node(message.node)
         if message.RootCA and message.RootCA not in (self.setup.credentials.material.roots, self._root_told):
             self._root_told = message.RootCA

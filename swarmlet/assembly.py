@@ -28,6 +28,7 @@ from runtime.introspection.server import IntrospectionServer
 from runtime.stage import Actor, Address, RealClock, Stage, World
 from runtime.swarm.addresses import Interface, IPNetwork
 from runtime.wire.grpc_transport import GrpcTransport
+from runtime.wire.https import LoopHttps
 from runtime.wire.loop import IoLoop
 from runtime.wire.netlink import interfaces
 from swarmlet import host, places
@@ -151,6 +152,7 @@ class Assembly:
             name=settings.name,
             clock=clock,
             transport=transport,
+            https=LoopHttps(loop),
             disk=disk,
             executor=executor,
             settings={"hostname": hostname, "control_socket": self._control_socket},

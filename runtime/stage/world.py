@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from runtime.executor.port import Executor
+    from runtime.wire.https import Https
     from runtime.wire.port import Transport
 
 
@@ -49,6 +50,7 @@ class World:
     random: random.Random = field(default_factory=random.SystemRandom)
     entropy: Callable[[int], bytes] = os.urandom
     transport: Transport | None = None
+    https: Https | None = None
     disk: Any = None
     executor: Executor | None = None
     settings: dict[str, Any] = field(default_factory=dict)

@@ -65,11 +65,11 @@ def _context(protocol: int, material: Material | None) -> ssl.SSLContext:
         if material.roots:
             context.load_verify_locations(cadata=material.roots.decode("ascii"))
         if material.certificate:
-            _load_chain(context, material)
+            load_chain(context, material)
     return context
 
 
-def _load_chain(context: ssl.SSLContext, material: Material) -> None:
+def load_chain(context: ssl.SSLContext, material: Material) -> None:
     """Loads chain and key by way of anonymous memory: ``ssl`` takes them from files only."""
     descriptor = os.memfd_create("credentials", os.MFD_CLOEXEC)
     try:

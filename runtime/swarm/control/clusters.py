@@ -126,14 +126,13 @@ class _Drawn:
 
 
 def _apply_root_ca(new: objects.Cluster, cluster: objects.Cluster, spec: specs.ClusterSpec, ctx: Context) -> None:
-    """Hands the root CA to the rotation's decision when the spec asks for another one."""
-    ca = spec.ca_config
-    asked = ca.signing_ca_cert or ca.signing_ca_key or ca.force_rotate != cluster.root_ca.last_forced_rotation
-    if not asked:
+    """Hands the root CA to the rotation's decision, where there is one to be had."""
+    if ctx.rotate_ca is not None:
+        new.root_ca.CopyFrom(ctx.rotate_ca(cluster, spec))
         return
-    if ctx.rotate_ca is None:
+    ca = spec.ca_config
+    if ca.signing_ca_cert or ca.signing_ca_key or ca.force_rotate != cluster.root_ca.last_forced_rotation:
         raise unimplemented("root CA rotation is not available on this manager")
-    new.root_ca.CopyFrom(ctx.rotate_ca(cluster, spec))
 
 
 def _rotate_tokens(new: objects.Cluster, rotation: control.KeyRotation, drawn: _Drawn) -> None:

@@ -1,0 +1,113 @@
+"""RootRotationActor leads a rotation of the cluster's root CA to its end, while this manager leads.
+
+It asks nodes to renew, 30 every 3 s, until every node says that its certificate is under the new root, and then puts
+that root in force. It decides nothing about roots (``runtime.pki.rotation`` does) and signs nothing. A rotation that is
+given up or replaced meanwhile is simply no longer what it finds in the cluster object.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.store_watcher import StoreWatcher
+from runtime.failpoints import failpoint
+from runtime.pki.certificates import Issuer
+from runtime.pki.errors import InvalidCertificate
+from runtime.pki.rotation import ROTATE_EVERY, asking, desired_issuer, finishing, has_moved, same_rotation, to_ask
+from runtime.protocol.manager import LeaderContext
+from runtime.stage import Answer, GiveUp, Policy, Timer, handles
+from runtime.store.events import Commit, WatchFilter
+from runtime.store.view import View
+from runtime.wire.pb import objects_pb2, types_pb2
+
+
+class _Round:
+    """Time to ask the next nodes."""
+
+
+class RootRotationActor(StoreWatcher):
+    """Lives below the leader."""
+
+    policy = Policy(give_up=GiveUp.NEVER)
+    watched = WatchFilter.kinds(objects_pb2.Cluster, objects_pb2.Node)
+
+    def __init__(self, context: LeaderContext) -> None:
+        super().__init__(context)
+        self._root = types_pb2.RootCA()
+        self._issuer: Issuer | None = None
+        self._writing = False
+        self._round: Timer | None = None
+        self._trouble = ""
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "rotating": self._issuer is not None,
+            "not moved": len(self._not_moved()) if self._issuer is not None else 0,
+            "writing": self._writing,
+            "trouble": self._trouble,
+        }
+
+    def begin(self, view: View) -> None:
+        self._see(view.get(objects_pb2.Cluster, self.context.cluster_id))
+
+    def commit(self, commit: Commit) -> None:
+        for event in commit.events:
+            if event.kind is objects_pb2.Cluster and event.object.id == self.context.cluster_id:
+                self._see(event.object)
+        self._finish_when_all_moved()
+
+    def _see(self, cluster: objects_pb2.Cluster | None) -> None:
+        root = cluster.root_ca if cluster is not None else types_pb2.RootCA()
+        if same_rotation(root, self._root):
+            return
+        self._root, self._issuer = types_pb2.RootCA(), None
+        self._root.CopyFrom(root)
+        if self._round is not None:
+            self._round.cancel()
+            self._round = None
+        if root.HasField("root_rotation"):
+            self._begin_rotation()
+
+    def _begin_rotation(self) -> None:
+        try:
+            self._issuer, self._trouble = desired_issuer(self._root), ""
+        except InvalidCertificate as error:
+            # Nobody can move to such a root; whoever wanted it may want another one.
+            self._trouble = f"the new root cannot be read: {error}"
+            return
+        self._ask()
+        self._round = self.every(ROTATE_EVERY, _Round())
+
+    def _not_moved(self) -> list[objects_pb2.Node]:
+        assert self._issuer is not None
+        return [node for node in self.view.all(objects_pb2.Node) if not has_moved(node, self._issuer)]
+
+    @handles(_Round)
+    def next_round(self, message: _Round) -> None:
+        """Another 30."""
+        self._finish_when_all_moved()
+        self._ask()
+
+    def _ask(self) -> None:
+        issuer = self._issuer
+        if issuer is None or self._writing:
+            return
+        steps = [asking(node_id, issuer) for node_id in to_ask(self._not_moved(), issuer)]
+        if steps:
+            self._writing = True
+            self.write_batch(steps, self._asked)
+
+    def _asked(self, answer: Answer) -> None:
+        """What could not be written is tried again in the next round."""
+        self._writing = False
+        self._finish_when_all_moved()
+
+    def _finish_when_all_moved(self) -> None:
+        if self._issuer is None or self._writing or self._not_moved():
+            return
+        self._writing = True
+        failpoint("ca.before_root_switch")
+        self.write(finishing(self.context.cluster_id, self._root, self.world.entropy), self._finished)
+
+    def _finished(self, answer: Answer) -> None:
+        self._writing = False
