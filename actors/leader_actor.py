@@ -12,6 +12,7 @@ from actors.certificate_authority_actor import CertificateAuthorityActor
 from actors.constraint_enforcer_actor import ConstraintEnforcerActor
 from actors.dispatcher_actor import DispatcherActor
 from actors.global_actor import GlobalActor
+from actors.jobs_actor import JobsActor
 from actors.log_broker_actor import LogBrokerActor
 from actors.replicated_actor import ReplicatedActor
 from actors.root_rotation_actor import RootRotationActor
@@ -36,6 +37,7 @@ PARTS: tuple[tuple[str, type[Actor]], ...] = (
     ("task_reaper", TaskReaperActor),
     ("replicated", ReplicatedActor),
     ("global", GlobalActor),
+    ("jobs", JobsActor),
 )
 FOUNDING_WAIT = 20.0
 

@@ -96,6 +96,13 @@ class OrchestratorActor(StoreWatcher):
         """A node changed."""
         raise NotImplementedError
 
+    def is_alive(self, task: objects.Task) -> bool:
+        """Whether a task is to live: nothing is done about those that are not."""
+        return wanted(task)
+
+    def task_event(self, event: Event) -> None:
+        """A task of such a service changed; what every mode does about that is done besides."""
+
     def decide(self, view: Any, task: objects.Task) -> Change | bool:
         """What a task marked for restart comes to: the supervisor decides, nothing happens, or this change does."""
         return self.needs_restart(view, task)
@@ -133,6 +140,10 @@ class OrchestratorActor(StoreWatcher):
         """The task has to be replaced, or given up."""
         self._restarts[task_id] = None
 
+    def mark_service(self, service_id: str) -> None:
+        """The service may lack something, or have too much of it."""
+        self._services[service_id] = None
+
     def _service_event(self, event: Event) -> None:
         service = event.object
         if not self.is_mine(service):
@@ -146,12 +157,13 @@ class OrchestratorActor(StoreWatcher):
     def _task_event(self, event: Event) -> None:
         task = event.object
         self.supervisor.task_changed(task.id, self.monotonic())
-        if event.action is Action.REMOVE or not wanted(task):
+        if event.action is Action.REMOVE or not self.is_alive(task):
             self.supervisor.cancel(task.id)
-        if not wanted(task):
-            return
         service = self.view.get(objects.Service, task.service_id)
         if not self.is_mine(service):
+            return
+        self.task_event(event)
+        if not self.is_alive(task):
             return
         if event.action is Action.REMOVE:
             self._services[task.service_id] = None

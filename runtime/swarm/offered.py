@@ -15,7 +15,6 @@ from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
 
 _KINDS: Final = {"Network": "networks", "Volume": "cluster volumes"}
-_MODES: Final = {"replicated_job": "replicated jobs", "global_job": "global jobs"}
 
 
 def check_offered(method: str, request: Message) -> None:
@@ -30,9 +29,6 @@ def check_offered(method: str, request: Message) -> None:
 
 def _service(request: Any) -> None:
     spec: specs.ServiceSpec = request.spec
-    mode = spec.WhichOneof("mode")
-    if mode in _MODES:
-        raise _refused(_MODES[mode])
     if spec.task.networks or spec.networks:
         raise _refused("networks of services")
 

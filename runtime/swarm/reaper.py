@@ -6,16 +6,20 @@ as they are done. A negative limit keeps everything.
 
 Differences: a place is looked at when a task of it is made and again when one ends, so nothing has to be kept on a list
 of places to look at later. The newest task of a place is never reaped, nor one whose end the orchestrator has not dealt
-with yet: both are what the next decision about the place is based on. The tasks of jobs are reaped like others.
+with yet: both are what the next decision about the place is based on. The tasks of jobs are reaped like others, but
+what the present iteration has come to stays: without it, it would be run again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from runtime.swarm.defaults import TASK_HISTORY_RETENTION_LIMIT
+from runtime.swarm.jobs import is_current
 from runtime.swarm.ports import Tx, View
+from runtime.swarm.service_spec import is_job
 from runtime.swarm.task_model import age_key, ended, is_per_node, slot_tasks, the_cluster
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
@@ -110,10 +114,22 @@ def reap_place(tx: Tx, place: PlaceKey) -> int:
         return 0
     where = place.node_id if is_per_node(service) else place.slot
     tasks = sorted(slot_tasks(tx, service.id, where), key=age_key)
-    surplus = [task for task in tasks[:-1] if is_history(task)][: max(0, len(tasks) - keep)]
+    needed = needed_tasks(tasks, service)
+    history = [task for task in tasks if is_history(task) and task.id not in needed]
+    surplus = history[: max(0, len(tasks) - keep)]
     for task in surplus:
         tx.delete(objects.Task, task.id)
     return len(surplus)
+
+
+def needed_tasks(tasks: Sequence[objects.Task], service: objects.Service) -> set[str]:
+    """Of a place's tasks, oldest first, those that the next decision about it is based on."""
+    needed = {task.id for task in tasks[-1:]}
+    if is_job(service.spec):
+        current = [task for task in tasks if is_current(task, service)]
+        needed.update(task.id for task in current if task.status.state == types.COMPLETE)
+        needed.update(task.id for task in current[-1:])
+    return needed
 
 
 def kept(service: objects.Service, cluster: objects.Cluster | None) -> int:

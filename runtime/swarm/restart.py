@@ -22,7 +22,16 @@ from typing import Final
 from runtime.swarm.defaults import restart_condition, restart_delay, seconds
 from runtime.swarm.ports import View
 from runtime.swarm.task_changes import Change, Create, Desire, Start
-from runtime.swarm.task_model import SlotKey, ended, is_job_task, is_per_node, new_task, place_of, time_of, version_of
+from runtime.swarm.task_model import (
+    SlotKey,
+    ended,
+    generation_of,
+    is_job_task,
+    is_per_node,
+    new_task,
+    place_of,
+    time_of,
+)
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
@@ -34,9 +43,9 @@ HistoryKey = tuple[str, SlotKey]
 
 @dataclass(slots=True)
 class History:
-    """Restarts of one place since its spec version began; ``stamps`` only where the policy has a window."""
+    """Restarts of one place in one generation of its tasks; ``stamps`` only where the policy has a window."""
 
-    version: int | None
+    generation: tuple[int, int | None]
     count: int = 0
     stamps: deque[float] = field(default_factory=deque)
 
@@ -104,7 +113,7 @@ class RestartSupervisor:
     def _attempts_left(self, task: objects.Task, place: SlotKey, now: float) -> bool:
         policy = task.spec.restart
         history = self._history.get(task.service_id, {}).get(place)
-        if not policy.max_attempts or history is None or history.version != version_of(task):
+        if not policy.max_attempts or history is None or history.generation != generation_of(task):
             return True
         if not policy.HasField("window") or not seconds(policy.window):
             return history.count < policy.max_attempts
@@ -160,8 +169,8 @@ class RestartSupervisor:
             return
         places = self._history.setdefault(new.service_id, {})
         history = places.get(place)
-        if history is None or history.version != version_of(new):
-            history = places[place] = History(version_of(new))
+        if history is None or history.generation != generation_of(new):
+            history = places[place] = History(generation_of(new))
         history.count += 1
         if not policy.HasField("window"):
             return

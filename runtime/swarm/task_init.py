@@ -17,7 +17,7 @@ from runtime.swarm.defaults import restart_delay
 from runtime.swarm.ports import View
 from runtime.swarm.restart import RestartSupervisor, has_stopped
 from runtime.swarm.task_changes import Change, Delete
-from runtime.swarm.task_model import age_key, by_place, place_of, slot_tasks, time_of, version_of
+from runtime.swarm.task_model import age_key, by_place, generation_of, place_of, slot_tasks, time_of
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
 
@@ -94,7 +94,7 @@ def held_for(view: View, task: objects.Task) -> HeldTask:
     service = view.get(objects.Service, task.service_id)
     others = slot_tasks(view, task.service_id, place_of(task, service)) if service is not None else []
     before = max((other for other in others if other.id != task.id), key=age_key, default=None)
-    same = before is not None and version_of(before) == version_of(task)
+    same = before is not None and generation_of(before) == generation_of(task)
     return HeldTask(task, restart_delay(task.spec) if same else 0.0, predecessor(view, task))
 
 
@@ -108,9 +108,14 @@ def rebuild_history(supervisor: RestartSupervisor, view: View, service: objects.
 
 
 def _restarts(tasks: Sequence[objects.Task]) -> list[objects.Task]:
-    newest = max(version_of(task) or 0 for task in tasks)
-    current = [task for task in tasks if (version_of(task) or 0) == newest]
+    newest = max(map(_generation, tasks))
+    current = [task for task in tasks if _generation(task) == newest]
     return sorted(current, key=lambda task: (_made_at(task), task.id))[1:]
+
+
+def _generation(task: objects.Task) -> tuple[int, int]:
+    iteration, version = generation_of(task)
+    return iteration, version or 0
 
 
 def _made_at(task: objects.Task) -> float:

@@ -36,6 +36,11 @@ def is_job_task(task: objects.Task) -> bool:
     return task.HasField("job_iteration")
 
 
+def generation_of(task: objects.Task) -> tuple[int, int | None]:
+    """What a place's restarts are counted for: a job's iteration (0 for other services) and the spec version."""
+    return task.job_iteration.index, version_of(task)
+
+
 def is_per_node(service: objects.Service) -> bool:
     """Whether the service has one task a node, instead of numbered slots."""
     return service.spec.WhichOneof("mode") in ("global", "global_job")

@@ -59,10 +59,14 @@ class Look:
 
 @dataclass
 class Behaviour:
-    """Seconds that steps take, and images whose tasks fail instead of running, or soon after they ran."""
+    """Seconds that steps take, and images whose tasks fail instead of running, or soon after they ran.
+
+    Tasks of jobs are done after ``work`` seconds.
+    """
 
     boot: float = 0.5
     stop: float = 1.0
+    work: float = 2.0
     fail: frozenset[str] = frozenset()
     fail_after: float | None = None
     silent: frozenset[str] = frozenset()
@@ -99,16 +103,18 @@ class Agents(StoreWatcher):
     def _next(self, task: objects.Task) -> tuple[float, int] | None:
         state, desired = task.status.state, task.desired_state
         fails = task.spec.container.image in self.behaviour.fail
-        if desired > types.RUNNING:
+        if desired > types.COMPLETE:
             live = types.ASSIGNED <= state <= types.RUNNING
             return (self.behaviour.stop, types.SHUTDOWN) if live else None
         if state < types.READY:
             return (0.01, types.READY)
-        if state < types.RUNNING and desired == types.RUNNING:
+        if state < types.RUNNING and desired >= types.RUNNING:
             early = fails and self.behaviour.fail_after is None
             return (self.behaviour.boot, types.FAILED if early else types.RUNNING)
         if state == types.RUNNING and fails and self.behaviour.fail_after is not None:
             return (self.behaviour.fail_after, types.FAILED)
+        if state == types.RUNNING and desired == types.COMPLETE:
+            return (self.behaviour.work, types.COMPLETE)
         return None
 
     @handles(Look)

@@ -64,17 +64,6 @@ def test_a_refusal_reaches_the_caller_and_nothing_is_written() -> None:
     assert bench.published.view.version == before
 
 
-@pytest.mark.parametrize("mode", ["replicated_job", "global_job"])
-def test_modes_that_are_not_offered_are_refused_as_unimplemented(mode: str) -> None:
-    bench = ControlBench()
-    spec = service()
-    spec.ClearField("replicated")
-    getattr(spec, mode).SetInParent()
-    with pytest.raises(Refused) as refused:
-        bench.call("CreateService", control_pb2.CreateServiceRequest(spec=spec))
-    assert refused.value.code is Code.UNIMPLEMENTED
-
-
 @pytest.mark.parametrize("method", ["CreateNetwork", "CreateVolume"])
 def test_kinds_that_are_not_offered_are_refused_as_unimplemented(method: str) -> None:
     bench = ControlBench()

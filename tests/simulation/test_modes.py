@@ -46,7 +46,7 @@ def change_node(manager: Host, host: Host, edit: Callable[[specs_pb2.NodeSpec], 
 
 
 def of_mode(name: str, mode: str) -> specs_pb2.ServiceSpec:
-    """A service of processes of another mode; a global one updates two nodes at once and watches them for a second."""
+    """A service of processes of another mode."""
     spec = replicated(name, 0)
     spec.ClearField("replicated")
     getattr(spec, mode).SetInParent()
@@ -127,3 +127,50 @@ def test_an_update_of_a_global_service_leaves_a_paused_node_until_it_is_active_a
     assert len(places(swarm, manager, service.id)) == 3
     change_node(manager, paused, lambda node: setattr(node, "availability", specs_pb2.NodeSpec.ACTIVE))
     until(swarm, lambda: new() == {node.id for node in nodes(manager)})
+
+
+def completed(swarm: Swarm, manager: Host, service_id: str, iteration: int) -> list[objects_pb2.Task]:
+    return [
+        task
+        for task in swarm.tasks(manager, service_id)
+        if task.status.state == types.COMPLETE and task.job_iteration.index == iteration
+    ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_replicated_job_completes_although_a_worker_and_then_the_manager_die(seed: int) -> None:
+    swarm, manager = swarm_of(seed)
+    spec = replicated("job", 0, "sleep", "8")
+    spec.replicated_job.max_concurrent = 4
+    spec.replicated_job.total_completions = 9
+    service = manager.control("CreateService", spec=spec).service
+    until(swarm, lambda: any(task.status.state == types.RUNNING for task in swarm.tasks(manager, service.id)))
+    swarm.hosts[1].crash()
+    swarm.hosts[1].executor.power_off()
+    until(swarm, lambda: bool(completed(swarm, manager, service.id, 0)))
+    manager.crash()
+    manager.boot()
+    swarm.simulator.run_for(5)
+    until(swarm, lambda: len(completed(swarm, manager, service.id, 0)) == 9, 300)
+    swarm.simulator.run_for(60)
+    assert sorted(task.slot for task in completed(swarm, manager, service.id, 0)) == list(range(9))
+    (status,) = manager.control("ListServiceStatuses", services=[service.id]).statuses
+    assert (status.desired_tasks, status.completed_tasks) == (4, 9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_global_job_runs_on_every_node_also_on_one_that_comes_back_and_again_after_an_update(seed: int) -> None:
+    swarm, manager = swarm_of(seed)
+    away = swarm.hosts[2]
+    away.crash()
+    away.executor.power_off()
+    until(swarm, lambda: node_of(manager, away).status.state == types.NodeStatus.DOWN)
+    spec = of_mode("job", "global_job")
+    spec.task.container.command[:] = ["sleep", "3"]
+    service = manager.control("CreateService", spec=spec).service
+    until(swarm, lambda: len(completed(swarm, manager, service.id, 0)) == 2)
+    away.boot()
+    until(swarm, lambda: len(completed(swarm, manager, service.id, 0)) == 3)
+    update(manager, service.id, lambda spec: spec.task.container.env.append("AGAIN=1"))
+    until(swarm, lambda: len(completed(swarm, manager, service.id, 1)) == 3)
+    assert {task.node_id for task in completed(swarm, manager, service.id, 1)} == {node.id for node in nodes(manager)}

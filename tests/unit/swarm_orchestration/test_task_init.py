@@ -114,7 +114,7 @@ def test_a_task_held_by_an_update_waits_for_the_old_task_alone_one_by_a_restart_
 def history_of(store: LittleStore) -> dict[Any, tuple[int | None, int]]:
     supervisor = RestartSupervisor()
     rebuild_history(supervisor, store.view, store.service())
-    return {place: (each.version, each.count) for place, each in supervisor._history.get("web", {}).items()}
+    return {place: (each.generation[1], each.count) for place, each in supervisor._history.get("web", {}).items()}
 
 
 def test_all_but_the_first_of_a_slots_newest_version_were_restarts() -> None:
