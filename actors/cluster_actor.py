@@ -107,9 +107,9 @@ class ClusterActor(Actor):
         self._first_error: BaseException | None = None
 
     def started(self) -> None:
-        connection = self.ensure("connection", ConnectionActor, self.below("node/manager/control"))
-        self.tell(connection, SubscribeControlConnection())
-        self.ensure("events", EventPublisherActor, self.address, connection, self.below("node/manager/store"))
+        self._connection = self.ensure("connection", ConnectionActor, self.below("node/manager/control"))
+        self.watch(self._connection)
+        self.ensure("events", EventPublisherActor, self.address, self._connection, self.below("node/manager/store"))
         try:
             self.config = self.state.load()
         except Refused as refused:
@@ -382,8 +382,10 @@ class ClusterActor(Actor):
         self.error = message.error
 
     @handles(ActorUp)
-    def node_up(self, message: ActorUp) -> None:
-        """A life of the node begins; it says by itself when it is ready."""
+    def up(self, message: ActorUp) -> None:
+        """A life of the connection begins, which knows no subscribers; the node says by itself when it is ready."""
+        if message.path == self._connection.path:
+            self.tell(self._connection, SubscribeControlConnection())
 
     @handles(ActorDown)
     def node_down(self, message: ActorDown) -> None:

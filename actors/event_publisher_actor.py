@@ -26,7 +26,7 @@ from runtime.protocol.cluster import (
 )
 from runtime.protocol.node import ControlConnection, SubscribeControlConnection
 from runtime.protocol.store import Commits, Watch
-from runtime.stage import Actor, Address, Answer, GiveUp, Policy, handles
+from runtime.stage import Actor, ActorDown, ActorUp, Address, Answer, GiveUp, Policy, handles
 from runtime.store.events import WatchFilter
 
 WATCHED = WatchFilter.kinds(*KINDS)
@@ -58,8 +58,8 @@ class EventPublisherActor(Actor):
 
     def started(self) -> None:
         self._history = EventHistory(self._now_ns(), BEGINS_HERE)
-        self.tell(self.cluster, SubscribeConfigEvents())
-        self.tell(self.connection, SubscribeControlConnection())
+        self.watch(self.cluster)
+        self.watch(self.connection)
 
     def stopped(self) -> None:
         self._end()
@@ -78,6 +78,18 @@ class EventPublisherActor(Actor):
 
     def _now_ns(self) -> int:
         return int(self.now() * NANOS)
+
+    @handles(ActorUp)
+    def up(self, message: ActorUp) -> None:
+        """A life of one of them begins, which knows no subscribers."""
+        if message.path == self.cluster.path:
+            self.tell(self.cluster, SubscribeConfigEvents())
+        if message.path == self.connection.path:
+            self.tell(self.connection, SubscribeControlConnection())
+
+    @handles(ActorDown)
+    def down(self, message: ActorDown) -> None:
+        """They are back soon, and say then what holds."""
 
     # The store
 

@@ -69,6 +69,7 @@ class NodeActor(Actor):
         self._has_session = False
         self._manager_ready = False
         self._told_ready = False
+        self._wanted: NodeChanged | None = None
 
     def started(self) -> None:
         self._files = StateFiles(self.world.disk.files)
@@ -117,6 +118,7 @@ class NodeActor(Actor):
         self.agent = self.spawn("agent", AgentActor, self.address, setup)
         self.watch(self.agent)
         self._roles = self.spawn("roles", RoleWatcherActor, self.address, message.role)
+        self.watch(self._roles)
 
     @handles(CertificateRenewed)
     def certificate_renewed(self, message: CertificateRenewed) -> None:
@@ -136,6 +138,7 @@ class NodeActor(Actor):
     @handles(NodeChanged)
     def node_changed(self, message: NodeChanged) -> None:
         """What a session said of this node."""
+        self._wanted = message
         if self._roles is not None:
             self.tell(self._roles, message)
 
@@ -163,10 +166,15 @@ class NodeActor(Actor):
 
     @handles(ActorUp)
     def up(self, message: ActorUp) -> None:
-        """A new life of the agent, or of the certificate's keeper, knows no managers yet."""
+        """A new life of the agent, or of the certificate's keeper, knows no managers yet; one of the role watcher knows
+        the role of the start only."""
         for each in (self.agent, self._certificate):
             if each is not None and each.path == message.path:
                 self.tell(each, self._managers())
+        if self._roles is not None and self._roles.path == message.path:
+            self.tell(self._roles, RoleObserved(self.role))
+            if self._wanted is not None:
+                self.tell(self._roles, NodeChanged(self._wanted.desired_role))
 
     @property
     def _control_socket(self) -> str:
@@ -196,12 +204,15 @@ class NodeActor(Actor):
 
     @handles(StartManager)
     def start_manager(self, message: StartManager) -> None:
-        """The role asks for a manager."""
-        assert self._certificate is not None
-        self.ask(self._certificate, GetDataKeys(), self._start_manager, KEYS_WAIT)
+        """The role asks for a manager; a role watcher in a new life asks again."""
+        if self.manager is None:
+            assert self._certificate is not None
+            self.ask(self._certificate, GetDataKeys(), self._start_manager, KEYS_WAIT)
 
     def _start_manager(self, answer: Answer) -> None:
         keys: DataKeys = answer.get()
+        if self.manager is not None:
+            return  # asked for twice before the keys came
         identity, config = self.identity, self.config
         assert identity is not None
         setup = ManagerSetup(

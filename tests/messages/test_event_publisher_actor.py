@@ -43,9 +43,13 @@ class Neighbour(Actor):
 
     policy = Policy(give_up=GiveUp.NEVER)
 
+    def __init__(self, heard: list[str]) -> None:
+        super().__init__()
+        self.heard = heard
+
     @handles(SubscribeConfigEvents, SubscribeControlConnection)
     def subscribed(self, message: Any) -> None:
-        return None
+        self.heard.append(type(message).__name__)
 
 
 class Bench:
@@ -54,7 +58,8 @@ class Bench:
     def __init__(self) -> None:
         self.simulator = Simulator(7)
         self.stage = self.simulator.node("n1")
-        self.neighbour = self.stage.mount("neighbour", Neighbour)
+        self.heard: list[str] = []
+        self.neighbour = self.stage.mount("neighbour", Neighbour, self.heard)
         self.store = self.stage.at("/store")
         self.index = 10
         self.log: list[tuple[int, bytes]] = []
@@ -224,3 +229,15 @@ def test_a_failure_ends_the_streams_with_a_gap_and_the_next_life_tells_again() -
     after = bench.subscribe()
     bench.create("one")
     assert after.names == ["create one"]
+
+
+def test_it_subscribes_again_when_whom_it_listens_to_begins_a_new_life() -> None:
+    bench = Bench()
+    both = ["SubscribeConfigEvents", "SubscribeControlConnection"]
+    bench.simulator.settle()
+    assert bench.heard == both
+    cell = bench.neighbour.resolve()
+    assert cell is not None
+    cell.control(lambda: cell.failed(ValueError("a fault of the test"), None))
+    bench.simulator.run_for(1)
+    assert bench.heard == both + both
