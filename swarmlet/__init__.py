@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from swarmlet.errors import StartError, UsageError
     from swarmlet.executors import ExecutorFactory, ExecutorPlace, GivenExecutor, ProcessExecutor
     from swarmlet.node import Node
+    from swarmlet.testing import TestCluster
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "ProcessExecutor",
     "Refused",
     "StartError",
+    "TestCluster",
     "UsageError",
     "__version__",
     "handles",
@@ -44,6 +46,7 @@ _HOMES = {
     "ProcessExecutor": "swarmlet.executors",
     "Refused": "runtime.errors",
     "StartError": "swarmlet.errors",
+    "TestCluster": "swarmlet.testing",
     "UsageError": "swarmlet.errors",
     "handles": "runtime.stage",
 }

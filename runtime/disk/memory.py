@@ -63,10 +63,12 @@ class MemoryImage:
             _apply(self.synced, batch)
         self.tail.clear()
 
-    def crash(self, rng: random.Random) -> None:
-        """Power cut: a random suffix of what was not synced is gone (a torn batch counts as gone); under ``rotates``
-        any of it, also from between batches that stay."""
-        if self.rotates:
+    def crash(self, rng: random.Random, lose_all: bool = False) -> None:
+        """Power cut: a random suffix of what was not synced is gone (a torn batch counts as gone), or all of it; under
+        ``rotates`` any of it, also from between batches that stay."""
+        if lose_all:
+            self.tail = [(batch, synced) for batch, synced in self.tail if synced]
+        elif self.rotates:
             self.tail = [(batch, synced) for batch, synced in self.tail if synced or rng.random() < 0.5]
         else:
             del self.tail[rng.randint(0, len(self.tail)) :]
@@ -339,11 +341,16 @@ class MemoryDisk:
         """The image of one database, to switch faults on."""
         return self._images.setdefault(name, MemoryImage())
 
-    def crash(self, rng: random.Random) -> None:
+    def crash(self, rng: random.Random, lose_all: bool = False) -> None:
         """Power cut for all of it."""
         for name in sorted(self._images):
-            self._images[name].crash(rng)
+            self._images[name].crash(rng, lose_all)
         self._files.locked = False
+
+    @property
+    def images(self) -> list[tuple[str, MemoryImage]]:
+        """Every database's image by name."""
+        return sorted(self._images.items())
 
     def kill(self) -> None:
         """The process dies."""

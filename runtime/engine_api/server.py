@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from runtime.engine_api import jsonio, router, sockets, versions
-from runtime.engine_api.call import JSON_TYPE, TEXT_TYPE, Answer, Call, Stream, unicode
-from runtime.engine_api.errors import ApiError, status_and_text
+from runtime.engine_api import answering, jsonio, sockets, versions
+from runtime.engine_api.call import Answer, Stream, unicode
+from runtime.engine_api.errors import ApiError
 from runtime.errors import Refused
 
 if TYPE_CHECKING:
@@ -150,10 +150,10 @@ class EngineServer:
         try:
             answer = await self._dispatch(request)
         except (ApiError, Refused) as error:
-            answer = self._refusal(error)
+            answer = answering.refusal(error)
         except Exception as error:
             log.exception("%s %s failed", request.method, request.raw_path.partition("?")[0])
-            answer = self._refusal(error)
+            answer = answering.refusal(error)
         if isinstance(answer, Stream):
             return await self._stream(request, answer)
         headers = {**self._headers, **answer.headers} if answer.headers else dict(self._headers)
@@ -165,30 +165,11 @@ class EngineServer:
             response.headers.popall("Content-Type", None)
         return response
 
-    def _refusal(self, error: BaseException) -> Answer:
-        status, text = status_and_text(error)
-        if isinstance(error, versions.TooOld):
-            return Answer(status, (text + "\n").encode(), TEXT_TYPE)
-        return Answer(status, jsonio.encode({"message": text}), JSON_TYPE)
-
     async def _dispatch(self, request: web.BaseRequest) -> Answer | Stream:
-        path, _, query = unicode(request.raw_path).partition("?")
-        version, parts = router.split(path)
-        method = request.method
-        handler = router.route(method, parts)
         body = await _body(request) if request.body_exists else b""
-        headers = request.headers
-        call = Call(
-            self._backend,
-            method,
-            parts,
-            raw_query=query,
-            body=body,
-            content_type=headers.get("Content-Type", ""),
-            version=version,
-            header=headers.get,
+        return await answering.dispatch(
+            self._backend, request.method, unicode(request.raw_path), body, request.headers.get
         )
-        return await handler(call)
 
     async def _stream(self, request: web.BaseRequest, stream: Stream) -> web.StreamResponse:
         """Send the headers at once and then each piece as it comes, until either side ends."""

@@ -3,7 +3,8 @@
 One simulator drives any number of stages (one per node), each with a world of its own over the simulator's clock.
 A step is one message of one actor. While anything can run, virtual time moves by ``cost`` per step (or busy actors
 would starve the clock); when nothing can, it jumps to the next timer. ``digest`` hashes every delivery: equal seeds
-give equal digests, in any process and under any hash seed.
+give equal digests, in any process and under any hash seed. ``current`` is the cell whose turn it is, so that a fault
+that strikes inside a handler knows whom it strikes; ``observers`` see every delivery before it is made.
 """
 
 from __future__ import annotations
@@ -27,24 +28,34 @@ if TYPE_CHECKING:
     from runtime.stage.address import Address
     from runtime.stage.cell import Cell
     from runtime.stage.dispatch import Runner
+    from runtime.stage.mailbox import Envelope
+    from runtime.stage.probe import Probe
     from runtime.stage.timers import TimerService
     from runtime.stage.world import Clock
 
+Observer = Callable[["Cell", "Envelope"], None]
+"""Is given the cell and the message that it is about to be given; control messages are not shown."""
 EPOCH = 1_700_000_000.0  # the time of day at which every simulation begins
 
 
 class SimulatedClock:
-    """One node's view of virtual time; ``skew`` seconds are added to its time of day."""
+    """One node's view of virtual time: ``skew`` seconds are added to its time of day, and it may run fast or slow."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
+        self._since = self._base = 0.0
+        self.rate = 1.0
         self.skew = 0.0
 
     def monotonic(self) -> float:
-        return self._simulator.time
+        return self._base + (self._simulator.time - self._since) * self.rate
 
     def now(self) -> float:
-        return EPOCH + self._simulator.time + self.skew
+        return EPOCH + self.monotonic() + self.skew
+
+    def drift(self, rate: float) -> None:
+        """From now on the clock counts ``rate`` seconds a second; timers set from now on follow it."""
+        self._base, self._since, self.rate = self.monotonic(), self._simulator.time, rate
 
 
 class Stuck(AssertionError):
@@ -62,11 +73,15 @@ class Simulator:
         self.steps = 0
         self.last: deque[str] = deque(maxlen=200)
         self.stages: list[Stage] = []
+        self.current: Cell | None = None
+        self.observers: list[Observer] = []
         self._hash = hashlib.blake2b(digest_size=16)
         self._ready: list[Cell] = []
         self._heap: list[tuple[float, int, Timer, Stage | None]] = []
         self._numbers = itertools.count()
         self._paused: dict[str, list[Cell]] = {}
+        self._pauses: dict[str, int] = {}
+        self._slowed: dict[Cell, Callable[[], float]] = {}
 
     # Building
 
@@ -91,6 +106,12 @@ class Simulator:
 
     def schedule(self, cell: Cell) -> None:
         """A cell has something to do."""
+        if self._slowed and cell in self._slowed:
+            self.set(self._slowed[cell](), lambda: self._enqueue(cell), stage=cell.stage)
+        else:
+            self._enqueue(cell)
+
+    def _enqueue(self, cell: Cell) -> None:
         held = self._paused.get(cell.stage.name)
         (self._ready if held is None else held).append(cell)
 
@@ -115,7 +136,11 @@ class Simulator:
         self.steps += 1
         self.time += self.cost
         self._note(cell)
-        cell.turn(0 if cell.mailbox.control else 1)  # control messages are a step of their own
+        self.current = cell
+        try:
+            cell.turn(0 if cell.mailbox.control else 1)  # control messages are a step of their own
+        finally:
+            self.current = None
         return True
 
     def run_for(self, seconds: float) -> None:
@@ -134,8 +159,9 @@ class Simulator:
         """Runs until ``condition()``; raises Stuck after ``within`` virtual seconds."""
         limit = self.time + within
         while not condition():
-            if self.time > limit or not self.step():
+            if self.time > limit or (not self._ready and self._next_timer() > limit):
                 raise Stuck(f"seed {self.seed}: not within {within:g} virtual seconds\n" + "\n".join(self.last))
+            self.step()
 
     def settle(self) -> None:
         """Runs what can run now, without letting a timer pass."""
@@ -162,13 +188,36 @@ class Simulator:
         for _due, _number, timer, owner in self._heap:
             if owner is stage:
                 timer.cancel()
+        for cell in [cell for cell in self._slowed if cell.stage is stage]:
+            del self._slowed[cell]
+        if stage.name in self._paused:
+            self._paused[stage.name] = []
         self.stages.remove(stage)
 
     def pause(self, stage: Stage, seconds: float) -> None:
-        """Holds a node still; its timers then fire in a burst."""
-        self._paused[stage.name] = [cell for cell in self._ready if cell.stage is stage]
+        """Holds a node still; its timers then fire in a burst. Pauses may overlap: the last to end lets it go."""
+        self._paused.setdefault(stage.name, []).extend(cell for cell in self._ready if cell.stage is stage)
         self._ready = [cell for cell in self._ready if cell.stage is not stage]
-        self.set(seconds, lambda: self._ready.extend(self._paused.pop(stage.name, [])))
+        self._pauses[stage.name] = self._pauses.get(stage.name, 0) + 1
+        self.set(seconds, lambda: self._unpause(stage.name))
+
+    def _unpause(self, name: str) -> None:
+        self._pauses[name] -= 1
+        if not self._pauses[name]:
+            del self._pauses[name]
+            self._ready.extend(self._paused.pop(name))
+
+    def paused(self, stage: Stage) -> bool:
+        """Whether a node is held still now."""
+        return stage.name in self._paused
+
+    def slow(self, cell: Cell, delay: Callable[[], float] | None) -> None:
+        """Has each turn of an actor wait ``delay()`` seconds first, as if its disk or its processor were slow; None
+        ends that."""
+        if delay is None:
+            self._slowed.pop(cell, None)
+        else:
+            self._slowed[cell] = delay
 
     # Inside
 
@@ -178,6 +227,9 @@ class Simulator:
         line = f"{cell.stage.name}:{cell.path} {name}"
         self._hash.update(line.encode())
         self.last.append(f"{self.time:.6f} {line}")
+        if self.observers and user and not cell.mailbox.control:
+            for observer in self.observers:
+                observer(cell, user[0])
 
     def _fire_due(self) -> bool:
         heap, fired = self._heap, False
@@ -225,6 +277,12 @@ class SimulatedDispatcher:
         self.stage_timers.stage = next(stage for stage in self._simulator.stages if stage.name == name)
         return self.stage_timers
 
+    def probe(self, stage: Stage, name: str) -> Probe:
+        """See ``Stage.probe``."""
+        from runtime.stage.probe import Probe  # it stands on this module
+
+        return Probe(self._simulator, stage, name)
+
     def close(self) -> None:
         """Nothing runs by itself here."""
 
@@ -235,7 +293,8 @@ class _StageTimers:
         self.stage: Stage | None = None
 
     def set(self, delay: float, call: Callable[[], None], period: float | None = None) -> Timer:
-        return self._simulator.set(delay, call, period, self.stage)
+        rate: float = getattr(self.stage.world.clock, "rate", 1.0) if self.stage is not None else 1.0
+        return self._simulator.set(delay / rate, call, None if period is None else period / rate, self.stage)
 
     def close(self) -> None:
         """Timers end with their actors."""

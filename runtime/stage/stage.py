@@ -10,7 +10,8 @@ import itertools
 import logging
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from runtime.stage.actor import Actor
 from runtime.stage.address import Address
@@ -22,6 +23,9 @@ from runtime.stage.observe import CrashReport, Observations
 from runtime.stage.policy import Policy
 from runtime.stage.timers import TimerService
 from runtime.stage.world import World
+
+if TYPE_CHECKING:
+    from runtime.stage.probe import Probe
 
 log = logging.getLogger("swarmlet.stage")
 
@@ -38,6 +42,7 @@ class Stage:
         self.dispatcher: Dispatcher = dispatcher if dispatcher is not None else Threads()
         self.observations = Observations()
         self.observing = True
+        self.crash_listeners: list[Callable[[CrashReport], None]] = []
         self.cells: dict[str, Cell] = {}
         self.read_clock = getattr(self.dispatcher, "read_clock", time.perf_counter)
         self._watchers: dict[str, list[Address]] = {}
@@ -83,6 +88,14 @@ class Stage:
                 parent.children[path.rsplit("/", 1)[1]] = cell
         cell.control(cell.start)
         return cell.address
+
+    def probe(self, name: str = "probe") -> Probe:
+        """Something that stands at ``/<name>`` in another actor's place, keeps what it is told and lets a test expect
+        it. Under a simulator only: elsewhere nobody could run time until a message has come."""
+        make: Callable[[Stage, str], Probe] | None = getattr(self.dispatcher, "probe", None)
+        if make is None:
+            raise RuntimeError("a probe needs the simulator's virtual time")
+        return make(self, name)
 
     def at(self, path: str) -> Address:
         """The address of a path, whether or not somebody lives there now."""
@@ -146,6 +159,8 @@ class Stage:
     def crashed(self, report: CrashReport) -> None:
         """Keeps a crash report and logs it."""
         self.observations.crashes.append(report)
+        for listener in self.crash_listeners:
+            listener(report)
         log.error("%s failed over %s: %s\n%s", report.path, report.message, report.error, report.traceback)
 
     def walk(self) -> list[Cell]:

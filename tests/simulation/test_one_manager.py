@@ -46,6 +46,12 @@ def test_a_service_stays_whole_when_a_worker_is_lost_and_a_seed_gives_one_histor
     assert scenario(seed) == scenario(seed)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(SEEDS, SEEDS + 400))
+def test_a_service_stays_whole_for_many_more_seeds(seed: int) -> None:
+    scenario(seed)
+
+
 def test_a_seed_gives_the_same_deliveries_in_two_processes_with_different_hash_seeds() -> None:
     program = "from tests.simulation.test_one_manager import scenario; print(scenario(3))"
     digests = {

@@ -8,9 +8,8 @@ import sys
 
 import pytest
 
-from runtime.stage import Actor, Address, handles
-from runtime.stage.probe import Probe
-from runtime.stage.simulator import Simulator, Stuck
+from runtime.stage import Actor, Address, Stage, handles
+from runtime.stage.simulator import SimulatedClock, Simulator, Stuck
 from tests.unit.stage.actors import Add, Counter, Every, Later, Total
 
 
@@ -120,7 +119,7 @@ class Asks(Actor):
 def test_a_probe_stands_for_another_actor() -> None:
     simulator = Simulator(1)
     stage = simulator.node("n1")
-    probe = Probe(simulator, stage)
+    probe = stage.probe()
     probe.answer(Total, lambda _question: 40)
     asks = stage.mount("asks", Asks, probe.address)
     asks.tell(Add(2))
@@ -159,3 +158,78 @@ def test_time_does_not_run_past_its_limit_over_a_cancelled_timer() -> None:
     simulator.set(15.0, lambda: None)
     simulator.run_for(2.0)
     assert simulator.time == 2.0
+
+
+def test_a_probe_needs_virtual_time() -> None:
+    stage = Stage()
+    with pytest.raises(RuntimeError, match="virtual time"):
+        stage.probe()
+    assert stage.close()
+
+
+def test_pauses_may_overlap_and_a_crash_ends_them() -> None:
+    simulator = Simulator(1)
+    stage, other = simulator.node("n1"), simulator.node("n2")
+    counter = stage.mount("counter", Counter)
+    simulator.settle()
+    simulator.pause(stage, 10.0)
+    simulator.pause(stage, 2.0)
+    future = counter.ask(Total())
+    simulator.run_for(9.0)
+    assert (future.done, simulator.paused(stage), simulator.paused(other)) == (False, True, False)
+    simulator.run_for(1.5)
+    assert (future.done, simulator.paused(stage)) == (True, False)
+    simulator.pause(stage, 5.0)
+    late = counter.ask(Total())
+    simulator.crash(stage)
+    simulator.run_for(10.0)
+    assert not late.done
+
+
+def test_a_slowed_actor_waits_before_each_turn() -> None:
+    simulator = Simulator(1)
+    stage = simulator.node("n1")
+    counter = stage.mount("counter", Counter)
+    simulator.settle()
+    cell = stage.cells["/counter"]
+    simulator.slow(cell, lambda: 2.0)
+    began = simulator.time
+    simulator.ask(counter, Total())
+    assert simulator.time - began == pytest.approx(2.0, abs=0.01)
+    simulator.slow(cell, None)
+    began = simulator.time
+    simulator.ask(counter, Total())
+    assert simulator.time - began == pytest.approx(0.0, abs=0.01)
+
+
+def test_a_clock_that_drifts_takes_its_timers_with_it() -> None:
+    simulator = Simulator(1)
+    stage = simulator.node("n1")
+    counter = stage.mount("counter", Counter)
+    simulator.run_for(10.0)
+    clock = stage.world.clock
+    assert isinstance(clock, SimulatedClock)
+    clock.drift(2.0)
+    counter.tell(Every(1.0))
+    simulator.run_for(10.05)
+    assert clock.monotonic() == pytest.approx(30.1)
+    assert simulator.ask(counter, Total()) == 20
+
+
+def test_observers_see_each_delivery_before_it_is_made() -> None:
+    simulator = Simulator(1)
+    counter = simulator.node("n1").mount("counter", Counter)
+    seen: list[tuple[str, str]] = []
+    simulator.observers.append(lambda cell, envelope: seen.append((cell.path, type(envelope[0]).__name__)))
+    counter.tell(Add(1))
+    simulator.ask(counter, Total())
+    assert seen == [("/counter", "Add"), ("/counter", "Total")]
+
+
+def test_a_wait_does_not_jump_over_its_limit() -> None:
+    simulator = Simulator(1)
+    fired: list[int] = []
+    simulator.set(100.0, lambda: fired.append(1))
+    with pytest.raises(Stuck):
+        simulator.run_until(lambda: bool(fired), within=1.0)
+    assert fired == []

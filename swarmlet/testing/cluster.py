@@ -1,0 +1,330 @@
+"""TestCluster: a whole swarm for a test, in memory under virtual time or over real sockets and processes.
+
+    with TestCluster(managers=3, workers=5, seed=7) as c:
+        svc = c.create_service(replicas=10)
+        c.run_until(lambda: c.running(svc) == 10)
+        c.partition({c.leader})
+        c.advance(30)
+        assert c.running(svc) == 10
+
+Rules it owns: every fault is numbered and noted, so that a failed run can be run again with fewer of them; what fails
+inside the ``with`` block carries the seed, the faults and the last deliveries in its notes; a ground that cannot do
+something says so in a sentence.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from runtime.errors import Refused
+from runtime.protocol.cluster import Control, Info, Inspect
+from runtime.wire.pb import control_pb2, objects_pb2
+from runtime.wire.pb import types_pb2 as types
+from swarmlet.testing.api import Api
+from swarmlet.testing.ground import Ground, Refusal
+from swarmlet.testing.report import Fault, describe
+from swarmlet.testing.swarm import Swarm
+from swarmlet.testing.trace import Trace
+
+START_S = 60.0
+LEADER_S = 60.0
+ASK_S = 30.0
+
+
+class TestCluster:
+    """``managers`` and ``workers`` nodes, named ``manager-1``, ``worker-1`` and so on. Starts with its ``with`` block.
+
+    ``seed`` fixes a run under virtual time (without one: the environment's SWARMLET_SEED, else 0). ``real`` makes nodes
+    of this process on 127.0.0.x instead, whose time is the machine's. ``skip`` are numbers of faults to leave out.
+    """
+
+    __test__ = False  # it is no test, whatever pytest thinks of its name
+
+    def __init__(
+        self,
+        managers: int = 1,
+        workers: int = 0,
+        *,
+        seed: int | None = None,
+        real: bool = False,
+        skip: Collection[int] = (),
+    ) -> None:
+        if managers < 1 or workers < 0:
+            raise ValueError(f"a swarm has a manager and no negative number of workers, not {managers} and {workers}")
+        self.seed = int(os.environ.get("SWARMLET_SEED", "0")) if seed is None else seed
+        self.real = real
+        self.managers = [f"manager-{number}" for number in range(1, managers + 1)]
+        self.workers = [f"worker-{number}" for number in range(1, workers + 1)]
+        self.faults: list[Fault] = []
+        self.again = f"SWARMLET_SEED={self.seed} {' '.join(sys.orig_argv)}"
+        self._skip = frozenset(skip)
+        self._services = 0
+        self._ground = self._make_ground()
+
+    def _make_ground(self) -> Ground:
+        names = [*self.managers, *self.workers]
+        if not self.real:
+            return Swarm(self.seed, names=names)
+        from swarmlet.testing.real import RealGround  # real nodes load gRPC and everything
+
+        return RealGround(names)
+
+    # Life
+
+    def start(self) -> TestCluster:
+        """Founds the swarm and has all others join it."""
+        ground = self._ground
+        ground.start()
+        first = self.managers[0]
+        ground.ask(first, ground.init_message(first), START_S)
+        for name, role in [*((n, "manager") for n in self.managers[1:]), *((n, "worker") for n in self.workers)]:
+            ground.ask(name, ground.join_message(name, first, self._token(first, role)), START_S)
+        return self
+
+    def _token(self, manager: str, role: str) -> str:
+        return str(getattr(self._ground.ask(manager, Inspect(), ASK_S).root_ca.join_tokens, role))
+
+    def close(self) -> None:
+        """Takes everything down. Again is nothing."""
+        self._ground.close()
+
+    def __enter__(self) -> TestCluster:
+        try:
+            return self.start()
+        except BaseException as error:
+            error.add_note(self.report())
+            self.close()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is not None and not isinstance(error, KeyboardInterrupt):
+                error.add_note(self.report())
+        finally:
+            self.close()
+
+    def report(self, needed: str = "") -> str:
+        """How to come back to this run: seed, faults, last deliveries, command."""
+        real = " over real sockets" if self.real else ""
+        where = f"{len(self.managers)} managers and {len(self.workers)} workers{real}"
+        ground = self._ground
+        return describe(self.seed, where, ground.time(), self.faults, ground.last_deliveries(), self.again, needed)
+
+    # Time
+
+    @property
+    def time(self) -> float:
+        """Seconds since the start."""
+        return self._ground.time()
+
+    def advance(self, seconds: float) -> None:
+        """Lets time pass: virtual time in an instant, real time really."""
+        self._ground.advance(seconds)
+
+    def run_until(self, condition: Callable[[], bool], within: float = 60.0) -> None:
+        """Lets time pass until ``condition()``, which may ask the cluster; fails after ``within`` seconds."""
+        deadline = self.time + within
+        while not condition():
+            if self.time >= deadline:
+                raise AssertionError(f"seed {self.seed}: it did not come true within {within:g} s")
+            self._ground.advance(0.1)
+
+    # Using it
+
+    @property
+    def nodes(self) -> list[str]:
+        """All nodes by name."""
+        return [*self.managers, *self.workers]
+
+    @property
+    def leader(self) -> str:
+        """The manager that leads in the newest term; waits for one."""
+        found: list[tuple[int, str]] = []
+
+        def look() -> bool:
+            terms = [(self._ground.leads(name), name) for name in self.nodes if self._ground.up(name)]
+            found[:] = [each for each in terms if each[0]]
+            return bool(found)
+
+        self._ground.run_until(look, LEADER_S)
+        return max(found)[1]
+
+    def api(self, node: str | None = None) -> Api:
+        """The Engine API of a node, the leader's if none is named."""
+        return self._ground.api(node or self.leader)
+
+    def ask(self, message: Any, node: str | None = None, within: float = ASK_S) -> Any:
+        """Asks a node's cluster actor, the leader's if none is named."""
+        return self._ground.ask(node or self.leader, message, within)
+
+    def control(self, method: str, node: str | None = None, **fields: Any) -> Any:
+        """A call of SwarmKit's Control service: ``c.control("ListNodes").nodes``."""
+        return self.ask(Control(method, getattr(control_pb2, f"{method}Request")(**fields)), node)
+
+    def create_service(
+        self,
+        name: str = "",
+        replicas: int = 1,
+        command: Sequence[str] = ("sleep", "1000000"),
+        *,
+        image: str = "host",
+        constraints: Iterable[str] = (),
+        spec: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Creates a service by the Engine API; its id. ``spec`` are fields of the API's ServiceSpec that replace those
+        made of the arguments. What a command does under virtual time: ``runtime.executor.memory.program_of``."""
+        self._services += 1
+        body: dict[str, Any] = {
+            "Name": name or f"service-{self._services}",
+            "TaskTemplate": {
+                "ContainerSpec": {"Image": image, "Command": list(command)},
+                "Placement": {"Constraints": list(constraints)},
+                "RestartPolicy": {"Condition": "any", "Delay": 500_000_000},
+            },
+            "Mode": {"Replicated": {"Replicas": replicas}},
+            **(spec or {}),
+        }
+        return str(self.api().post("/services/create", body).value["ID"])
+
+    def scale(self, service: str, replicas: int) -> None:
+        """Changes how many tasks a service is to have."""
+        api = self.api()
+        found = api.get(f"/services/{service}").value
+        wanted = {**found["Spec"], "Mode": {"Replicated": {"Replicas": replicas}}}
+        _ = api.post(f"/services/{service}/update?version={found['Version']['Index']}", wanted).value
+
+    def tasks(self, service: str) -> list[objects_pb2.Task]:
+        """The tasks of a service as the leader knows them."""
+        filters = control_pb2.ListTasksRequest.Filters(service_ids=[service])
+        return list(self.control("ListTasks", filters=filters).tasks)
+
+    def running(self, service: str) -> int:
+        """How many of a service's tasks run and are to run, as the leader knows."""
+        wanted = types.RUNNING
+        return sum(1 for each in self.tasks(service) if each.status.state == wanted == each.desired_state)
+
+    def wait_running(self, service: str, count: int, within: float = 60.0) -> None:
+        """Lets time pass until so many tasks run; says what the others do if they do not."""
+        deadline = self.time + within
+        while (running := self._running_or_none(service)) != count:
+            if self.time >= deadline:
+                raise AssertionError(f"{running} of {count} tasks run: {self._states(service)}")
+            self._ground.advance(0.25)
+
+    def _running_or_none(self, service: str) -> int | None:
+        try:
+            return self.running(service)
+        except Refused:
+            return None  # no leader answers at the moment
+
+    def _states(self, service: str) -> str:
+        name = types.TaskState.Name
+        return "; ".join(f"slot {t.slot} {name(t.status.state)} {t.status.err}".strip() for t in self.tasks(service))
+
+    def state(self, node: str) -> str:
+        """A node's LocalNodeState: ``active``, ``pending``, ``error``, ..."""
+        return str(self.ask(Info(), node).local_node_state)
+
+    # Faults
+
+    def _fault(self, kind: str, what: str) -> bool:
+        number = len(self.faults)
+        skipped = number in self._skip
+        self.faults.append(Fault(number, self.time, kind, what, skipped))
+        return not skipped
+
+    def partition(self, *groups: Collection[str], one_way: bool = False) -> None:
+        """Cuts groups of nodes off from each other; one group alone from all others. ``one_way``: only what the first
+        group sends is lost."""
+        chosen = [set(group) for group in groups]
+        self._check_nodes(*chosen)
+        if len(chosen) == 1:
+            chosen.append(set(self.nodes) - chosen[0])
+        text = " | ".join("{" + ", ".join(sorted(group)) + "}" for group in chosen)
+        if not self._fault("partition one way" if one_way else "partition", text):
+            return
+        for here, group in enumerate(chosen):
+            for there, other in enumerate(chosen):
+                if here != there and (here == 0 or not one_way):
+                    for source in sorted(group):
+                        for target in sorted(other - group):
+                            self._ground.cut(source, target)
+
+    def heal(self) -> None:
+        """Mends the network and the disks."""
+        self._ground.heal()
+
+    def stop(self, node: str) -> None:
+        """Ends a node's daemon cleanly; its tasks run on."""
+        self._check_nodes({node})
+        self._ground.stop(node)
+
+    def crash(self, node: str, power: bool = False) -> None:
+        """Ends a node's daemon at once, as ``kill -9`` does: its tasks run on. With ``power`` the machine lost its
+        power: its tasks are gone, and of what was not synced a part."""
+        self._check_nodes({node})
+        if self._fault("power cut" if power else "crash", node):
+            self._ground.crash(node, power)
+
+    def restart(self, node: str) -> None:
+        """Starts a node's daemon again after ``crash`` or ``stop``; of one that runs, nothing happens."""
+        self._check_nodes({node})
+        if not self._ground.up(node):
+            self._ground.start_again(node)
+
+    def pause(self, node: str, seconds: float) -> None:
+        """Holds a node's daemon still for a while, as SIGSTOP does; its timers then fire in a burst."""
+        self._check_nodes({node})
+        if self._fault("pause", f"{node} {seconds:g} s"):
+            self._ground.pause(node, seconds)
+
+    def crash_actor(self, path: str) -> None:
+        """Fails one actor: ``manager-1:/cluster/node/manager/leader/dispatcher``; without a node the leader's."""
+        node, _, below = path.rpartition(":")
+        node = node or self.leader
+        self._check_nodes({node})
+        if self._fault("actor", f"{node}:{below}"):
+            self._ground.crash_actor(node, below)
+
+    def disk_full(self, node: str) -> None:
+        """Every write to a node's disk fails until ``heal``."""
+        self._check_nodes({node})
+        if self._fault("disk full", node):
+            self._ground.disk_full(node)
+
+    def skew(self, node: str, seconds: float) -> None:
+        """Moves a node's time of day; what measures durations does not notice."""
+        self._check_nodes({node})
+        if self._fault("skew", f"{node} {seconds:+g} s"):
+            self._ground.skew(node, seconds)
+
+    def _check_nodes(self, *groups: Collection[str]) -> None:
+        for name in sorted({name for group in groups for name in group} - set(self.nodes)):
+            raise ValueError(f"there is no node {name!r}: {', '.join(self.nodes)}")
+
+    # Looking in
+
+    @property
+    def swarm(self) -> Swarm:
+        """The simulated machines, for what has no verb here. Refused over real sockets."""
+        if not isinstance(self._ground, Swarm):
+            raise Refusal("there is no simulator under real sockets")
+        return self._ground
+
+    def trace(self, paths: str = "*", types: str = "*", limit: int = 1000) -> Trace:
+        """Sees deliveries from now on: ``paths`` and ``types`` are patterns, as in ``*/raft`` and ``Propose``, the
+        paths with the node before them (``manager-1:/cluster/node``). Under virtual time only."""
+        trace = Trace(self.swarm.simulator, paths, types, limit)
+        self.swarm.simulator.observers.append(trace.observe)
+        return trace
+
+    def timeline(self) -> str:
+        """Faults, leaders, failed actors in their order, a line each. Under virtual time only."""
+        lines = [(fault.at, f"fault {fault}") for fault in self.faults] + self.swarm.events
+        return "\n".join(f"{at:12.6f} {text}" for at, text in sorted(lines, key=lambda line: line[0]))

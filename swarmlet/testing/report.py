@@ -1,0 +1,54 @@
+"""What a failed run leaves behind: its seed, its faults, the last deliveries, how to run it again, and fewer faults.
+
+A fault has a number, in the order in which they were injected. A run from which some faults are left out (``skip``) is
+otherwise the same run; ``shrink`` finds faults without which it still fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault that was injected ``at`` so many seconds; one that was left out has ``skipped``."""
+
+    number: int
+    at: float
+    kind: str
+    what: str
+    skipped: bool = False
+
+    def __str__(self) -> str:
+        return f"#{self.number} {self.at:.6f} {self.kind} {self.what}".rstrip() + (" (left out)" * self.skipped)
+
+
+def shrink(faults: Sequence[int], fails: Callable[[frozenset[int]], bool], runs: int = 60) -> frozenset[int]:
+    """The numbers of faults that a failing run can do without: first in halves, then one at a time, each tried once
+    more by ``fails(skip)``, at most ``runs`` times."""
+    skip: frozenset[int] = frozenset()
+    size = max(1, len(faults) // 2)
+    while size and runs > 0:
+        left = [number for number in faults if number not in skip]
+        for start in range(0, len(left), size):
+            tried = skip | set(left[start : start + size])
+            if runs > 0 and fails(tried):
+                skip = tried
+            runs -= 1
+        size //= 2
+    return skip
+
+
+def describe(
+    seed: int, where: str, time: float, faults: Sequence[Fault], deliveries: Sequence[str], again: str, needed: str = ""
+) -> str:
+    """The report of a failed run, for people."""
+    lines = [f"seed {seed}, {where}, after {time:.3f} s", f"faults ({len(faults)}):"]
+    lines += [f"  {fault}" for fault in faults] or ["  none"]
+    if needed:
+        lines.append(needed)
+    if deliveries:
+        lines += [f"last {len(deliveries)} deliveries:", *(f"  {line}" for line in deliveries)]
+    lines.append(f"run it again: {again}")
+    return "\n".join(lines)

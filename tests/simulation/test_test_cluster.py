@@ -1,0 +1,294 @@
+"""TestCluster: what tests may ask of it, under virtual time and over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from runtime.stage.simulator import Simulator, Stuck
+from swarmlet import TestCluster
+from swarmlet.testing.api import RequestRefused
+from swarmlet.testing.ground import Refusal
+from swarmlet.testing.loop import VirtualLoop
+from swarmlet.testing.report import Fault, describe, shrink
+
+
+def everyday(real: bool) -> None:
+    """The same test on both grounds."""
+    with TestCluster(managers=1, workers=2, seed=7, real=real) as c:
+        service = c.create_service(replicas=4)
+        c.wait_running(service, 4)
+        assert c.leader == "manager-1"
+        nodes = {each["Description"]["Hostname"]: each["Status"]["State"] for each in c.api().get("/nodes").value}
+        assert nodes == dict.fromkeys(c.nodes, "ready")
+        c.scale(service, 6)
+        c.wait_running(service, 6)
+        c.crash_actor("/cluster/node/manager/leader/dispatcher")
+        c.stop("worker-1")
+        c.restart("worker-1")
+        c.run_until(lambda: c.state("worker-1") == "active")
+        assert c.running(service) == 6
+        assert c.api().delete(f"/services/{service}").status == 200
+        c.run_until(lambda: not c.tasks(service))
+
+
+def test_a_swarm_in_memory_is_used_as_a_real_one_is() -> None:
+    everyday(real=False)
+
+
+def test_the_same_test_runs_over_real_sockets_and_processes() -> None:
+    everyday(real=True)
+
+
+def test_a_real_ground_refuses_what_it_cannot_do() -> None:
+    with TestCluster(real=True) as c:
+        for fault in (
+            lambda: c.crash("manager-1"),
+            lambda: c.pause("manager-1", 1),
+            lambda: c.disk_full("manager-1"),
+            lambda: c.skew("manager-1", 1),
+            lambda: c.trace(),
+            lambda: c.timeline(),
+        ):
+            with pytest.raises(Refusal):
+                fault()
+
+
+def test_a_node_that_is_cut_off_loses_its_tasks_to_others_until_the_network_is_healed() -> None:
+    with TestCluster(managers=1, workers=2, seed=1) as c:
+        service = c.create_service(replicas=6)
+        c.wait_running(service, 6)
+        c.partition({"worker-1"})
+        c.advance(40)
+        states = {each["Description"]["Hostname"]: each["Status"]["State"] for each in c.api().get("/nodes").value}
+        assert states == {"manager-1": "ready", "worker-1": "down", "worker-2": "ready"}
+        c.wait_running(service, 6)
+        c.heal()
+        c.run_until(lambda: all(each["Status"]["State"] == "ready" for each in c.api().get("/nodes").value))
+        c.run_until(lambda: not c.swarm.host("worker-1").executor.running)
+
+
+def test_a_one_way_partition_lets_the_other_direction_through() -> None:
+    with TestCluster(managers=1, workers=1, seed=1) as c:
+        one, two = c.swarm.host("manager-1").ip, c.swarm.host("worker-1").ip
+        c.partition({"worker-1"}, one_way=True)
+        assert c.swarm.network.blocked(two, one)
+        assert not c.swarm.network.blocked(one, two)
+
+
+def test_tasks_outlive_a_daemon_that_is_killed_but_not_a_machine_without_power() -> None:
+    with TestCluster(managers=1, workers=1, seed=3) as c:
+        service = c.create_service(replicas=4)
+        c.wait_running(service, 4)
+        executor = c.swarm.host("worker-1").executor
+        before = executor.running
+        assert before
+        c.crash("worker-1")
+        assert executor.running == before
+        c.restart("worker-1")
+        c.advance(30)
+        assert executor.running == before
+        c.crash("worker-1", power=True)
+        assert executor.running == []
+        c.restart("worker-1")
+        c.advance(10)
+        c.wait_running(service, 4)
+
+
+def test_a_manager_that_loses_its_power_comes_back_with_its_services() -> None:
+    with TestCluster(managers=1, workers=1, seed=5) as c:
+        service = c.create_service(replicas=2)
+        c.wait_running(service, 2)
+        c.crash("manager-1", power=True)
+        c.restart("manager-1")
+        c.run_until(lambda: c.state("manager-1") == "active")
+        c.wait_running(service, 2)
+
+
+def test_a_full_disk_is_told_of_and_a_restart_after_it_helps() -> None:
+    with TestCluster(seed=1) as c:
+        c.disk_full("manager-1")
+        c.api("manager-1").post("/services/create", {"Name": "x"})
+        c.advance(30)
+        assert c.state("manager-1") == "error"
+        c.heal()
+        c.stop("manager-1")
+        c.restart("manager-1")
+        c.run_until(lambda: c.state("manager-1") == "active")
+
+
+def test_a_paused_node_is_heard_of_again() -> None:
+    with TestCluster(managers=1, workers=1, seed=2) as c:
+        c.pause("worker-1", 3)
+        c.pause("worker-1", 20)
+        c.advance(10)
+        future = c.swarm.host("worker-1").cluster.ask(object())
+        c.advance(5)
+        assert not future.done
+        c.advance(6)
+        assert future.done
+
+
+def test_a_skewed_clock_is_seen_by_its_node_alone() -> None:
+    with TestCluster(managers=1, workers=1, seed=2) as c:
+        c.skew("worker-1", 3600)
+        one, two = (c.swarm.host(name).clock for name in c.nodes)
+        assert two.now() - one.now() == 3600
+        assert two.monotonic() == one.monotonic()
+        two.drift(1.05)
+        c.advance(100)
+        assert two.monotonic() - one.monotonic() == pytest.approx(5.0)
+
+
+def test_the_api_refuses_in_the_daemons_words() -> None:
+    with TestCluster(seed=2) as c:
+        answer = c.api().get("/services/nope")
+        assert (answer.status, answer.message) == (404, "service nope not found")
+        with pytest.raises(RequestRefused, match="404: service nope not found"):
+            _ = answer.value
+        assert c.api().get("/nowhere").message == "page not found"
+        assert c.api().get("/v1.41/info").value["Swarm"]["LocalNodeState"] == "active"
+
+
+def test_the_api_streams_logs_for_as_long_as_is_asked() -> None:
+    with TestCluster(seed=2) as c:
+        service = c.create_service(command=["log", "hello"])
+        c.wait_running(service, 1)
+        began = c.time
+        lines = c.api().get(f"/services/{service}/logs?stdout=1&follow=1", during=5).body
+        assert lines.count(b"hello\n") in (5, 6, 7)
+        assert c.time - began == pytest.approx(5, abs=0.1)
+        assert c.swarm.loop.errors == []
+
+
+def test_a_trace_shows_who_told_whom_what_and_is_bounded() -> None:
+    with TestCluster(seed=2) as c:
+        with c.trace("*/manager/raft", "Propose", limit=2) as trace:
+            for _ in range(3):
+                c.create_service()
+        assert [(each.node, each.sender, each.type) for each in trace.deliveries] == [
+            ("manager-1", "/cluster/node/manager/store", "Propose")
+        ] * 2
+        assert trace.lost >= 1
+        assert str(trace).splitlines()[-1] == f"({trace.lost} more)"
+        seen = trace.lost
+        c.create_service()
+        assert trace.lost == seen
+
+
+def test_the_timeline_tells_faults_leaders_and_failed_actors() -> None:
+    with TestCluster(managers=1, workers=1, seed=2) as c:
+        c.crash_actor("manager-1:/cluster/node/manager/leader/scheduler")
+        c.crash("worker-1")
+        c.advance(1)
+        text = c.timeline()
+    assert "manager-1 leads in term" in text
+    assert "actor manager-1:/cluster/node/manager/leader/scheduler" in text
+    assert "/scheduler failed over (start): RuntimeError: failed by a test" in text
+    assert text.index("#0") < text.index("#1 ")
+
+
+def test_what_fails_inside_carries_seed_faults_deliveries_and_the_command() -> None:
+    def failing() -> None:
+        with TestCluster(managers=1, workers=1, seed=77) as c:
+            c.crash("worker-1")
+            _ = 1 / 0
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        failing()
+    (note,) = caught.value.__notes__
+    assert note.startswith("seed 77, 1 managers and 1 workers, after ")
+    assert "crash worker-1" in note
+    assert "last 200 deliveries:" in note
+    assert "run it again: SWARMLET_SEED=77 " in note
+
+
+def test_the_seed_of_the_environment_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARMLET_SEED", "31")
+    assert TestCluster().seed == 31
+    assert TestCluster(seed=4).seed == 4
+
+
+def test_names_and_counts_that_are_none_are_refused() -> None:
+    with pytest.raises(ValueError, match="a swarm has a manager"):
+        TestCluster(managers=0)
+    with TestCluster(seed=1) as c:
+        for verb in (lambda: c.partition({"x"}), lambda: c.crash("x"), lambda: c.restart("x"), lambda: c.skew("x", 1)):
+            with pytest.raises(ValueError, match="there is no node 'x': manager-1"):
+                verb()
+        with pytest.raises(AssertionError, match="nobody lives at /cluster/nowhere"):
+            c.crash_actor("manager-1:/cluster/nowhere")
+        assert [fault.kind for fault in c.faults] == ["actor"]
+
+
+def test_a_seed_gives_one_history_and_a_fault_that_is_left_out_is_not_injected() -> None:
+    def run(skip: tuple[int, ...] = ()) -> tuple[str, bool]:
+        with TestCluster(managers=1, workers=1, seed=9, skip=skip) as c:
+            c.create_service(replicas=3)
+            c.crash("worker-1")
+            c.advance(5)
+            return c.swarm.simulator.digest, c.swarm.host("worker-1").stage is None
+
+    assert run() == run()
+    assert run()[1]
+    assert not run((0,))[1]
+
+
+@pytest.mark.parametrize("needed", [{3}, {0, 7}, {1, 2, 9}, set(range(10)), set()])
+def test_shrinking_finds_the_faults_that_a_failure_needs(needed: set[int]) -> None:
+    tries = 0
+
+    def fails(skip: frozenset[int]) -> bool:
+        nonlocal tries
+        tries += 1
+        return not needed & skip
+
+    assert set(range(10)) - shrink(range(10), fails) == needed
+    assert tries <= 60
+
+
+def test_shrinking_stops_when_its_runs_are_used_up() -> None:
+    tried: list[frozenset[int]] = []
+    shrink(range(100), lambda skip: tried.append(skip) is not None, runs=7)
+    assert len(tried) == 7
+
+
+def test_a_report_names_what_is_needed_to_run_again() -> None:
+    text = describe(
+        5, "a swarm", 1.5, [Fault(0, 0.5, "crash", "x"), Fault(1, 1.0, "skew", "", True)], ["d"], "cmd", "n"
+    )
+    assert text.splitlines() == [
+        "seed 5, a swarm, after 1.500 s",
+        "faults (2):",
+        "  #0 0.500000 crash x",
+        "  #1 1.000000 skew (left out)",
+        "n",
+        "last 1 deliveries:",
+        "  d",
+        "run it again: cmd",
+    ]
+
+
+def test_a_virtual_loop_runs_coroutines_in_virtual_time() -> None:
+    simulator = Simulator(1)
+    loop = VirtualLoop(simulator)  # type: ignore[abstract]
+    order: list[str] = []
+
+    async def work(name: str, seconds: float) -> float:
+        await asyncio.sleep(seconds)
+        order.append(name)
+        return asyncio.get_running_loop().time()
+
+    async def both() -> list[float]:
+        return await asyncio.gather(work("late", 20.0), work("soon", 10.0))
+
+    assert loop.run(both()) == [pytest.approx(20.0), pytest.approx(10.0)]
+    assert order == ["soon", "late"]
+    with pytest.raises(TimeoutError):
+        loop.run(asyncio.wait_for(work("never", 100.0), 5.0))
+    with pytest.raises(Stuck):
+        loop.run(work("never", 100.0), within=1.0)
+    assert order == ["soon", "late"]
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        asyncio.get_running_loop()
