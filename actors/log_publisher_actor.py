@@ -365,7 +365,8 @@ def _unwoken(_: None) -> None:
 
 def _options(options: logs_pb2.LogSubscriptionOptions) -> LogOptions:
     """What to read; no stream named means both. Nanoseconds since 1970."""
-    streams = tuple(Stream(stream) for stream in options.streams if stream != logs_pb2.LOG_STREAM_UNKNOWN)
+    # Numbers that are no stream (0 is "unknown") ask for nothing in particular.
+    streams = tuple(stream for stream in Stream if stream.value in options.streams)
     since = options.since.seconds * 1_000_000_000 + options.since.nanos
     return LogOptions(streams or (Stream.STDOUT, Stream.STDERR), options.follow, options.tail, since)
 

@@ -352,11 +352,19 @@ class MemoryCall:
         self._drain_input()
 
     def _drain_input(self) -> None:
-        receiver = self._inbound.receiver if self._inbound is not None else None
-        if receiver is None:
+        inbound = self._inbound
+        receiver = inbound.receiver if inbound is not None else None
+        if inbound is None or receiver is None:
             return
-        while self._input:
-            receiver.item(self.method.request.FromString(self._input.popleft()))
+        try:
+            while self._input:
+                receiver.item(self.method.request.FromString(self._input.popleft()))
+        except DecodeError:
+            self._input.clear()
+            refused = malformed(self.method.path)
+            receiver.end(refused)
+            inbound.fail(refused)
+            return
         if self._input_end is not None:
             receiver.end(self._input_end.refused)
 

@@ -11,6 +11,7 @@ from runtime.wire.authorise import forward_headers
 from runtime.wire.pb import ca_pb2, control_pb2, dispatcher_pb2, logs_pb2
 from runtime.wire.port import CA_NAME, MANAGER, WORKER, Access, Call, Credentials, Identity, StreamLimits
 from runtime.wire.services import path
+from tests.hostile import raw
 from tests.unit.wire.authority import CLUSTER, authority, stranger
 from tests.unit.wire.worlds import MemoryWorld, Outcome, Recorder, SocketWorld, World
 
@@ -99,6 +100,20 @@ def test_the_first_answer_counts(world: World) -> None:
     answer = world.ask(world.connect(server, authority().worker()), HEARTBEAT, Beat())
     assert isinstance(answer, dispatcher_pb2.HeartbeatResponse)
     assert results == [True, False, False]
+
+
+def test_an_upload_of_bytes_that_are_no_message_fails_for_its_sender_and_its_receiver(world: World) -> None:
+    ends: list[Refused | None] = []
+    server = world.serve({PUBLISH: lambda call: call.receive(lambda item: None, ends.append)})
+    outcome = Outcome()
+    upload = world.connect(server, authority().worker()).upload(PUBLISH, done=outcome.done, timeout=5.0)
+    upload.send(raw(b"\xff\xff\xff"))
+    upload.send(logs_pb2.PublishLogsMessage())
+    upload.finish()
+    world.wait(lambda: outcome.over and bool(ends))
+    assert outcome.result.code is Code.INTERNAL
+    assert "not a valid message" in outcome.result.text
+    assert [end.code for end in ends if end is not None] == [Code.INTERNAL]
 
 
 def test_without_a_certificate_only_open_methods_answer(world: World) -> None:
