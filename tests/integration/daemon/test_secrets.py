@@ -50,14 +50,18 @@ def deploy(daemon: Daemon, secret: str) -> dict[str, Any]:
     return made
 
 
-def task_of(daemon: Daemon) -> dict[str, Any]:
-    daemon.wait_running("web", 1)
-    found: list[dict[str, Any]] = [
+def running_tasks(daemon: Daemon) -> list[dict[str, Any]]:
+    """Those that run and are to run, as one answer shows them."""
+    return [
         task
         for task in daemon.get("/tasks", service="web")
         if task["Status"]["State"] == "running" and task["DesiredState"] == "running"
     ]
-    return found[0]
+
+
+def task_of(daemon: Daemon) -> dict[str, Any]:
+    (task,) = daemon.until(lambda: running_tasks(daemon), "a task runs")
+    return dict(task)
 
 
 def directory(task: dict[str, Any], kind: str) -> Path:
@@ -106,8 +110,10 @@ def test_a_restarted_daemon_gets_secrets_again_before_it_starts_a_task(daemon: D
     assert task_of(daemon)["ID"] == before["ID"]
     assert read(before, "secrets", "key") == DATA
     os.kill(before["Status"]["ContainerStatus"]["PID"], 9)
-    daemon.until(lambda: daemon.running("web") and task_of(daemon)["ID"] != before["ID"], "another task runs")
-    assert read(task_of(daemon), "secrets", "key") == DATA
+    (other,) = daemon.until(
+        lambda: [task for task in running_tasks(daemon) if task["ID"] != before["ID"]], "another task runs"
+    )
+    assert read(other, "secrets", "key") == DATA
 
 
 def test_the_data_of_a_secret_is_in_no_file_of_the_daemon(daemon: Daemon) -> None:
