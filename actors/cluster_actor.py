@@ -520,11 +520,20 @@ class ClusterActor(Actor):
                 return
             managers = sum(1 for node in answer.value.nodes if node.HasField("manager_status"))
             counted = dataclasses.replace(info, nodes=len(answer.value.nodes), managers=managers)
-            self._clusters(lambda clusters: reply.set(_with_cluster(counted, clusters)), reply)
+            self._clusters(lambda clusters: self._add_warnings(_with_cluster(counted, clusters), reply), reply)
 
         request = control_pb2.ListNodesRequest()
         self.ask(self.control, say.Control("ListNodes", request), nodes, CONTROL_WAIT)
         return None
+
+    def _add_warnings(self, info: SwarmInfo, reply: Reply) -> None:
+        def told(answer: Answer) -> None:
+            reply.set(info if answer.error is not None else dataclasses.replace(info, warnings=answer.value))
+
+        if self.control is None:
+            reply.set(info)
+        else:
+            self.ask(self.control, say.GetWarnings(), told, CONTROL_WAIT)
 
     def _own_info(self) -> SwarmInfo:
         config = self.config

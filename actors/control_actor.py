@@ -17,7 +17,7 @@ from actors.root_decision import RootDecision
 from runtime.errors import Code, Refused
 from runtime.pki.certificates import certificate_expiry
 from runtime.pki.rotation import DecidedRoot, decide_root
-from runtime.protocol.cluster import Control
+from runtime.protocol.cluster import Control, GetWarnings
 from runtime.protocol.manager import MembersChanged, Serve
 from runtime.protocol.node import CheckHealth
 from runtime.protocol.raft import MemberStatus
@@ -30,6 +30,7 @@ from runtime.swarm import constraints
 from runtime.swarm.control import METHODS, Context, Member, Read
 from runtime.swarm.dirty import is_dirty
 from runtime.swarm.offered import check_offered, check_role
+from runtime.swarm.troubles import warnings
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
 from runtime.wire.port import Credentials
@@ -108,6 +109,11 @@ class ControlActor(Actor):
     def control(self, message: Control) -> Message | None:
         """A call from this process."""
         return self._call(message.method, message.request)
+
+    @handles(GetWarnings)
+    def warnings(self, message: GetWarnings) -> tuple[str, ...]:
+        """What an operator has to hear of, read from the newest committed view."""
+        return tuple(warnings(self.published.view))
 
     @handles(Incoming)
     def incoming(self, message: Incoming) -> Message | None:

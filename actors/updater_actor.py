@@ -11,6 +11,7 @@ place is taken when is decided in ``runtime/swarm/updater``, what a step writes 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,8 @@ from runtime.swarm.task_init import rebuild_history
 from runtime.swarm.update_steps import STALE, Basis, Replaced
 from runtime.swarm.updater import Begin, Complete, Order, Pause, Phase, Replace, RollBack, ShutDownOthers, Updater
 from runtime.wire.pb import objects_pb2 as objects
+
+log = logging.getLogger("swarmlet.updater")
 
 LOOK_AGAIN_S: Final = 1.0
 """A step found a newer service than this life knows of; should no commit tell of it, it looks by itself."""
@@ -119,7 +122,7 @@ class UpdaterActor(StoreWatcher):
         rebuild_history(supervisor, view, service)
         # Read in the store's turns too, so it must not change from here on.
         self._would_restart = lambda task: supervisor.should_restart(task, service, now)
-        self.updater = Updater(view, service, self._would_restart)
+        self.updater = Updater(view, service, self._would_restart, self.monotonic(), now)
         self._go_on()
 
     def _end(self, basis: Basis | None) -> None:
@@ -164,6 +167,7 @@ class UpdaterActor(StoreWatcher):
         for result in results:
             if isinstance(result, Refused):
                 raise result
+        self._tell_failures(orders, results)
         if updater is self.updater:
             if STALE in results:
                 self.updater = None
@@ -186,6 +190,12 @@ class UpdaterActor(StoreWatcher):
                 updater.task_gone(result.task_id, now)
             else:
                 updater.task_changed(task, now)
+
+    def _tell_failures(self, orders: Sequence[Order], results: Sequence[Any]) -> None:
+        service = self.view.get(objects.Service, self.service_id)
+        for order, result in zip(orders, results, strict=True):
+            if isinstance(order, (Pause, RollBack)) and result is not STALE and service is not None:
+                log.warning("service %s: %s", service.spec.annotations.name, service.update_status.message)
 
     def _arm(self, at: float | None) -> None:
         if self._timer is not None:

@@ -145,6 +145,11 @@ class Control:
     request: Message
 
 
+@dataclass(frozen=True, slots=True)
+class GetWarnings:
+    """Question to the control API: a tuple of sentences for whoever asks how the swarm is."""
+
+
 class ConfigEventKind(enum.Enum):
     """What happened to this node's part in the cluster."""
 

@@ -6,9 +6,10 @@ of those end the update by its failure action; after the last place the tasks ar
 
 It does nothing itself: `take` gives the orders that are due, whoever carries them out (`update_steps`) tells what came
 of a `Replace` with `replaced`, and of tasks that changed with `task_changed`. All it needs is in the store, so that an
-update goes on wherever the last life of its owner left it: replacements that have not come up yet are waited for
-before further places are taken. A task of the new spec that somebody else put into a dirty place meanwhile (the restart
-supervisor, say) counts as the update's own.
+update goes on wherever the last life of its owner left it: replacements that have not come up yet are waited for, and
+the delays of those that have are sat out, before further places are taken; places done already count among those of
+the update, and so does a failure among them of a task that cannot have outlived ``monitor``. A task of the new spec
+that somebody else put into a dirty place meanwhile (the restart supervisor, say) counts as the update's own.
 
 One difference: a task that is given up before it came up (its node was lost or drained) is not waited for; its place is
 looked at again, and whatever took that task's place there is waited for instead.
@@ -25,7 +26,7 @@ from runtime.swarm.defaults import UPDATE_MONITOR_S, seconds, update_config
 from runtime.swarm.dirty import is_dirty
 from runtime.swarm.ports import View
 from runtime.swarm.slots import WouldRestart, is_dirty_place, may_be_updated, split
-from runtime.swarm.task_model import SlotKey, by_place, node_of, wanted
+from runtime.swarm.task_model import SlotKey, by_place, node_of, time_of, wanted
 from runtime.swarm.update_steps import FINISHED, PAUSED_STATES, Basis, Replaced
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
@@ -120,9 +121,11 @@ def needs_update(view: View, service: objects.Service, places: Sequence[Sequence
 
 
 class Updater:
-    """One update; ``now`` is everywhere in seconds of a clock that only grows."""
+    """One update; ``now`` is everywhere in seconds of a clock that only grows, ``today`` in seconds since the epoch."""
 
-    def __init__(self, view: View, service: objects.Service, would_restart: WouldRestart) -> None:
+    def __init__(
+        self, view: View, service: objects.Service, would_restart: WouldRestart, now: float = 0.0, today: float = 0.0
+    ) -> None:
         config = config_of(service)
         self.basis = Basis.of(service)
         self.order = config.order
@@ -138,14 +141,21 @@ class Updater:
         self._waiting: dict[str, SlotKey] = {}
         self._made: dict[str, _Made] = {}
         self._monitor_until = 0.0
+        self._now = now
+        self._since = now - today  # added to a time of day it is one on the other clock
+        self._done = 0
+        self._last_done = float("-inf")  # when the delay of the last place of an earlier life was over
+        self._last_failed = ""
         dirty: list[SlotKey] = []
         if service.update_status.state in PAUSED_STATES:
             self.phase = Phase.ENDED
         else:
             dirty = self._survey(view, service, would_restart)
         self._queue = deque(dirty)
-        self.total = len(dirty) + len(self._under_way)
+        self.total = len(dirty) + len(self._under_way) + self._done
         self.parallelism = config.parallelism or self.total
+        if self.phase is Phase.ROLLING:
+            self._judge(self._last_failed)
 
     def _survey(self, view: View, service: objects.Service, would_restart: WouldRestart) -> list[SlotKey]:
         """The dirty places in order; those that an earlier life of this update is not done with are under way."""
@@ -157,22 +167,41 @@ class Updater:
             if is_dirty_place(view, service, updatable[place]):
                 dirty.extend([place] if may_be_updated(view, service, place) else ())
             elif service.update_status.state in FINISHED:
-                self._resume(view, service, place, updatable[place][0], held[place])
+                old = [each for each in held[place] if is_dirty(each, service, node_of(view, each))]
+                if old:
+                    self._resume(place, updatable[place][0], [each for each in held[place] if each not in old])
         return dirty
 
-    def _resume(
-        self,
-        view: View,
-        service: objects.Service,
-        place: SlotKey,
-        task: objects.Task,
-        held: Sequence[objects.Task],
-    ) -> None:
-        if not wanted(task) or task.status.state >= types.RUNNING:
-            return
-        others = (other for other in held if other.id != task.id)
-        if any(is_dirty(other, service, node_of(view, other)) for other in others):
+    def _resume(self, place: SlotKey, task: objects.Task, new: Sequence[objects.Task]) -> None:
+        """A place that an earlier life took: ``task`` is in it, ``new`` are all of this update that were in it."""
+        if wanted(task) and task.status.state < types.RUNNING:
             self._wait(place, task.id)
+        else:
+            self._resume_running(place, task)
+        failed = [each for each in new if self.action != UpdateConfig.CONTINUE and self._failed_early(each)]
+        if failed:
+            self.failures += 1
+            self._last_failed = failed[-1].id
+            if task.id in self._made:
+                self._made[task.id].failed = True  # a place counts once; its restarts are not the update's
+
+    def _resume_running(self, place: SlotKey, task: objects.Task) -> None:
+        at = time_of(task)
+        up_at = min(self._now, self._since + at) if at is not None else self._now
+        if task.status.state == types.RUNNING:
+            self._made[task.id] = _Made(up_at)
+        if up_at + self.delay > self._now:
+            self._under_way[place] = _Place(None, up_at + self.delay)
+        else:
+            self._done += 1
+            self._last_done = max(self._last_done, up_at + self.delay)
+
+    def _failed_early(self, task: objects.Task) -> bool:
+        """Whether a task that ended badly had less time than ``monitor`` between its making and its end."""
+        if task.status.state not in (types.FAILED, types.REJECTED):
+            return False
+        end, made = time_of(task), task.meta.created_at
+        return end is not None and end - (made.seconds + made.nanos / 1e9) <= self.monitor
 
     def _wait(self, place: SlotKey, task_id: str) -> None:
         self._under_way[place] = _Place(task_id)
@@ -209,7 +238,8 @@ class Updater:
             return []
         if self.phase is Phase.ROLLING:
             self.phase = Phase.MONITORING
-            self._monitor_until = now + self._monitoring() if self.total else now
+            since = self._last_done if self._done == self.total else now
+            self._monitor_until = since + self._monitoring() if self.total else now
         if now < self._monitor_until:
             return []
         self.phase = Phase.ENDED
@@ -277,6 +307,10 @@ class Updater:
             return
         made.failed = True
         self.failures += 1
-        if self.failures / self.total > self.max_failure_ratio:
+        self._judge(task.id)
+
+    def _judge(self, task_id: str) -> None:
+        """Whether the failures counted are too many; ``task_id`` is the last of them."""
+        if self.failures and self.failures / self.total > self.max_failure_ratio:
             rolls_back = self.action == UpdateConfig.ROLLBACK
-            self._urgent.append(RollBack(task.id) if rolls_back else Pause(task.id))
+            self._urgent.append(RollBack(task_id) if rolls_back else Pause(task_id))

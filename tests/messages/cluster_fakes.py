@@ -61,6 +61,7 @@ class Behaviour:
         self.updates: list[control_pb2.UpdateClusterRequest] = []
         self.update_error: Refused | None = None
         self.left = 0
+        self.warnings: tuple[str, ...] = ()
 
 
 class FakeControl(Actor):
@@ -75,6 +76,10 @@ class FakeControl(Actor):
     @handles(CheckHealth)
     def health(self, message: CheckHealth) -> bool:
         return True
+
+    @handles(say.GetWarnings)
+    def warnings(self, message: say.GetWarnings) -> tuple[str, ...]:
+        return self.behaviour.warnings
 
     @handles(say.Control)
     def control(self, message: say.Control) -> Any:

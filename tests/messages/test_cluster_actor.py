@@ -52,6 +52,14 @@ def test_init_resolves_addresses_starts_the_node_saves_and_answers_the_node_id()
     assert (info.nodes, info.managers, info.cluster.id) == (2, 1, "cluster-id")
 
 
+def test_info_carries_what_the_manager_warns_of() -> None:
+    bench = ClusterBench().mount()
+    bench.init()
+    assert bench.info().warnings == ()
+    bench.behaviour.warnings = ("WARNING: Service web: update paused",)
+    assert bench.info().warnings == bench.behaviour.warnings
+
+
 def test_init_writes_what_the_request_says_over_the_specs_defaults() -> None:
     bench = ClusterBench()
     assert bench.behaviour.cluster is not None

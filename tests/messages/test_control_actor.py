@@ -8,7 +8,7 @@ import pytest
 
 from actors.control_actor import ControlActor
 from runtime.errors import Code, Refused
-from runtime.protocol.cluster import Control
+from runtime.protocol.cluster import Control, GetWarnings
 from runtime.protocol.manager import MembersChanged, Serve
 from runtime.protocol.node import CheckHealth
 from runtime.protocol.raft import MemberStatus
@@ -62,6 +62,27 @@ def test_a_refusal_reaches_the_caller_and_nothing_is_written() -> None:
         bench.call("CreateService", control_pb2.CreateServiceRequest(spec=service()))
     assert refused.value.code is Code.ALREADY_EXISTS
     assert bench.published.view.version == before
+
+
+def test_a_paused_update_is_a_warning_until_the_service_is_updated() -> None:
+    bench = ControlBench()
+    made = bench.call("CreateService", control_pb2.CreateServiceRequest(spec=service())).service
+
+    def pause(tx: Transaction) -> None:
+        new = pb.Service()
+        new.CopyFrom(tx.get(pb.Service, made.id))
+        new.update_status.state = types.UpdateStatus.PAUSED
+        new.update_status.message = "update paused due to failure or early termination of task t"
+        tx.update(new)
+
+    assert bench.simulator.ask(bench.control, GetWarnings()) == ()
+    bench.simulator.ask(bench.store, Write(pause))
+    text = "WARNING: Service web: update paused due to failure or early termination of task t"
+    assert bench.simulator.ask(bench.control, GetWarnings()) == (text,)
+    stored = bench.call("GetService", control_pb2.GetServiceRequest(service_id=made.id)).service
+    again = control_pb2.UpdateServiceRequest(service_id=made.id, service_version=stored.meta.version, spec=stored.spec)
+    bench.call("UpdateService", again)
+    assert bench.simulator.ask(bench.control, GetWarnings()) == ()
 
 
 @pytest.mark.parametrize("method", ["CreateNetwork", "CreateVolume"])

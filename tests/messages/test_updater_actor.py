@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from typing import Any
 
@@ -387,3 +388,45 @@ def test_a_rollback_by_hand_that_fails_is_paused_although_there_is_another_spec(
     bench.write(lambda tx: tx.update(rolled_back(tx.get(objects.Service, "web"), tx.now)) and None)
     settled(bench, Status.ROLLBACK_PAUSED)
     assert bench.service().spec.task.container.image == "one"
+
+
+@pytest.mark.parametrize("lost", ["down", "drained", "removed"])
+def test_an_update_does_not_hang_on_a_node_that_is_lost_before_the_new_task_came_up(lost: str) -> None:
+    bench = running(3, delay=0.5)
+    bench.behaviour.boot = 5.0
+    image(bench, "two")
+    bench.until(lambda: any(task.spec.container.image == "two" and task.node_id for task in bench.tasks()))
+    where = next(task.node_id for task in bench.tasks() if task.spec.container.image == "two" and task.node_id)
+    bench.behaviour.silent = frozenset([where])
+    if lost == "down":
+        bench.edit(objects.Node, where, lambda node: setattr(node.status, "state", types.NodeStatus.DOWN))
+    elif lost == "drained":
+        bench.edit(objects.Node, where, lambda node: setattr(node.spec, "availability", specs.NodeSpec.DRAIN))
+    else:
+        bench.write(lambda tx: tx.delete(objects.Node, where) and None)
+    settled(bench, Status.COMPLETED, 300.0)
+    assert len(bench.running("two")) == 3
+    assert where not in {task.node_id for task in bench.running()}
+
+
+@pytest.mark.parametrize("at", [0.5, 2.0, 4.0, 6.0])
+def test_a_bad_update_is_stopped_by_its_ratio_also_when_the_leader_changes_half_way(at: float) -> None:
+    bench = running(8, max_failure_ratio=0.4, monitor=2.0)
+    bench.behaviour.fail = frozenset(["bad"])
+    image(bench, "bad")
+    bench.run_for(at)
+    bench.crash("/replicated")
+    settled(bench, Status.PAUSED)
+    assert len({task.slot for task in bench.tasks() if task.spec.container.image == "bad"}) == 4
+    assert len(bench.running("one")) == 4
+
+
+def test_an_update_that_fails_is_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    bench = running(2)
+    bench.behaviour.fail = frozenset(["bad"])
+    with caplog.at_level(logging.WARNING, "swarmlet.updater"):
+        image(bench, "bad")
+        settled(bench, Status.PAUSED)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"service web: {bench.service().update_status.message}"
+    ]

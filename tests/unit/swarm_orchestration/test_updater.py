@@ -67,11 +67,12 @@ class Update:
         self.store.edit(objects.Service, "web", edit)
 
     def fresh(self) -> Updater:
-        return Updater(self.store.view, self.store.service(), never)
+        return Updater(self.store.view, self.store.service(), never, self.now, self.store.now)
 
     def go(self, after: float = 0.0) -> list[Order]:
         """The orders that are due, carried out."""
         self.now += after
+        self.store.now += after
         orders = self.updater.take(self.now)
         for order in orders:
             self.carry_out(order)
@@ -479,12 +480,93 @@ def test_a_new_life_does_not_wait_for_tasks_that_no_update_made() -> None:
 
 
 def test_nothing_to_do_ends_an_update_that_says_it_goes_on() -> None:
-    update = Update(1)
-    update.go()
-    update.state(update.new()[0].id, types.RUNNING)
+    update = Update(0)
+    update.store.edit(
+        objects.Service, "web", lambda service: setattr(service.update_status, "state", Status.ROLLBACK_STARTED)
+    )
     update.updater = update.fresh()
     assert update.go() == [Complete()]
-    assert update.status().state == Status.COMPLETED
+    assert update.status().state == Status.ROLLBACK_COMPLETED
+
+
+def test_a_new_life_watches_the_last_places_for_what_is_left_of_their_time() -> None:
+    update = Update(1, monitor=5.0)
+    update.go()
+    update.state(update.new()[0].id, types.RUNNING)
+    update.go(3.0)
+    update.updater = update.fresh()
+    update.go()
+    assert update.updater.next_at() == 5.0
+    assert update.go(1.9) == []
+    assert update.go(0.2) == [Complete()]
+
+
+def test_a_new_life_sees_a_failure_of_what_came_up_before_it() -> None:
+    update = Update(2, monitor=5.0)
+    update.go()
+    new = update.new()[0].id
+    update.state(new, types.RUNNING)
+    update.go(3.0)
+    update.updater = update.fresh()
+    update.state(new, types.FAILED)
+    assert update.go() == [Pause(new)]
+
+
+def test_a_new_life_sits_out_the_delay_of_a_place_that_came_up_before_it() -> None:
+    update = Update(2, delay=10.0)
+    update.go()
+    update.state(update.new()[0].id, types.RUNNING)
+    update.go(4.0)
+    update.updater = update.fresh()
+    assert update.go() == [Begin()]
+    assert update.updater.next_at() == 10.0
+    assert update.go(6.0) == [Replace(2)]
+
+
+def test_a_clock_that_is_ahead_makes_no_delay_longer_than_it_is() -> None:
+    update = Update(2, delay=10.0)
+    update.go()
+    update.store.observe(update.new()[0].id, types.RUNNING, update.store.now + 3600)
+    update.updater = update.fresh()
+    update.go()
+    assert update.updater.next_at() == 10.0
+
+
+def test_places_and_failures_of_an_earlier_life_count_in_the_next() -> None:
+    update = Update(4, max_failure_ratio=0.5, monitor=5.0)
+    for slot, state in ((1, types.FAILED), (2, types.REJECTED)):
+        update.go(1.0)
+        update.state(next(task.id for task in update.new() if task.slot == slot), state)
+    update.updater = update.fresh()
+    assert (update.updater.total, update.updater.failures) == (4, 2)
+    assert update.go() == [Begin(), Replace(3)]
+    third = next(task.id for task in update.new() if task.slot == 3)
+    update.state(third, types.FAILED)
+    assert update.go() == [Pause(third)]
+
+
+def test_one_failure_in_what_is_left_of_an_update_is_one_of_all_its_places() -> None:
+    update = Update(4, max_failure_ratio=0.3)
+    for slot in (1, 2, 3):
+        update.go(1.0)
+        new = next(task for task in update.new() if task.slot == slot)
+        update.state(new.id, types.RUNNING)
+    update.updater = update.fresh()
+    update.go(1.0)
+    last = next(task for task in update.new() if task.slot == 4)
+    update.state(last.id, types.FAILED)
+    assert update.go() == []
+
+
+def test_what_failed_after_it_had_run_for_long_is_no_failure_of_the_update() -> None:
+    update = Update(2, monitor=5.0)
+    update.go()
+    new = update.new()[0].id
+    update.state(new, types.RUNNING)
+    update.go(60.0)
+    update.store.observe(new, types.FAILED)
+    update.updater = update.fresh()
+    assert update.updater.failures == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,36 @@
+"""What an operator has to hear of without asking: the sentences that ``docker info`` shows as warnings.
+
+Rules owned here: an update or a rollback that is paused is told until the service is updated again, an update that is
+being rolled back because it failed until the rollback ended. At most `SHOWN_MAX` services are named.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from runtime.swarm.ports import View
+from runtime.swarm.update_steps import FAILURE
+from runtime.wire.pb import objects_pb2 as objects
+from runtime.wire.pb import types_pb2 as types
+
+SHOWN_MAX: Final = 10
+_PAUSED: Final = (types.UpdateStatus.PAUSED, types.UpdateStatus.ROLLBACK_PAUSED)
+
+
+def warnings(view: View) -> list[str]:
+    """One sentence for each service whose update went wrong, by name, and one for those that are left out."""
+    troubled = sorted(
+        (service for service in view.all(objects.Service) if is_troubled(service)),
+        key=lambda service: service.spec.annotations.name,
+    )
+    told = [f"WARNING: Service {each.spec.annotations.name}: {each.update_status.message}" for each in troubled]
+    left = len(told) - SHOWN_MAX
+    return told if left <= 0 else [*told[:SHOWN_MAX], f"WARNING: {left} more services whose updates failed"]
+
+
+def is_troubled(service: objects.Service) -> bool:
+    """Whether the service's update failed and nobody has done anything about it yet."""
+    status = service.update_status
+    if status.state in _PAUSED:
+        return True
+    return status.state == types.UpdateStatus.ROLLBACK_STARTED and FAILURE in status.message
