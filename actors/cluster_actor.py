@@ -66,12 +66,14 @@ class ClusterSettings:
 
 @dataclasses.dataclass(slots=True)
 class _Operation:
-    """The reconfiguration under way: who asked, and what is to happen at readiness or failure."""
+    """The reconfiguration under way: who asked, and what is to happen at readiness or failure. ``after_stop`` is what
+    to start once the node that runs has ended."""
 
     kind: str
     reply: Reply
     request: InitRequest | None = None
     spec_tries: int = 0
+    after_stop: StartConfig | None = None
 
 
 class _JoinOverdue:
@@ -171,10 +173,11 @@ class ClusterActor(Actor):
 
     def _init(self, message: say.Init, reply: Reply) -> None:
         request = dataclasses.replace(message.request, listen_addr=self._fix_port(message.request.listen_addr))
-        if self._in_swarm() and not request.force_new_cluster:
-            raise ClusterError("unavailable", say.SWARM_EXISTS)
-        if request.force_new_cluster:
-            raise ClusterError("unimplemented", "force-new-cluster is not offered by this version")
+        if self._in_swarm():
+            if not request.force_new_cluster:
+                raise ClusterError("unavailable", say.SWARM_EXISTS)
+            if self.role == "swarm-worker":
+                raise ClusterError("unavailable", say.NOT_MANAGER_WORKER)
         cluster_config.parse_listen(request.listen_addr)
         cluster_config.check_spec_name(request.spec.annotations.name)
         found = self._resolve(request)
@@ -189,9 +192,18 @@ class ClusterActor(Actor):
             subnet_size=found.subnet_size,
             data_path_port=found.data_path_port,
             availability=_availability(request.availability),
+            force_new_cluster=self.world.entropy(8).hex() if request.force_new_cluster else "",
         )
-        self.state.clear()
         self._operation = _Operation("init", reply, request)
+        if self.node is None:
+            self._found(config)
+        else:
+            self._operation.after_stop = config
+            self.stop(self.node)
+
+    def _found(self, config: StartConfig) -> None:
+        if not config.force_new_cluster:
+            self.state.clear()  # else it holds what the new cluster is made of
         self._start_node(self._ticks(config))
         self.state.save(config)
 
@@ -398,21 +410,30 @@ class ClusterActor(Actor):
         operation = self._operation
         if operation is None:
             return
-        if operation.kind == "leave" and message.final:
+        if operation.after_stop is not None:
+            if message.final:
+                config, operation.after_stop = operation.after_stop, None
+                self._found(config)
+        elif operation.kind == "leave" and message.final:
             self._left()
         elif operation.kind in ("init", "join"):
             self._failed_to_start(message)
 
     def _failed_to_start(self, message: ActorDown) -> None:
-        """A first start that fails is given up: nothing of it stays, and the caller hears why."""
+        """A first start that fails is given up: nothing of it stays (but for what a new cluster was to be made of), and
+        the caller hears why."""
         assert self._operation is not None
         if not message.final and self.node is not None:
             self._first_error = message.error
             self.stop(self.node)
             return
         error = self._first_error or message.error
-        self.state.clear()
+        forced = self.config is not None and bool(self.config.force_new_cluster)
+        if not forced:
+            self.state.clear()
         self._forget()
+        if forced:
+            self.error = error  # what is on disk may be the only copy of the cluster: it is in a swarm still
         self._finish(error=error if isinstance(error, Refused) else Refused(Code.UNKNOWN, str(error)))
 
     def _forget(self) -> None:

@@ -76,6 +76,7 @@ class ManagerActor(Serving):
             setup.data_keys,
             heartbeat_tick=setup.heartbeat_tick,
             election_tick=setup.election_tick,
+            force_new_cluster=setup.force_new_cluster,
         )
         fails_with_us = Policy(escalates=(Exception,))
         self._store = self.spawn("store", StoreActor, self.below("raft"), self.published, policy=fails_with_us)

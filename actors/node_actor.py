@@ -85,7 +85,7 @@ class NodeActor(Actor):
             remotes=self.remotes,
             availability=config.availability,
             lock_key=config.lock_key,
-            force_new_cluster=config.force_new_cluster,
+            force_new_cluster=bool(config.force_new_cluster),
         )
         self._certificate = self.spawn("certificate", CertificateActor, self.address, setup)
         self.watch(self._certificate)
@@ -230,6 +230,7 @@ class NodeActor(Actor):
             address_pool=config.default_address_pool or (),
             subnet_size=config.subnet_size,
             vxlan_port=config.data_path_port,
+            force_new_cluster=config.force_new_cluster,
         )
         self.manager = self.spawn("manager", ManagerActor, self.address, setup)
         self.watch(self.manager)

@@ -129,7 +129,7 @@ class RaftActor(Actor):
 
     def started(self) -> None:
         self._log = self.spawn("log", RaftLogActor, self.setup.data_keys)
-        self.ask(self._log, LoadLog(), self._loaded, LOAD_WAIT)
+        self.ask(self._log, LoadLog(self.setup.force_new_cluster), self._loaded, LOAD_WAIT)
 
     def _loaded(self, answer: Answer) -> None:
         loaded: Loaded = answer.get()
@@ -151,7 +151,7 @@ class RaftActor(Actor):
 
     def _begun(self, answer: Answer, member: Member) -> None:
         answer.get()
-        self.ask(self._log, LoadLog(), self._loaded, LOAD_WAIT)
+        self.ask(self._log, LoadLog(self.setup.force_new_cluster), self._loaded, LOAD_WAIT)
 
     def _start_core(self, loaded: Loaded, member: Member) -> None:
         self._storage = MemoryStorage.restored(

@@ -7,6 +7,7 @@ fails, which its parent and then the manager answer for: the handle is closed an
 from __future__ import annotations
 
 from runtime.disk.data_root import RAFT_DATABASE
+from runtime.disk.force import force_new_cluster
 from runtime.disk.port import Database
 from runtime.disk.raft_log import Loaded, RaftLog
 from runtime.disk.sealer import Sealer
@@ -55,7 +56,10 @@ class RaftLogActor(Actor):
         self._close()
         self._db = self.world.disk.open_database(RAFT_DATABASE)
         self._log = RaftLog(self._db, Sealer(self._keys, self.world.entropy))
-        return self._log.load()
+        loaded = self._log.load()
+        if message.force_new_cluster and force_new_cluster(self._log, loaded, message.force_new_cluster):
+            loaded = self._log.load()
+        return loaded
 
     @handles(BeginLog)
     def begin(self, message: BeginLog) -> None:

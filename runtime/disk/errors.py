@@ -22,6 +22,10 @@ class LogDamaged(Exception):
     """The raft log is not what was acknowledged; this replica must leave and join anew, never go on."""
 
 
+class NothingToForce(Exception):
+    """A new cluster cannot be made of this log, for it holds nothing of the old one."""
+
+
 class CannotUnseal(Exception):
     """A record is sealed with a key that is not at hand."""
 

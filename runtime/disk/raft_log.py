@@ -162,15 +162,31 @@ class RaftLog:
         del self._marks[: index - self._base.index]
         self._base = base
 
-    def truncate_after(self, index: int) -> None:
-        """Drops the uncommitted tail, as forcing a new cluster does."""
+    def force_new_cluster(self, entries: Sequence[Entry], order: str) -> None:
+        """Puts ``entries`` behind the commit index, in the place of what was not committed, and commits them.
+
+        One synced batch, which also notes the order: the same one is not carried out twice (``was_forced``).
+        """
         self._check_loaded()
-        assert index >= max(self._hard_state.commit, self._base.index), (
-            f"entries up to {self._hard_state.commit} are committed"
-        )
-        keys = [records.entry_key(at) for at in range(index + 1, self.last_index + 1)]
-        self._db.write([], keys, sync=True)
-        del self._marks[index - self._base.index :]
+        commit = max(self._hard_state.commit, self._base.index)
+        if entries:
+            puts, deletes, kept, marks = self._entry_changes(entries)
+        else:
+            puts, kept, marks = [], commit - self._base.index, []
+            deletes = [records.entry_key(at) for at in range(commit + 1, self.last_index + 1)]
+        state = replace(self._hard_state, commit=commit + len(entries))
+        self._check_hard_state(state, self._base.index + kept + len(marks))
+        puts += [(records.HARD_STATE, records.pack_hard_state(state)), (records.FORCED, records.pack_plain(order))]
+        failpoint("force.before_write")
+        self._db.write(puts, deletes, sync=True)
+        failpoint("force.after_write")
+        self._marks[kept:] = marks
+        self._hard_state = state
+
+    def was_forced(self, order: str) -> bool:
+        """Whether this order to force a new cluster was carried out on this log."""
+        record = self._db.get(records.FORCED)
+        return record is not None and _guard("the order to force", records.unpack_plain, record, 1) == [order]
 
     def wipe(self) -> None:
         """Removes everything: this node has left the consensus group."""

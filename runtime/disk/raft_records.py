@@ -19,7 +19,7 @@ from runtime.raft.types import ConfState, Entry, EntryType, HardState
 
 ENTRIES, ENTRIES_END = b"e", b"f"
 CHUNKS, CHUNKS_END = b"c", b"d"
-HARD_STATE, POINTER, BASE, MEMBER = b"h", b"s", b"b", b"m"
+HARD_STATE, POINTER, BASE, MEMBER, FORCED = b"h", b"s", b"b", b"m", b"n"
 EVERYTHING, EVERYTHING_END = b"", b"\xff"
 
 _PLACE = struct.Struct(">QQBI")

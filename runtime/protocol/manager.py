@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class ManagerSetup:
     """What a manager is started with. Addresses are ``host:port``; ``root`` has its signer only on the node that made
-    the cluster, and only until the cluster object holds it."""
+    the cluster, and only until the cluster object holds it. ``force_new_cluster`` names an order to make a
+    cluster of this manager alone."""
 
     node_id: str
     cluster_id: str
@@ -33,6 +34,7 @@ class ManagerSetup:
     address_pool: tuple[str, ...] = ()
     subnet_size: int = 0
     vxlan_port: int = 0
+    force_new_cluster: str = ""
 
 
 @dataclass(frozen=True, slots=True)

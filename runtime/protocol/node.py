@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 class StartConfig:
     """How a node is started. The first block is what ``docker-state.json`` keeps; the rest lives with the process.
 
-    ``default_address_pool`` is None after a join, a tuple (perhaps empty) after an init. Tokens and keys are secrets
-    and appear in no repr.
+    ``default_address_pool`` is None after a join, a tuple (perhaps empty) after an init. ``force_new_cluster`` names an
+    order to make a new cluster of this manager alone, which is carried out once. Tokens and keys are secrets and appear
+    in no repr.
     """
 
     local_addr: str = ""
@@ -28,7 +29,7 @@ class StartConfig:
     join_in_progress: bool = False
 
     join_addr: str = ""
-    force_new_cluster: bool = False
+    force_new_cluster: str = ""
     availability: str = "active"
     heartbeat_tick: int = 1
     election_tick: int = 10

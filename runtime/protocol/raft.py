@@ -23,6 +23,7 @@ class RaftSetup:
     tick: float = 1.0
     heartbeat_tick: int = 1
     election_tick: int = 10
+    force_new_cluster: str = ""
 
 
 # To and from the log
@@ -30,7 +31,10 @@ class RaftSetup:
 
 @dataclass(frozen=True, slots=True)
 class LoadLog:
-    """Question: open the database, verify it, and give what it holds (a ``runtime.disk.raft_log.Loaded``)."""
+    """Question: open the database, verify it, and give what it holds (a ``runtime.disk.raft_log.Loaded``). With an
+    order to force a new cluster, that is carried out first unless it was before."""
+
+    force_new_cluster: str = ""
 
 
 @dataclass(frozen=True, slots=True)

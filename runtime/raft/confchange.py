@@ -109,6 +109,16 @@ class Changer:
         self._last_index = last_index
         self._inflights = inflights
 
+    def take(self, change: ConfChange) -> None:
+        """A committed change, in the way that it asks for."""
+        auto_leave = change.enters_joint()
+        if change.leaves_joint:
+            self.leave_joint()
+        elif auto_leave is not None:
+            self.enter_joint(auto_leave, change.changes)
+        else:
+            self.simple(change.changes)
+
     def enter_joint(self, auto_leave: bool, changes: Changes) -> None:
         """The present voters become the outgoing half, the changes make the incoming one."""
         if self.config.joint:

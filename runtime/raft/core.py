@@ -376,13 +376,7 @@ class Raft:
     def apply_conf_change(self, change: ConfChange) -> ConfState:
         """Applies a committed change and returns the membership that follows; ChangeRefused if it cannot be."""
         changer = self._changer(self.members, self.progress)
-        auto_leave = change.enters_joint()
-        if change.leaves_joint:
-            changer.leave_joint()
-        elif auto_leave is not None:
-            changer.enter_joint(auto_leave, change.changes)
-        else:
-            changer.simple(change.changes)
+        changer.take(change)
         return self.take_configuration(changer)
 
     def take_configuration(self, changer: Changer) -> ConfState:

@@ -92,7 +92,6 @@ def test_a_second_init_or_join_is_refused() -> None:
         ({"data_path_port": 80}, "plain", "Datapath port number is not in valid range (1024-49151) : 80"),
         ({"availability": "bogus"}, "plain", 'invalid Availability: "bogus"'),
         ({"auto_lock_managers": True}, "unimplemented", "autolock is not offered by this version"),
-        ({"force_new_cluster": True}, "unimplemented", "force-new-cluster is not offered by this version"),
     ],
 )
 def test_a_bad_init_is_refused_before_anything_happens(change: dict[str, Any], kind: str, text: str) -> None:
@@ -125,6 +124,51 @@ def test_an_init_that_fails_answers_its_reason_and_leaves_nothing() -> None:
     assert bench.state.saved is None
     assert bench.info().local_node_state == "inactive"
     assert bench.init() == "node-id"
+
+
+def test_a_forced_init_stops_the_manager_that_runs_keeps_its_state_and_starts_it_with_an_order() -> None:
+    bench = ClusterBench().mount()
+    bench.init()
+    assert bench.init(force_new_cluster=True) == "node-id"
+    first, second = bench.behaviour.configs
+    assert (first.force_new_cluster, bool(second.force_new_cluster)) == ("", True)
+    assert bench.state.log == ["clear", "save", "save"]
+    assert bench.info().local_node_state == "active"
+    assert bench.init(force_new_cluster=True) == "node-id"
+    assert bench.behaviour.configs[2].force_new_cluster != second.force_new_cluster
+
+
+def test_a_forced_init_that_asks_for_something_wrong_does_not_stop_the_manager() -> None:
+    bench = ClusterBench().mount()
+    bench.init()
+    assert refused(bench, say.Init(init_request(force_new_cluster=True, advertise_addr="0.0.0.0"))).text
+    assert len(bench.behaviour.configs) == 1
+    assert bench.info().local_node_state == "active"
+
+
+def test_a_worker_cannot_force_a_new_cluster() -> None:
+    bench = ClusterBench()
+    bench.behaviour.manager = False
+    bench.mount()
+    bench.ask(say.Join(join_request()))
+    error = refused(bench, say.Init(init_request(force_new_cluster=True)))
+    assert (error.text, len(bench.behaviour.configs)) == (say.NOT_MANAGER_WORKER, 1)
+
+
+def test_a_forced_init_that_fails_keeps_the_state_and_says_so() -> None:
+    bench = ClusterBench(SAVED)
+    bench.behaviour.ready_at_once = False
+    bench.mount()
+    assert bench.info().local_node_state == "pending"
+    bench.behaviour.fail_with = [Refused(Code.UNKNOWN, "the log is damaged")]
+    assert refused(bench, say.Init(init_request(force_new_cluster=True))).text == "the log is damaged"
+    assert "clear" not in bench.state.log
+    assert (bench.info().local_node_state, bench.info().error) == (
+        "error", "rpc error: code = Unknown desc = the log is damaged",
+    )  # fmt: skip
+    assert refused(bench, say.Init(init_request())).text == say.SWARM_EXISTS
+    bench.behaviour.ready_at_once = True
+    assert bench.init(force_new_cluster=True) == "node-id"
 
 
 def test_the_cluster_object_may_take_its_time_but_not_for_ever() -> None:

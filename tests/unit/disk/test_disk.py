@@ -329,16 +329,6 @@ def test_wiping_leaves_an_empty_log_that_can_be_used(disk: Disk) -> None:
     assert reload(disk, db).entries == entries(1, 1, term=9)
 
 
-def test_forcing_a_new_cluster_drops_the_uncommitted_tail(disk: Disk) -> None:
-    log, _, db = a_log(disk)
-    log.append(entries(1, 9), HardState(1, 1, 6))
-    with pytest.raises(AssertionError):
-        log.truncate_after(5)
-    log.truncate_after(6)
-    log.append(entries(7, 7, term=2))
-    assert reload(disk, db).entries == entries(1, 6) + entries(7, 7, term=2)
-
-
 def test_nothing_of_an_entry_stands_on_disk_in_clear() -> None:
     disk = MemoryDisk()
     log, _, db = a_log(disk)
