@@ -70,7 +70,7 @@ def matches(node: objects.Node, constraint: Constraint) -> bool:
     key = constraint.key.lower()
     if key == "node.ip":
         return _matches_address(node.status.addr, constraint)
-    actual = _value_of(node, key, constraint.key)
+    actual = value_of(node, constraint.key)
     return actual is not None and (actual.lower() == constraint.value.lower()) == constraint.equal
 
 
@@ -105,8 +105,9 @@ def label(node: objects.Node, descriptor: str) -> str | None:
     return None
 
 
-def _value_of(node: objects.Node, key: str, written: str) -> str | None:
-    match key:
+def value_of(node: objects.Node, written: str) -> str | None:
+    """What a node has for a key, but for its address; None for a key that nobody knows."""
+    match written.lower():
         case "node.id":
             return node.id
         case "node.hostname":

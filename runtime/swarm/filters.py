@@ -73,11 +73,15 @@ class Pipeline:
         """Whether a node that may pass does, with what is placed on it now."""
         return not self._moving or all(each.passes(info) for each in self._moving)
 
+    def failed(self, info: NodeInfo) -> int | None:
+        """The number of the first filter that the node does not pass."""
+        return next((index for index, each in enumerate(self._filters) if not each.passes(info)), None)
+
     def explain(self, infos: Iterable[NodeInfo]) -> str:
         """Why none of the nodes can take the task: most frequent reason first, each with its number of nodes."""
         counts = [0] * len(self._filters)
         for info in infos:
-            failed = next((index for index, each in enumerate(self._filters) if not each.passes(info)), None)
+            failed = self.failed(info)
             if failed is not None:
                 counts[failed] += 1
         reasons = sorted((-count, index) for index, count in enumerate(counts) if count)

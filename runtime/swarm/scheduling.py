@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from runtime.swarm.constraint_hints import hints
 from runtime.swarm.filters import Pipeline, VolumeCheck
 from runtime.swarm.node_info import Held, NodeInfo
 from runtime.swarm.ports import Tx
@@ -30,6 +31,7 @@ CONFIRMED: Final = "scheduler confirmed task can run on preassigned node"
 DEBOUNCE_S: Final = 0.05
 DEBOUNCE_MAX_S: Final = 1.0
 PRUNE_S: Final = 300.0
+HINTS_MAX: Final = 256
 
 ServiceOf = Callable[[str], objects.Service | None]
 VolumesOf = Callable[[objects.Task], VolumeCheck]
@@ -59,6 +61,7 @@ class Scheduler:
         self._undecided: dict[str, tuple[objects.Task, str]] = {}
         self._strays: dict[str, dict[str, None]] = {}  # unknown node -> tasks that run there
         self._due = False
+        self._hints: dict[tuple[str, ...], str] = {}
         self._prune_at = float("-inf")
         self._volumes_of = volumes_of
 
@@ -74,6 +77,7 @@ class Scheduler:
     def put_node(self, node: objects.Node) -> None:
         """A node appeared or changed."""
         self._layouts.forget()
+        self._hints.clear()
         info = self._nodes.get(node.id)
         if info is not None:
             info.replace(node)
@@ -86,6 +90,7 @@ class Scheduler:
     def remove_node(self, node_id: str) -> None:
         """A node is gone; its tasks are the orchestrators' concern."""
         self._layouts.forget()
+        self._hints.clear()
         info = self._nodes.pop(node_id, None)
         booked = [self._tasks[task_id] for task_id in (info.held if info is not None else ()) if task_id in self._tasks]
         for task in booked:
@@ -251,10 +256,21 @@ class Scheduler:
         )
         left = group.spread(self._layouts)
         if left:
-            explanation = pipeline.explain(self._nodes.values())
+            explanation = pipeline.explain(self._nodes.values()) + self._hint(left[0])
             service = service_of(left[0].service_id) if left[0].service_id else None
             for task in left:
                 self._leave(task, service, explanation, decisions)
+
+    def _hint(self, task: objects.Task) -> str:
+        """What is appended to an explanation where a constraint can match nothing; kept until a node changes."""
+        key = tuple(task.spec.placement.constraints)
+        hint = self._hints.get(key)
+        if hint is None:
+            found = hints([info.node for info in self._nodes.values()], key) if key else []
+            if len(self._hints) >= HINTS_MAX:
+                self._hints.clear()
+            hint = self._hints[key] = "".join(f"; {each}" for each in found)
+        return hint
 
     def _assign(self, task: objects.Task, info: NodeInfo, message: str, decisions: list[Decision]) -> None:
         assigned = info.claim(task)

@@ -82,7 +82,10 @@ def test_a_task_that_fits_nowhere_says_why_and_is_placed_when_a_node_comes() -> 
     one = bench(node("n"), service(), task("t", constraints=["node.labels.zone == east"]))
     one.wait(lambda: one.task("t").status.err != "")
     status = one.task("t").status
-    assert status.err == "no suitable node (scheduling constraints not satisfied on 1 node)"
+    assert status.err == (
+        "no suitable node (scheduling constraints not satisfied on 1 node); "
+        "constraint node.labels.zone == east: no node has the label zone"
+    )
     assert (status.state, status.message) == (types.PENDING, "pending task scheduling")
     one.put(node("m", labels={"zone": "east"}))
     one.wait(lambda: placed(one, "t"))
