@@ -27,6 +27,7 @@ REMOTE_ADDR = "remote_addr"
 REDIRECT = "redirect"
 FORWARDING_KEYS = frozenset({FORWARDED, FORWARDED_CN, FORWARDED_ORG, FORWARDED_OU, REMOTE_ADDR})
 
+DENIED_STATUS = "rpc error: code = PermissionDenied desc = "
 _MANAGERS = frozenset({MANAGER})
 _MEMBERS = frozenset({MANAGER, WORKER})
 
@@ -161,15 +162,15 @@ def _address(peer: Peer, metadata: Metadata, access: Access) -> str:
 
 
 def _decide(subject: Subject | None, roles: frozenset[str], access: Access, prefix: str) -> str:
-    """The role under which a subject passes. The order of the checks is SwarmKit's: removed, OU, O."""
+    """The role under which a subject passes. The order of the checks is SwarmKit's: OU, removed, O."""
     if subject is None:
-        raise _denied(f"{prefix}{_status('no client certificates in request')}")
-    if _removed(subject.cn, access.blacklist):
-        raise _denied(f"{prefix}{_status(f'node {subject.cn} was removed from swarm')}")
+        raise _denied(f"{prefix}{DENIED_STATUS}no client certificates in request")
     role = next((ou for ou in subject.ous if ou in roles), None)
     if role is None:
         wanted = " ".join(sorted(roles, reverse=True))
         raise _denied(f"{prefix}{_status(f'remote certificate not part of OUs: [{wanted}]')}")
+    if _removed(subject.cn, access.blacklist):
+        raise _denied(f"{prefix}{_status(f'node {subject.cn} was removed from swarm')}")
     if not subject.cn or not subject.org or subject.org != access.organization:
         text = _status(f"remote certificate not part of organization: {access.organization}")
         raise _denied(f"{prefix}{text}")
@@ -181,7 +182,7 @@ def _removed(node_id: str, blacklist: Container[str] | Mapping[str, object]) -> 
 
 
 def _status(text: str) -> str:
-    return f"rpc error: code = PermissionDenied desc = Permission denied: {text}"
+    return f"{DENIED_STATUS}Permission denied: {text}"
 
 
 def _denied(text: str) -> Refused:

@@ -32,7 +32,7 @@ from runtime.wire.port import (
     OnItem,
     Upload,
 )
-from runtime.wire.services import METHODS
+from runtime.wire.services import METHODS, Method
 
 logger = logging.getLogger("swarmlet.wire")
 
@@ -92,7 +92,7 @@ class GrpcChannel(Channel):
         self._closed = False
         self._channel: grpc.aio.Channel | None = None
         self._opening: asyncio.Lock | None = None
-        self._stubs: dict[str, Any] = {}
+        self._stubs: dict[tuple[str, bool], Any] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -103,7 +103,7 @@ class GrpcChannel(Channel):
         payload = request.SerializeToString(deterministic=True)
 
         async def run() -> Message:
-            stub = await self._stub(method)
+            stub = await self._stub(method, one_item=True)
             answer: Message = await stub(payload, timeout=timeout, metadata=tuple(metadata))
             return answer
 
@@ -179,15 +179,15 @@ class GrpcChannel(Channel):
 
         return self._io_loop.submit(tracked(), finished)
 
-    async def _stub(self, method: str) -> Any:
+    async def _stub(self, method: str, *, one_item: bool = False) -> Any:
         """gRPC's callable for a method; opens the channel on the first use."""
         if self._closed:
             raise CANCELLED
         if self._channel is None:
             await self._open()
-        stub = self._stubs.get(method)
+        stub = self._stubs.get((method, one_item))
         if stub is None:
-            stub = self._stubs[method] = self._make_stub(method)
+            stub = self._stubs[method, one_item] = self._make_stub(METHODS[method], one_item)
         return stub
 
     async def _open(self) -> None:
@@ -199,16 +199,14 @@ class GrpcChannel(Channel):
                 await self._originator.start()
             self._channel = grpc.aio.insecure_channel(f"unix:{self._address}", options=options(self._authority))
 
-    def _make_stub(self, method: str) -> Any:
+    def _make_stub(self, method: Method, one_item: bool) -> Any:
         if self._channel is None:
             raise CANCELLED
-        known = METHODS[method]
-        if known.client_streaming:
-            return self._channel.stream_unary(
-                method, response_deserializer=lambda data: known.response.FromString(data or b"")
-            )
-        kind = self._channel.unary_stream if known.server_streaming else self._channel.unary_unary
-        return kind(method, response_deserializer=known.response.FromString)
+        if method.client_streaming:
+            kind = self._channel.unary_unary if one_item else self._channel.stream_unary
+            return kind(method.path, response_deserializer=lambda data: method.response.FromString(data or b""))
+        kind = self._channel.unary_stream if method.server_streaming else self._channel.unary_unary
+        return kind(method.path, response_deserializer=method.response.FromString)
 
     def _single(self, method: str, outcome: Message | BaseException) -> Message | Refused:
         return outcome if isinstance(outcome, Message) else self._refused(method, outcome)

@@ -71,6 +71,11 @@ class MemoryChannel(Channel):
         return self._certificate
 
     def unary(self, method: str, request: Message, *, timeout: float, done: Done, metadata: Headers = ()) -> Cancel:
+        if METHODS[method].client_streaming:
+            upload = self.upload(method, done=done, timeout=timeout, metadata=metadata)
+            upload.send(request)
+            upload.finish()
+            return upload.cancel
         call = self._single(method, request.SerializeToString(deterministic=True), done, metadata)
         return self._launch(call, timeout)
 

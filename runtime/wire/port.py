@@ -175,7 +175,10 @@ class Channel(abc.ABC):
 
     @abc.abstractmethod
     def unary(self, method: str, request: Message, *, timeout: float, done: Done, metadata: Headers = ()) -> Cancel:
-        """One request, one answer. ``timeout`` in seconds; DEADLINE_EXCEEDED after it."""
+        """One request, one answer. ``timeout`` in seconds; DEADLINE_EXCEEDED after it.
+
+        Also for a method that takes an upload, if it is one item long: on the wire that is the same, and other than an
+        ``upload`` it always hears why the peer refused, however early that comes."""
 
     @abc.abstractmethod
     def stream(

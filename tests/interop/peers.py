@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.daemon.program import UnixConnection
-from tests.interop.lab import Lab, until
+from tests.interop.lab import Lab, end_processes, until
 
 APPLETS = ("sh", "sleep", "echo", "cat", "date", "true", "false", "env", "hostname", "httpd", "wget")
 NOISE = ("module=grpc", "error reading the kernel parameter", "memberlist node")
@@ -130,6 +130,15 @@ class Peer:
         assert status == 200, f"GET {path} at {self.name}: {status} {answer}"
         return answer
 
+    def call_as(self, order: dict[str, Any], timeout: float = 120.0) -> Any:
+        """What `callers` answers from this machine."""
+        entered = ["nsenter", f"--net=/run/netns/{self.namespace}", sys.executable, "-m", "tests.interop.callers"]
+        done = subprocess.run(
+            entered, input=json.dumps(order).encode(), capture_output=True, timeout=timeout, check=False
+        )
+        assert done.returncode == 0, f"callers at {self.name}: {done.stderr.decode()[-2000:]}"
+        return json.loads(done.stdout)
+
     # Swarms
 
     def init(self, *options: str) -> None:
@@ -191,6 +200,12 @@ class Dockerd(Peer):
         return ["dockerd", "-H", f"unix://{self.socket}", *roots, *rest]
 
     def start(self) -> None:
+        """Also after it was killed: its containerd runs on then, and the next dockerd would wait for it in vain. The
+        containers belong to processes of their own, which the next containerd finds."""
+        left = self.root / "x" / "containerd" / "containerd.pid"
+        if left.exists():
+            end_processes({int(left.read_text())})
+            left.unlink()
         super().start()
         if not self.docker("image", "ls", "-q", "busybox").strip():
             self.docker("import", str(busybox_image(self.lab)), "busybox:latest")

@@ -425,6 +425,30 @@ def test_an_upload_may_be_answered_before_its_end(world: World) -> None:
     assert ends[0].code is Code.CANCELLED
 
 
+@pytest.mark.parametrize("refuse", [False, True])
+def test_an_upload_of_one_item_may_be_a_unary_call(world: World, refuse: bool) -> None:
+    got: list[str] = []
+
+    def handler(call: Call) -> None:
+        if refuse:
+            call.fail(Refused(Code.NOT_FOUND, "raft: member was removed"))
+            return
+
+        def end(refused: Refused | None) -> None:
+            got.append(f"end {refused}")
+            call.reply(logs_pb2.PublishLogsResponse())
+
+        call.receive(lambda item: got.append(item.subscription_id), end)  # type: ignore[attr-defined]
+
+    channel = world.connect(world.serve({PUBLISH: handler}), authority().worker())
+    answer = world.ask(channel, PUBLISH, logs_pb2.PublishLogsMessage(subscription_id="only"))
+    if refuse:
+        assert (answer.code, answer.text) == (Code.NOT_FOUND, "raft: member was removed")
+    else:
+        assert answer == logs_pb2.PublishLogsResponse()
+        assert got == ["only", "end None"]
+
+
 def test_a_broken_off_upload_ends_for_the_receiver(world: World) -> None:
     outcome, got, ends = Outcome(), [], []
     server = world.serve({PUBLISH: lambda call: call.receive(got.append, ends.append)})

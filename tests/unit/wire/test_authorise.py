@@ -31,6 +31,7 @@ ORG = "cluster"
 ACCESS = Access(ORG, blacklist=frozenset({"gone"}))
 MANAGERS, MEMBERS = frozenset({MANAGER}), frozenset({MANAGER, WORKER})
 ADDRESS = "10.0.0.9:4321"
+NO_CERTIFICATE = "no client certificates in request"
 
 CALLERS = {
     "manager": Subject("m", ORG, (MANAGER,)),
@@ -38,6 +39,7 @@ CALLERS = {
     "both": Subject("b", ORG, ("other", WORKER, MANAGER)),
     "foreign": Subject("f", "elsewhere", (MANAGER,)),
     "removed": Subject("gone", ORG, (MANAGER,)),
+    "removed worker": Subject("gone", ORG, (WORKER,)),
     "roleless": Subject("x", ORG, ()),
     "nameless": Subject("", ORG, (MANAGER,)),
     "orgless": Subject("x", "", (MANAGER,)),
@@ -54,10 +56,8 @@ def verdict(peer: Peer, roles: frozenset[str] | None, metadata: dict[str, tuple[
 
 
 def denied(text: str, kind: str = "peer") -> str:
-    return (
-        f"Permission denied: unauthorized {kind} role: "
-        f"rpc error: code = PermissionDenied desc = Permission denied: {text}"
-    )
+    again = "" if text == NO_CERTIFICATE else "Permission denied: "
+    return f"Permission denied: unauthorized {kind} role: rpc error: code = PermissionDenied desc = {again}{text}"
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,12 @@ def denied(text: str, kind: str = "peer") -> str:
         ("both", MANAGERS, MANAGER),
         ("foreign", MANAGERS, denied("remote certificate not part of organization: cluster")),
         ("removed", MANAGERS, denied("node gone was removed from swarm")),
+        ("removed worker", MEMBERS, denied("node gone was removed from swarm")),
+        ("removed worker", MANAGERS, denied("remote certificate not part of OUs: [swarm-manager]")),
         ("roleless", MEMBERS, denied("remote certificate not part of OUs: [swarm-worker swarm-manager]")),
         ("nameless", MANAGERS, denied("remote certificate not part of organization: cluster")),
         ("orgless", MANAGERS, denied("remote certificate not part of organization: cluster")),
-        ("nobody", MEMBERS, denied("no client certificates in request")),
+        ("nobody", MEMBERS, denied(NO_CERTIFICATE)),
     ],
 )
 def test_a_direct_caller(caller: str, roles: frozenset[str], expected: str) -> None:
@@ -126,7 +128,7 @@ def forwarded(cn: str = "w", org: str = ORG, ou: str = WORKER, addr: str = "1.2.
             MEMBERS,
             denied("remote certificate not part of OUs: [swarm-manager]", "forwarder"),
         ),
-        ("nobody", forwarded(), MEMBERS, denied("no client certificates in request", "forwarder")),
+        ("nobody", forwarded(), MEMBERS, denied(NO_CERTIFICATE, "forwarder")),
         ("removed", forwarded(), MEMBERS, denied("node gone was removed from swarm", "forwarder")),
     ],
 )
