@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from runtime.errors import Code, Refused
 from runtime.protocol.manager import Listening, ManagerSetup
 from runtime.stage import Actor, Address, Policy
 from runtime.store.view import Published
 from runtime.wire.pb import objects_pb2 as objects
-from runtime.wire.port import MANAGER, Access, Identity, Routes, Server
+from runtime.wire.port import MANAGER, Access, Call, Identity, Routes, Server
 from runtime.wire.services import METHODS, routes
 from runtime.wire.to_actor import to_actor
 
@@ -73,7 +74,7 @@ class WireActor(Actor):
 
 
 def service_routes(manager: Address) -> Routes:
-    """Every method that is served, with the actor that serves it."""
+    """Every method, with the actor that serves it."""
     stage, path = manager.stage, manager.path
     handlers: dict[str, Callable[..., None]] = {}
     for method in METHODS.values():
@@ -82,4 +83,10 @@ def service_routes(manager: Address) -> Routes:
             handlers[method.path] = to_actor(stage.at(f"{path}/{below}"))
         elif method.service == "Health":
             handlers[method.path] = to_actor(manager)
+        else:
+            handlers[method.path] = _not_offered  # said to those alone who may call it
     return routes(handlers)
+
+
+def _not_offered(call: Call) -> None:
+    call.fail(Refused(Code.UNIMPLEMENTED, f"this version does not offer {METHODS[call.method].service}"))

@@ -21,7 +21,7 @@ INCOMPLETE: Final = "warning: incomplete log stream. some logs could not be retr
 def check_selector(selector: logs.LogSelector) -> None:
     """``Refused(INVALID_ARGUMENT)`` for a selector that selects nothing."""
     if not (selector.service_ids or selector.node_ids or selector.task_ids):
-        raise invalid("log selector must not be empty")
+        raise invalid("log selector must be provided")
 
 
 class LogSelection:

@@ -1,9 +1,10 @@
 """Callers of a manager's remote port under certificates of every kind, run inside a machine of a lab.
 
-``python -m tests.interop.callers`` reads one JSON object on stdin and prints one on stdout. ``{"do": "issue", "address",
-"tokens": {name: token}}`` gives ``{"root": pem, "nodes": {name: [node id, certificate, key]}}``: certificates as joining
-nodes get them, though no such nodes exist. ``{"do": "call", "address", "root", "callers": {name: [certificate, key]},
-"methods": [path, ...]}`` gives ``{"answers": {caller: {method: [code, text]}}}`` of an empty message to each.
+``python -m tests.interop.callers`` reads one JSON object on stdin and prints one on stdout.
+``{"do": "issue", "address", "tokens": {name: token}}`` gives ``{"root": pem, "nodes": {name: [node id, certificate,
+key]}}``: certificates as joining nodes get them, though no such nodes exist.
+``{"do": "call", "address", "root", "callers": {name: [certificate, key]}, "methods": [path, ...]}`` gives
+``{"answers": {caller: {method: [code, text]}}}`` of an empty message to each.
 """
 
 from __future__ import annotations

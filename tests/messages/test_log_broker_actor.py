@@ -134,7 +134,7 @@ def test_an_upload_that_ends_without_close_counts_as_closed() -> None:
 
 
 def test_an_empty_selector_is_refused() -> None:
-    assert refusal(Bench().subscribe()) == (Code.INVALID_ARGUMENT, "log selector must not be empty")
+    assert refusal(Bench().subscribe()) == (Code.INVALID_ARGUMENT, "log selector must be provided")
 
 
 def test_nothing_that_matches_ends_at_once() -> None:

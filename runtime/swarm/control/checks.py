@@ -1,7 +1,7 @@
 """The checks that every control request shares, with the texts that clients know.
 
-Rules owned here: a missing id, version or spec is ``invalid argument``; an unknown object is ``<kind> <id> not found``;
-an update carries the version that its author read, and the store compares it.
+Rules owned here: a missing id, version or spec is ``invalid argument`` unless its kind says more; an unknown object is
+``<kind> <id> not found``; an update carries the version that its author read, and the store compares it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from runtime.wire.pb import types_pb2 as types
 M = TypeVar("M", bound=Message)
 
 
-def require(*given: object) -> None:
+def require(*given: object, text: str = "invalid argument") -> None:
     """Refuses a request in which something that it cannot do without is empty."""
     if not all(given):
-        raise invalid("invalid argument")
+        raise invalid(text)
 
 
 def require_field(request: Message, *names: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from runtime.errors import Code, Refused, invalid
-from runtime.swarm.control.checks import based_on, exists, find_or_refuse, refuse_taken, require, require_field, stored
+from runtime.swarm.control.checks import based_on, exists, find_or_refuse, refuse_taken, require, stored
 from runtime.swarm.control.checks import named as find_named
 from runtime.swarm.control.context import Context
 from runtime.swarm.control.listing import Filter, by_id_prefix, by_name, by_name_prefix, labels_match, select_any
@@ -25,7 +25,7 @@ def resource_name(resource: objects.Resource) -> str:
 
 def get_extension(view: View, request: control.GetExtensionRequest, ctx: Context) -> control.GetExtensionResponse:
     """One extension."""
-    require(request.extension_id)
+    require(request.extension_id, text="extension ID must be provided")
     return control.GetExtensionResponse(extension=find_or_refuse(view, objects.Extension, request.extension_id))
 
 
@@ -50,7 +50,7 @@ def remove_extension(
     request: control.RemoveExtensionRequest, ctx: Context
 ) -> Callable[[Tx], control.RemoveExtensionResponse]:
     """Removes a kind of which there is no resource."""
-    require(request.extension_id)
+    require(request.extension_id, text="extension ID must be provided")
 
     def run(tx: Tx) -> control.RemoveExtensionResponse:
         extension = find_or_refuse(tx, objects.Extension, request.extension_id)
@@ -67,7 +67,7 @@ def remove_extension(
 
 def get_resource(view: View, request: control.GetResourceRequest, ctx: Context) -> control.GetResourceResponse:
     """One resource."""
-    require(request.resource_id)
+    require(request.resource_id, text="resource ID must be present")
     return control.GetResourceResponse(resource=find_or_refuse(view, objects.Resource, request.resource_id))
 
 
@@ -118,8 +118,7 @@ def update_resource(
     request: control.UpdateResourceRequest, ctx: Context
 ) -> Callable[[Tx], control.UpdateResourceResponse]:
     """Replaces annotations, payload or both; the name stays."""
-    require(request.resource_id)
-    require_field(request, "resource_version")
+    require(request.resource_id, request.HasField("resource_version"), text="must include ID and version")
 
     def run(tx: Tx) -> control.UpdateResourceResponse:
         resource = find_or_refuse(tx, objects.Resource, request.resource_id)
@@ -150,7 +149,7 @@ def remove_resource(
     request: control.RemoveResourceRequest, ctx: Context
 ) -> Callable[[Tx], control.RemoveResourceResponse]:
     """Removes a resource."""
-    require(request.resource_id)
+    require(request.resource_id, text="resource ID must be present")
 
     def run(tx: Tx) -> control.RemoveResourceResponse:
         find_or_refuse(tx, objects.Resource, request.resource_id)

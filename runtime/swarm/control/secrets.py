@@ -56,7 +56,7 @@ def redacted(secret: objects.Secret) -> objects.Secret:
 
 def get_secret(view: View, request: control.GetSecretRequest, ctx: Context) -> control.GetSecretResponse:
     """One secret, without its data."""
-    require(request.secret_id)
+    require(request.secret_id, text="secret ID must be provided")
     return control.GetSecretResponse(secret=redacted(find_or_refuse(view, objects.Secret, request.secret_id)))
 
 
@@ -140,7 +140,7 @@ def _replace_labels(labels: MutableMapping[str, str], new: Mapping[str, str]) ->
 
 def remove_secret(request: control.RemoveSecretRequest, ctx: Context) -> Callable[[Tx], control.RemoveSecretResponse]:
     """Removes a secret that no service refers to."""
-    require(request.secret_id)
+    require(request.secret_id, text="secret ID must be provided")
 
     def run(tx: Tx) -> control.RemoveSecretResponse:
         secret = find_or_refuse(tx, objects.Secret, request.secret_id)
@@ -163,7 +163,7 @@ def _refuse_in_use(kind: str, name: str, services: Sequence[objects.Service]) ->
 
 def get_config(view: View, request: control.GetConfigRequest, ctx: Context) -> control.GetConfigResponse:
     """One config, with its data."""
-    require(request.config_id)
+    require(request.config_id, text="config ID must be provided")
     return control.GetConfigResponse(config=find_or_refuse(view, objects.Config, request.config_id))
 
 
@@ -219,7 +219,7 @@ def update_config(request: control.UpdateConfigRequest, ctx: Context) -> Callabl
 
 def remove_config(request: control.RemoveConfigRequest, ctx: Context) -> Callable[[Tx], control.RemoveConfigResponse]:
     """Removes a config that no service refers to."""
-    require(request.config_id)
+    require(request.config_id, text="config ID must be provided")
 
     def run(tx: Tx) -> control.RemoveConfigResponse:
         config = find_or_refuse(tx, objects.Config, request.config_id)
