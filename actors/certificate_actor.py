@@ -19,6 +19,7 @@ from runtime.disk.data_root import refuse_orphaned_log
 from runtime.disk.errors import StateDamaged
 from runtime.disk.state_files import NODE_CERT, ROOT_CERT, StateFiles
 from runtime.errors import Code, Refused
+from runtime.failpoints import failpoint
 from runtime.pki.errors import InvalidCertificate, InvalidKey, InvalidUnlockKey, UnknownAuthority
 from runtime.pki.issuance import (
     JOIN_INTERVAL,
@@ -31,7 +32,7 @@ from runtime.pki.issuance import (
     Tries,
 )
 from runtime.pki.join_tokens import check_bundle, parse_join_token
-from runtime.pki.key_file import DataKeys, new_data_key
+from runtime.pki.key_file import DataKeys, change_kek, new_data_key
 from runtime.pki.keys import dump_key
 from runtime.pki.node_identity import (
     MANDATORY_FIPS,
@@ -40,6 +41,7 @@ from runtime.pki.node_identity import (
     accept_issued,
     first_step,
     found_identity,
+    keep_newer_unlock_key,
     new_request,
     pair_fits,
     read_identity,
@@ -49,7 +51,15 @@ from runtime.pki.node_identity import (
 from runtime.pki.renewal import FORCED_PAUSE, Renewal
 from runtime.pki.root import RootCA, load_root
 from runtime.protocol.agent import CertificateRenewed, Managers, RootSeen
-from runtime.protocol.certificate import CertificateSetup, DropDataKeys, GetDataKeys, Identified
+from runtime.protocol.certificate import (
+    BeginDataKeyRotation,
+    CertificateSetup,
+    DropDataKeys,
+    FinishDataKeyRotation,
+    GetDataKeys,
+    Identified,
+    UnlockKeyIs,
+)
 from runtime.protocol.cluster import LOCKED, ClusterError
 from runtime.protocol.node import RenewCertificate
 from runtime.stage import Actor, Address, Policy, Timer, handles
@@ -130,13 +140,13 @@ class CertificateActor(Actor):
     def _start(self, root: RootCA | None) -> None:
         """Goes on from what is on disk; comes back here once a root was downloaded."""
         try:
-            pair = self._files.load_node(lambda certificate, key: pair_fits(certificate, key, self.setup.lock_key))
+            pair = self._files.load_node(lambda certificate, key: pair_fits(certificate, key, self.setup.lock.key))
             step = first_step(has_root=root is not None, has_certificate=pair is not None, joins=self._joins)
             if step is Start.READY:
                 assert root is not None
                 assert pair is not None
                 allow = self.setup.force_new_cluster
-                self._identify(read_identity(root, *pair, self.setup.lock_key, self.now(), allow_expired=allow), root)
+                self._identify(read_identity(root, *pair, self.setup.lock.key, self.now(), allow_expired=allow), root)
                 return
         except InvalidUnlockKey:
             raise ClusterError("unavailable", LOCKED) from None
@@ -204,10 +214,14 @@ class CertificateActor(Actor):
         self._schedule()
 
     def _use(self, identity: NodeIdentity) -> None:
-        self.identity = identity
+        self._become(identity)
         self.setup.credentials.replace(
             roots=identity.root.bundle, certificate=identity.certificate, key=identity.private_key
         )
+
+    def _become(self, identity: NodeIdentity) -> None:
+        self.identity = identity
+        self.setup.lock.key = identity.kek
 
     # Renewal
 
@@ -349,6 +363,7 @@ class CertificateActor(Actor):
         if not first:
             assert self.identity is not None
             # Data keys may have been made, and the root replaced, since the certificate was asked for.
+            new = keep_newer_unlock_key(new, self.identity)
             new = new.with_data_keys(_keys_to_keep(self.identity, new)).with_root(self.identity.root)
         self._files.save_node(new.certificate, new.encode_key(self.world.entropy))
         self._end_exchange()
@@ -440,11 +455,53 @@ class CertificateActor(Actor):
     @handles(GetDataKeys)
     def data_keys(self, message: GetDataKeys) -> DataKeys:
         """The keys that seal the log; in the key file before anybody has them."""
+        return self._data_keys()
+
+    def _data_keys(self) -> DataKeys:
         identity = self._somebody()
         keys = identity.key_file.data_keys
         if keys is None:
             keys = DataKeys(new_data_key(self.world.entropy))
             self._rewrite_key(identity.with_data_keys(keys))
+        return keys
+
+    @handles(UnlockKeyIs)
+    def unlock_key_is(self, message: UnlockKeyIs) -> bool:
+        """The managers' unlock key. A manager that locks itself gets a new private key too: this one has stood on the
+        disk in clear."""
+        identity = self._somebody()
+        if not identity.info.is_manager:
+            return False
+        try:
+            content = change_kek(identity.key_file, identity.kek, message.key, message.version)
+        except InvalidKey as error:
+            self._trouble = str(error)
+            return False
+        if content is not None:
+            self._rewrite_key(replace(identity, kek=message.key, key_file=content))
+            if message.key and not identity.kek:
+                self.renew_now(RenewCertificate())
+        keys = self._somebody().key_file.data_keys
+        return keys is not None and (keys.needs_rotation or bool(keys.pending))
+
+    @handles(BeginDataKeyRotation)
+    def begin_data_key_rotation(self, message: BeginDataKeyRotation) -> DataKeys:
+        """The new key is in the key file before anything is sealed with it."""
+        keys = self._data_keys()
+        if keys.needs_rotation and not keys.pending:
+            failpoint("dek.before_rotate")
+            keys = keys.begin_rotation(self.world.entropy)
+            self._rewrite_key(self._somebody().with_data_keys(keys))
+        return keys
+
+    @handles(FinishDataKeyRotation)
+    def finish_data_key_rotation(self, message: FinishDataKeyRotation) -> DataKeys:
+        """The old key goes when nothing needs it."""
+        keys = self._data_keys()
+        if keys.pending:
+            keys = keys.finish_rotation()
+            self._rewrite_key(self._somebody().with_data_keys(keys))
+            failpoint("dek.after_rotate")
         return keys
 
     @handles(DropDataKeys)
@@ -461,7 +518,7 @@ class CertificateActor(Actor):
 
     def _rewrite_key(self, identity: NodeIdentity) -> None:
         self._files.save_node_key(identity.encode_key(self.world.entropy))
-        self.identity = identity
+        self._become(identity)
 
 
 def _keys_to_keep(present: NodeIdentity, new: NodeIdentity) -> DataKeys | None:

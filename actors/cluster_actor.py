@@ -20,6 +20,7 @@ from actors.connection_actor import ConnectionActor
 from actors.event_publisher_actor import EventPublisherActor
 from runtime.engine_api.backend import InitRequest, JoinRequest, RemoteManager, SwarmInfo
 from runtime.errors import Code, Refused
+from runtime.pki.unlock_key import UnlockKeyBox, parse_unlock_key
 from runtime.protocol import cluster as say
 from runtime.protocol.cluster import ClusterError, ConfigEventKind, LocalNodeState
 from runtime.protocol.node import (
@@ -38,7 +39,7 @@ from runtime.protocol.node import (
 from runtime.stage import Actor, ActorDown, ActorUp, Address, Answer, GiveUp, Policy, Reply, Timer, handles
 from runtime.swarm import addresses, cluster_config
 from runtime.swarm.addresses import Interface, IPNetwork, split_host_port
-from runtime.wire.pb import control_pb2, objects_pb2
+from runtime.wire.pb import control_pb2, objects_pb2, specs_pb2
 
 JOIN_WAIT = 20.0
 CONTROL_WAIT = 20.0
@@ -46,6 +47,7 @@ SPEC_WAIT = 5.0
 SPEC_RETRY = 0.2
 SPEC_RETRIES = 10
 LEAVE_WAIT = 15.0
+UNLOCK_WAIT = 20.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,10 +76,15 @@ class _Operation:
     request: InitRequest | None = None
     spec_tries: int = 0
     after_stop: StartConfig | None = None
+    failed: ClusterError | None = None
 
 
-class _JoinOverdue:
-    """A join was not ready within 20 s."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Overdue:
+    """An operation of this kind was not over within 20 s."""
+
+    kind: str
+    text: str
 
 
 class _WriteSpec:
@@ -105,7 +112,7 @@ class ClusterActor(Actor):
         self.listeners: list[Address] = []
         self._operation: _Operation | None = None
         self._waiting: deque[tuple[Any, Reply]] = deque()
-        self._join_timer: Timer | None = None
+        self._overdue: Timer | None = None
         self._first_error: BaseException | None = None
 
     def started(self) -> None:
@@ -155,9 +162,9 @@ class ClusterActor(Actor):
 
     def _finish(self, value: Any = None, error: BaseException | None = None) -> None:
         operation, self._operation = self._operation, None
-        if self._join_timer is not None:
-            self._join_timer.cancel()
-            self._join_timer = None
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
         if operation is not None:
             if error is None:
                 operation.reply.set(value)
@@ -178,11 +185,16 @@ class ClusterActor(Actor):
                 raise ClusterError("unavailable", say.SWARM_EXISTS)
             if self.role == "swarm-worker":
                 raise ClusterError("unavailable", say.NOT_MANAGER_WORKER)
+            if self.local_state() is LocalNodeState.LOCKED:
+                raise ClusterError("unavailable", say.LOCKED)
         cluster_config.parse_listen(request.listen_addr)
         cluster_config.check_spec_name(request.spec.annotations.name)
         found = self._resolve(request)
-        if request.auto_lock_managers or request.spec.encryption_config.auto_lock_managers:
-            raise ClusterError("unimplemented", "autolock is not offered by this version")
+        if request.auto_lock_managers:
+            spec = specs_pb2.ClusterSpec()
+            spec.CopyFrom(request.spec)
+            spec.encryption_config.auto_lock_managers = True
+            request = dataclasses.replace(request, spec=spec)
         config = StartConfig(
             local_addr=found.local,
             listen_addr=found.listen,
@@ -193,6 +205,7 @@ class ClusterActor(Actor):
             data_path_port=found.data_path_port,
             availability=_availability(request.availability),
             force_new_cluster=self.world.entropy(8).hex() if request.force_new_cluster else "",
+            lock=self.config.lock if request.force_new_cluster and self.config is not None else UnlockKeyBox(),
         )
         self._operation = _Operation("init", reply, request)
         if self.node is None:
@@ -290,7 +303,7 @@ class ClusterActor(Actor):
         )
         self.state.clear()
         self._operation = _Operation("join", reply)
-        self._join_timer = self.after(JOIN_WAIT, _JoinOverdue())
+        self._overdue = self.after(JOIN_WAIT, _Overdue("join", say.JOIN_TIMEOUT))
         self._start_node(self._ticks(config))
         self.state.save(config)
 
@@ -305,21 +318,27 @@ class ClusterActor(Actor):
             return ""
         return addresses.join_host_port(*found)
 
-    @handles(_JoinOverdue)
-    def join_overdue(self, message: _JoinOverdue) -> None:
-        """The caller is told, and joining goes on."""
-        if self._operation is not None and self._operation.kind == "join":
-            self._finish(error=ClusterError("unavailable", say.JOIN_TIMEOUT))
+    @handles(_Overdue)
+    def overdue(self, message: _Overdue) -> None:
+        """The caller is told, and the node goes on starting."""
+        if self._operation is not None and self._operation.kind == message.kind:
+            self._finish(error=ClusterError("unavailable", message.text))
 
     # Leave and unlock
 
     def _leave(self, message: say.Leave, reply: Reply) -> None:
         if not self._in_swarm():
             raise ClusterError("unavailable", say.NO_SWARM)
+        if self.local_state() is LocalNodeState.LOCKED and not message.force:
+            raise ClusterError("unavailable", say.LEAVE_LOCKED)
         if self.role == "swarm-manager" and self.node is not None and not message.force:
             raise ClusterError("unavailable", LEAVE_LAST_MANAGER)
         self._operation = _Operation("leave", reply)
-        if self.node is None:
+        executor = self.world.executor
+        if self.node is None and executor is not None:
+            gone = self.sink(lambda _: self._left())
+            executor.stop_all(lambda: gone(None))  # a locked node's tasks run on, and no agent knows them
+        elif self.node is None:
             self._left()
         else:
             self.ask(self.node, LeaveNode(), self._tasks_gone, LEAVE_WAIT)
@@ -337,9 +356,31 @@ class ClusterActor(Actor):
         self._finish()
 
     def _unlock(self, message: say.Unlock, reply: Reply) -> None:
-        if self.control is not None:
-            raise ClusterError("conflict", "swarm is not locked")
-        raise self._no_manager()
+        """The node starts anew with the key; a locked one was stopped when it said so."""
+        if self.local_state() is not LocalNodeState.LOCKED:
+            raise ClusterError("conflict", say.NOT_LOCKED) if self.control is not None else self._no_manager()
+        try:
+            key = parse_unlock_key(message.key)
+        except Refused as refused:
+            raise ClusterError("invalid", refused.text) from None
+        assert self.config is not None
+        self.config = dataclasses.replace(self.config, lock=UnlockKeyBox(key))
+        self._operation = _Operation("unlock", reply)
+        self._overdue = self.after(UNLOCK_WAIT, _Overdue("unlock", say.UNLOCK_TIMEOUT))
+        if self.node is None:
+            self._start_node(self.config)
+
+    def _unlocking(self, message: ActorDown) -> None:
+        """The node ended while it is being unlocked: the one that was locked, or the one with the new key."""
+        assert self.config is not None
+        assert self._operation is not None
+        if self._operation.failed is not None:
+            self._finish(error=self._operation.failed)
+        elif message.final and self.node is None:
+            self._start_node(self.config)
+        elif not _is_locked(message.error):
+            text = f"swarm component could not be started: {_error_text(message.error)}"
+            self._finish(error=ClusterError("plain", text))
 
     # The node
 
@@ -378,7 +419,7 @@ class ClusterActor(Actor):
             return
         if operation.kind == "init":
             self.tell(self.address, _WriteSpec())
-        elif operation.kind == "join":
+        elif operation.kind in ("join", "unlock"):
             self._finish()
 
     def _is_ready(self, node_id: str, role: str) -> None:
@@ -406,7 +447,13 @@ class ClusterActor(Actor):
             self.listeners = [each for each in self.listeners if each.path != message.path or not message.final]
             return
         self.ready, self.control = False, None
-        self.error = message.error
+        if _is_locked(message.error) and not message.final:
+            self._stop_locked(message.error)
+            return
+        if message.final:
+            self.node = None
+        if not (message.final and self.local_state() is LocalNodeState.LOCKED):
+            self.error = message.error
         operation = self._operation
         if operation is None:
             return
@@ -414,10 +461,21 @@ class ClusterActor(Actor):
             if message.final:
                 config, operation.after_stop = operation.after_stop, None
                 self._found(config)
+        elif operation.kind == "unlock":
+            self._unlocking(message)
         elif operation.kind == "leave" and message.final:
             self._left()
         elif operation.kind in ("init", "join"):
             self._failed_to_start(message)
+
+    def _stop_locked(self, error: BaseException | None) -> None:
+        """Nothing runs on a locked node: trying again needs the key."""
+        self.error = error
+        operation = self._operation
+        if operation is not None and operation.kind == "unlock":
+            operation.failed = ClusterError("unauthorized", say.WRONG_UNLOCK_KEY)
+        if self.node is not None:
+            self.stop(self.node)
 
     def _failed_to_start(self, message: ActorDown) -> None:
         """A first start that fails is given up: nothing of it stays (but for what a new cluster was to be made of), and
@@ -513,11 +571,11 @@ class ClusterActor(Actor):
             self.ask(self.control, say.Control("ListClusters", request), then, CONTROL_WAIT)
 
     @handles(say.UnlockKey)
-    def unlock_key(self, message: say.UnlockKey) -> str:
-        """Empty: autolock is not offered by this version."""
+    def unlock_key(self, message: say.UnlockKey) -> None:
+        """Told by this node's own manager, from what it has of the cluster."""
         if self.control is None:
             raise self._no_manager()
-        return ""
+        self.forward(self.control, message)
 
     @handles(say.Status)
     def status(self, message: say.Status) -> str:
@@ -575,7 +633,7 @@ class ClusterActor(Actor):
     def local_state(self) -> LocalNodeState:
         """Where this node stands."""
         if self.error is not None:
-            return LocalNodeState.LOCKED if str(self.error) == say.LOCKED else LocalNodeState.ERROR
+            return LocalNodeState.LOCKED if _is_locked(self.error) else LocalNodeState.ERROR
         if self.node is None:
             return LocalNodeState.INACTIVE
         return LocalNodeState.ACTIVE if self.ready else LocalNodeState.PENDING
@@ -604,6 +662,10 @@ LEAVE_LAST_MANAGER = (
     "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last manager "
     "erases all current state of the swarm. Use `--force` to ignore this message. "
 )
+
+
+def _is_locked(error: BaseException | None) -> bool:
+    return isinstance(error, ClusterError) and error.text == say.LOCKED
 
 
 def _availability(text: str) -> str:

@@ -17,7 +17,9 @@ from actors.root_decision import RootDecision
 from runtime.errors import Code, Refused
 from runtime.pki.certificates import certificate_expiry
 from runtime.pki.rotation import DecidedRoot, decide_root
-from runtime.protocol.cluster import Control, GetWarnings
+from runtime.pki.signing import unlock_key_of
+from runtime.pki.unlock_key import format_unlock_key
+from runtime.protocol.cluster import Control, GetWarnings, UnlockKey
 from runtime.protocol.manager import MembersChanged, Serve
 from runtime.protocol.node import CheckHealth
 from runtime.protocol.raft import MemberStatus
@@ -30,6 +32,7 @@ from runtime.swarm import constraints
 from runtime.swarm.control import METHODS, Context, Member, Read
 from runtime.swarm.dirty import is_dirty
 from runtime.swarm.offered import check_offered, check_role
+from runtime.swarm.task_model import the_cluster
 from runtime.swarm.troubles import warnings
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
@@ -84,6 +87,7 @@ class ControlActor(Actor):
             members={each.node_id: _member(each) for each in members.values()},
             can_remove=lambda raft_id: _quorum_without(members, raft_id),
             certificate_expiry=certificate_expiry,
+            autolock=True,
         )
 
     @handles(Serve)
@@ -114,6 +118,13 @@ class ControlActor(Actor):
     def warnings(self, message: GetWarnings) -> tuple[str, ...]:
         """What an operator has to hear of, read from the newest committed view."""
         return tuple(warnings(self.published.view))
+
+    @handles(UnlockKey)
+    def unlock_key(self, message: UnlockKey) -> str:
+        """The managers' unlock key as people copy it; empty while they do not lock themselves."""
+        cluster = the_cluster(self.published.view)
+        key = unlock_key_of(cluster).unlock_key if cluster is not None else b""
+        return format_unlock_key(key) if key else ""
 
     @handles(Incoming)
     def incoming(self, message: Incoming) -> Message | None:

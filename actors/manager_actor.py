@@ -13,12 +13,14 @@ from typing import Any
 
 from actors.control_actor import CONTROL_API, ControlActor
 from actors.leader_actor import LeaderActor
+from actors.manager_keys_actor import ManagerKeysActor
 from actors.raft_actor import RaftActor
 from actors.serving import Serving, serves
 from actors.store_actor import StoreActor
 from actors.wire_actor import WireActor
 from runtime.disk.errors import DiskFailed
 from runtime.protocol.manager import (
+    LeaderContext,
     LeaderReady,
     Listening,
     ManagerReady,
@@ -85,6 +87,11 @@ class ManagerActor(Serving):
             "control", ControlActor, setup.node_id, self._store, self.published, setup.credentials
         )
         self.watch(self._control)
+        if setup.certificate is not None:
+            context = LeaderContext(
+                setup.node_id, setup.cluster_id, self._store, self.published, setup.credentials, raft=self.below("raft")
+            )
+            self.spawn("keys", ManagerKeysActor, context, setup.certificate)
 
     @handles(RaftStatus)
     def raft_status(self, message: RaftStatus) -> None:

@@ -84,7 +84,7 @@ class NodeActor(Actor):
             join_token=config.join_token,
             remotes=self.remotes,
             availability=config.availability,
-            lock_key=config.lock_key,
+            lock=config.lock,
             force_new_cluster=bool(config.force_new_cluster),
         )
         self._certificate = self.spawn("certificate", CertificateActor, self.address, setup)
@@ -231,6 +231,7 @@ class NodeActor(Actor):
             subnet_size=config.subnet_size,
             vxlan_port=config.data_path_port,
             force_new_cluster=config.force_new_cluster,
+            certificate=self._certificate,
         )
         self.manager = self.spawn("manager", ManagerActor, self.address, setup)
         self.watch(self.manager)

@@ -21,10 +21,12 @@ from typing import Any
 from actors.raft_log_actor import RaftLogActor
 from runtime.disk.raft_log import Loaded
 from runtime.disk.raft_records import Member
+from runtime.errors import Code, Refused
 from runtime.protocol.raft import (
     Append,
     Appended,
     BeginLog,
+    ChangeDataKey,
     LoadLog,
     MemberStatus,
     RaftSetup,
@@ -33,6 +35,7 @@ from runtime.protocol.raft import (
     SnapshotTaken,
     StepRaft,
     TakeSnapshot,
+    UseDataKeys,
 )
 from runtime.protocol.store import Entries, Leading, NotLeading, ProposalRefused, Propose, Restore
 from runtime.raft.codec import decode_change, encode_change
@@ -54,7 +57,7 @@ from runtime.raft.types import (
     Role,
     Snapshot,
 )
-from runtime.stage import Actor, Address, Answer, Policy, handles
+from runtime.stage import Actor, Address, Answer, Policy, Reply, handles
 from runtime.store.view import Published
 from runtime.wire.pb import objects_pb2, raft_pb2, snapshot_pb2
 
@@ -72,6 +75,15 @@ class _Write:
     entries: Sequence[Entry]
     snapshot: Snapshot | None
     responses: list[Message]
+
+
+@dataclass(slots=True)
+class _Rekeying:
+    """A change of the data key: a snapshot at ``barrier`` or later makes everything under the old key dispensable."""
+
+    barrier: int
+    reply: Reply
+    snapshot: int = 0
 
 
 class RaftActor(Actor):
@@ -104,6 +116,7 @@ class RaftActor(Actor):
         self._conf_states: list[tuple[int, ConfState]] = []
         self._snapshot_index = 0
         self._snapshot_running = False
+        self._rekeying: _Rekeying | None = None
         self._interval = SNAPSHOT_INTERVAL
         self._kept = KEPT_ENTRIES
         self._status: RaftStatus | None = None
@@ -196,6 +209,8 @@ class RaftActor(Actor):
             return
         self.node.tick()
         self._read_limits()
+        if self._rekeying is not None:
+            self._snapshot_when_due()
         if not self._writes and self._known != self._written:
             self._write((), None, [])
         self._pump()
@@ -236,6 +251,20 @@ class RaftActor(Actor):
         self._storage.keep_snapshot(message.snapshot)
         if message.keep_after >= self._storage.first_index():
             self._storage.compact(message.keep_after)
+        if self._rekeying is not None and self._rekeying.snapshot == message.snapshot.index:
+            self._rekeying.reply.set()
+            self._rekeying = None
+        self._snapshot_when_due()
+
+    @handles(ChangeDataKey)
+    def change_data_key(self, message: ChangeDataKey) -> None:
+        """What is in the log now is under the old key; it goes once a snapshot under the new one holds it."""
+        if self.node is None or self._rekeying is not None:
+            raise Refused(Code.UNAVAILABLE, "the log's key cannot be changed now")
+        last = self.node.raft.log.last_index()
+        self._rekeying = _Rekeying(max(last, self._snapshot_index + 1), self.defer())
+        self.tell(self._log, UseDataKeys(message.keys))
+        self._snapshot_when_due()
 
     # The core's wishes
 
@@ -391,16 +420,26 @@ class RaftActor(Actor):
             self._kept = cluster.spec.raft.log_entries_for_slow_followers
 
     def _snapshot_when_due(self) -> None:
+        rekeying = self._rekeying
+        if rekeying is not None:
+            if not self._snapshot_running and self.published.view.version >= rekeying.barrier:
+                rekeying.snapshot = self.published.view.version
+                self._take_snapshot(kept=0)
+            return
         if self._snapshot_running or not self._interval or self._applied - self._snapshot_index < self._interval:
             return
         view = self.published.view
         if view.version - self._snapshot_index < self._interval:
             return  # the store has not applied that far; the next entries ask again
+        self._take_snapshot(self._kept)
+
+    def _take_snapshot(self, kept: int) -> None:
+        view = self.published.view
         index = view.version
         self._conf_states = _up_to(self._conf_states, index)
         self._snapshot_running = True
         members = tuple(self.members[raft_id] for raft_id in sorted(self.members))
-        keep_after = max(0, index - self._kept)
+        keep_after = max(0, index - kept)
         self.tell(
             self._log,
             TakeSnapshot(

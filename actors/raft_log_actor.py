@@ -11,7 +11,8 @@ from runtime.disk.force import force_new_cluster
 from runtime.disk.port import Database
 from runtime.disk.raft_log import Loaded, RaftLog
 from runtime.disk.sealer import Sealer
-from runtime.protocol.raft import Append, Appended, BeginLog, LoadLog, SnapshotTaken, TakeSnapshot
+from runtime.failpoints import failpoint
+from runtime.protocol.raft import Append, Appended, BeginLog, LoadLog, SnapshotTaken, TakeSnapshot, UseDataKeys
 from runtime.raft.types import Snapshot
 from runtime.stage import Actor, Policy, handles
 from runtime.store.snapshot import dump
@@ -26,6 +27,7 @@ class RaftLogActor(Actor):
     def __init__(self, keys: tuple[bytes, ...]) -> None:
         super().__init__()
         self._keys = keys
+        self._rekeyed = False
         self._db: Database | None = None
         self._log: RaftLog | None = None
 
@@ -77,6 +79,12 @@ class RaftLogActor(Actor):
             self.log.append(message.entries, message.hard_state)
         self._tell_parent(Appended(message.number))
 
+    @handles(UseDataKeys)
+    def use_keys(self, message: UseDataKeys) -> None:
+        """Another key to seal with; what was appended before this stays under the old one until it is dropped."""
+        self._keys, self._rekeyed = message.keys, True
+        self.log.seal_with(Sealer(self._keys, self.world.entropy))
+
     @handles(TakeSnapshot)
     def take_snapshot(self, message: TakeSnapshot) -> None:
         """Encodes a state, puts it in force and drops what it makes dispensable."""
@@ -87,6 +95,8 @@ class RaftLogActor(Actor):
         data = content.SerializeToString(deterministic=True)
         snapshot = Snapshot(message.index, message.term, message.conf_state, data)
         self.log.save_snapshot(snapshot)
+        if self._rekeyed:
+            failpoint("dek.half_reencrypted")
         if message.keep_after > 0:
             self.log.compact(message.keep_after)
         self._tell_parent(SnapshotTaken(snapshot, message.keep_after))

@@ -92,6 +92,10 @@ class RaftLog:
         self._drop_leftover_chunks()
         return Loaded(state, snapshot, entries, self._base.index, self._base.term, member)
 
+    def seal_with(self, sealer: Sealer) -> None:
+        """Seals with another key from now on; ``sealer`` must open what the present one does."""
+        self._sealer = sealer
+
     def append(self, entries: Sequence[Entry], hard_state: HardState | None = None) -> None:
         """Persists entries and, when given, the hard state, in one synced batch.
 

@@ -187,6 +187,14 @@ def under_unlock_key(identity: NodeIdentity, kek: bytes, version: int) -> NodeId
     return replace(identity, kek=kek, key_file=replace(content, kek_version=version, data_keys=keys))
 
 
+def keep_newer_unlock_key(new: NodeIdentity, present: NodeIdentity) -> NodeIdentity:
+    """``new`` under the unlock key of ``present`` where that one is of a newer version: it changed while the
+    certificate was asked for. A worker's key file stands under none."""
+    if not new.info.is_manager or new.key_file.kek_version >= present.key_file.kek_version:
+        return new
+    return replace(new, kek=present.kek, key_file=replace(new.key_file, kek_version=present.key_file.kek_version))
+
+
 def root_for(identity: NodeIdentity, bundle: bytes, now: float) -> RootCA:
     """The root in ``bundle`` if it may take the place of the present one: the present certificate must be good
     under it. ``InvalidCertificate`` or ``InvalidKey`` otherwise."""

@@ -15,6 +15,22 @@ UNLOCK_KEY_BYTES = 32
 UNLOCK_KEY_PREFIX = "SWMKEY-1-"
 
 
+class UnlockKeyBox:
+    """The unlock key that a node was given or has come to stand under, for as long as the process lives.
+
+    It is on no disk: a node's actor that starts again in the same process finds it here, another process is locked.
+    Empty means that nothing is locked. Replaced as a whole; shown by no repr.
+    """
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: bytes = b"") -> None:
+        self.key = key
+
+    def __repr__(self) -> str:
+        return "UnlockKeyBox(...)"
+
+
 def new_unlock_key(entropy: Entropy) -> bytes:
     """32 fresh bytes."""
     raw = entropy(UNLOCK_KEY_BYTES)

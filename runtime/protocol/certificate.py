@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from runtime.pki.unlock_key import UnlockKeyBox
 from runtime.wire.port import Credentials
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def _nobody() -> Credentials:
 class CertificateSetup:
     """How a node comes by its certificate: from disk, by joining at ``join_addr``, or by founding a cluster.
 
-    ``remotes`` are (node id, address) of known managers. ``lock_key`` opens the key file of a locked manager.
+    ``remotes`` are (node id, address) of known managers. ``lock`` has what opens the key file of a
+    locked manager, and is kept up to date.
     ``force_new_cluster`` lets an expired certificate pass. ``credentials`` are filled in place and stay the same
     object through all lives of the keeper, so that whoever was given them always holds the newest.
     """
@@ -31,7 +33,7 @@ class CertificateSetup:
     join_token: str = field(default="", repr=False)
     remotes: tuple[tuple[str, str], ...] = ()
     availability: str = ""
-    lock_key: bytes = field(default=b"", repr=False)
+    lock: UnlockKeyBox = field(default_factory=UnlockKeyBox)
     force_new_cluster: bool = False
     credentials: Credentials = field(default_factory=_nobody)
 
@@ -54,6 +56,26 @@ class Identified:
 @dataclass(frozen=True, slots=True)
 class GetDataKeys:
     """Question: the DataKeys that seal this manager's log; made, and kept in the key file, when there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnlockKeyIs:
+    """Question: keep the key file under this unlock key (empty: under none) from ``version`` of the cluster object on.
+    Answered with True if the data key is to be changed, once the file is as it should be. Ignored by workers."""
+
+    key: bytes = field(repr=False)
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class BeginDataKeyRotation:
+    """Question: put a new data key beside the present one, if a change is due. Answer: the DataKeys as they are then;
+    without a pending one nothing is to be changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishDataKeyRotation:
+    """Question: nothing is sealed with the old data key any more; forget it. Answer: the DataKeys."""
 
 
 @dataclass(frozen=True, slots=True)

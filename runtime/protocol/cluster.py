@@ -54,6 +54,13 @@ JOIN_TIMEOUT = (
 LOCKED = (
     'Swarm is encrypted and needs to be unlocked before it can be used. Please use "docker swarm unlock" to unlock it.'
 )
+LEAVE_LOCKED = "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message."
+NOT_LOCKED = "swarm is not locked"
+WRONG_UNLOCK_KEY = "swarm could not be unlocked: invalid key provided"
+UNLOCK_TIMEOUT = (
+    "Timeout was reached before the unlocked node was ready. It goes on starting in the background. "
+    'Use the "docker info" command to see the current swarm status of your node.'
+)
 NOT_MANAGER_WORKER = (
     "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. "
     "Please run this command on a manager node or promote the current node to a manager."

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class ManagerSetup:
     """What a manager is started with. Addresses are ``host:port``; ``root`` has its signer only on the node that made
     the cluster, and only until the cluster object holds it. ``force_new_cluster`` names an order to make a
-    cluster of this manager alone."""
+    cluster of this manager alone. ``certificate`` keeps the key file."""
 
     node_id: str
     cluster_id: str
@@ -35,6 +35,7 @@ class ManagerSetup:
     subnet_size: int = 0
     vxlan_port: int = 0
     force_new_cluster: str = ""
+    certificate: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from runtime.pki.unlock_key import UnlockKeyBox
+
 if TYPE_CHECKING:
     from runtime.stage.address import Address
 
@@ -34,7 +36,7 @@ class StartConfig:
     heartbeat_tick: int = 1
     election_tick: int = 10
     join_token: str = field(default="", repr=False)
-    lock_key: bytes = field(default=b"", repr=False)
+    lock: UnlockKeyBox = field(default_factory=UnlockKeyBox, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,22 @@ class SnapshotTaken:
     keep_after: int
 
 
+@dataclass(frozen=True, slots=True)
+class UseDataKeys:
+    """Told: seal with the first of these from now on, open with any of them."""
+
+    keys: tuple[bytes, ...] = field(repr=False)
+
+
 # Above
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeDataKey:
+    """Question: seal with the first of these keys from now on. Answered once nothing in the log or its snapshot is
+    sealed with another one, which takes a snapshot of all that is there now."""
+
+    keys: tuple[bytes, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

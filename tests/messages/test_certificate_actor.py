@@ -20,6 +20,7 @@ from runtime.pki.keys import dump_key
 from runtime.pki.node_identity import new_request
 from runtime.pki.pem import load_certificates
 from runtime.pki.root import create_root, load_root, root_of_cluster
+from runtime.pki.unlock_key import UnlockKeyBox
 from runtime.protocol.agent import CertificateRenewed, Managers, RootSeen
 from runtime.protocol.certificate import DropDataKeys, GetDataKeys, Identified
 from runtime.protocol.cluster import LOCKED, ClusterError
@@ -97,7 +98,7 @@ def test_a_roots_key_that_an_operator_put_there_is_used_and_never_rewritten(worl
 
 
 def test_no_secret_is_in_a_repr(world: World) -> None:
-    host = NodeHost(world, join_addr="a:1", join_token="SWMTKN-1-secret", lock_key=b"secretsecret")
+    host = NodeHost(world, join_addr="a:1", join_token="SWMTKN-1-secret", lock=UnlockKeyBox(b"secretsecret"))
     assert "secret" not in repr(host.setup)
     assert "BEGIN" not in repr(NodeHost(world, ip="10.0.0.3").boot().expect(Identified))
 
@@ -239,9 +240,9 @@ def test_a_manager_of_a_locked_cluster_encrypts_its_key_and_is_locked_after_a_re
     assert isinstance(error, ClusterError)
     assert (str(error), error.code) == (LOCKED, Code.UNAVAILABLE)
     host.crash()
-    assert str(host.boot(lock_key=b"wrong" * 6).fails(within=0.1)) == LOCKED
+    assert str(host.boot(lock=UnlockKeyBox(b"wrong" * 6)).fails(within=0.1)) == LOCKED
     host.crash()
-    assert host.boot(lock_key=kek).expect(Identified).node_id == told.node_id
+    assert host.boot(lock=UnlockKeyBox(kek)).expect(Identified).node_id == told.node_id
 
 
 def test_a_worker_of_a_locked_cluster_encrypts_nothing(world: World, ca: CaHost) -> None:

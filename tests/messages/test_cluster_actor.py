@@ -91,7 +91,6 @@ def test_a_second_init_or_join_is_refused() -> None:
         ({"subnet_size": 30, "default_addr_pool": ("10.0.0.0/8",)}, "plain", "subnet size is out of range: 30"),
         ({"data_path_port": 80}, "plain", "Datapath port number is not in valid range (1024-49151) : 80"),
         ({"availability": "bogus"}, "plain", 'invalid Availability: "bogus"'),
-        ({"auto_lock_managers": True}, "unimplemented", "autolock is not offered by this version"),
     ],
 )
 def test_a_bad_init_is_refused_before_anything_happens(change: dict[str, Any], kind: str, text: str) -> None:
@@ -377,3 +376,62 @@ def test_a_node_that_joined_says_where_it_can_be_reached(listen: str, advertise:
     bench = ClusterBench(source_address=lambda remote: f"10.9.9.9 towards {remote}").mount()
     bench.ask(say.Join(join_request(listen_addr=listen, advertise_addr=advertise)))
     assert bench.info().node_addr == expected
+
+
+# Locked
+
+LOCKED = ClusterError("unavailable", say.LOCKED)
+KEY = "SWMKEY-1-" + "A" * 43
+
+
+def a_locked_bench(*errors: BaseException) -> ClusterBench:
+    bench = ClusterBench(StartConfig(listen_addr="10.0.0.5:2377"))
+    bench.behaviour.fail_with = [LOCKED, *errors]
+    bench.mount()
+    bench.simulator.run_for(60)
+    return bench
+
+
+def test_a_locked_node_is_not_started_again_without_its_key() -> None:
+    bench = a_locked_bench()
+    assert bench.info().local_node_state == "locked"
+    assert len(bench.behaviour.configs) == 1
+
+
+def test_unlocking_starts_the_node_with_the_key_and_answers_when_it_is_ready() -> None:
+    bench = a_locked_bench()
+    bench.behaviour.ready_at_once = False
+    answer = bench.cluster.ask(say.Unlock(KEY))
+    bench.simulator.run_for(3)
+    assert not answer.done
+    assert bench.behaviour.configs[-1].lock.key == bytes(32)
+    bench.stage.at("/cluster/node").tell(Become(ready=True))
+    bench.simulator.run_until(lambda: answer.done, 5)
+    answer.result(0)
+    assert bench.info().local_node_state == "active"
+
+
+def test_a_node_that_is_not_ready_in_time_answers_and_goes_on() -> None:
+    bench = a_locked_bench()
+    bench.behaviour.ready_at_once = False
+    assert refused(bench, say.Unlock(KEY)).text == say.UNLOCK_TIMEOUT
+    bench.stage.at("/cluster/node").tell(Become(ready=True))
+    bench.simulator.run_for(1)
+    assert bench.info().local_node_state == "active"
+
+
+def test_a_node_that_fails_otherwise_when_unlocked_says_why_and_tries_again() -> None:
+    bench = a_locked_bench(ClusterError("plain", "the port is taken"))
+    assert refused(bench, say.Unlock(KEY)).text == "swarm component could not be started: the port is taken"
+    bench.simulator.run_for(1)
+    assert bench.info().local_node_state == "active"
+
+
+def test_unlocking_at_the_very_moment_of_the_lock_waits_for_the_end_of_the_locked_node() -> None:
+    bench = ClusterBench(StartConfig(listen_addr="10.0.0.5:2377"))
+    bench.behaviour.fail_with = [LOCKED]
+    bench.mount()
+    while bench.info().local_node_state != "locked":
+        bench.simulator.step()
+    bench.ask(say.Unlock(KEY))
+    assert bench.info().local_node_state == "active"

@@ -7,8 +7,9 @@ import random
 import pytest
 
 from runtime.disk.data_root import RAFT_DATABASE
+from runtime.errors import Refused
 from runtime.failpoints import armed
-from runtime.protocol.raft import RaftStatus
+from runtime.protocol.raft import ChangeDataKey, RaftStatus
 from runtime.protocol.store import Write
 from runtime.stage import ActorUnavailable
 from runtime.store.transaction import Transaction
@@ -208,3 +209,62 @@ def test_a_node_that_comes_back_at_another_address_corrects_its_entry() -> None:
     (member,) = bench.told[-1].members.values()
     assert member.addr == "10.0.0.1:4444"
     assert bench.simulator.ask(bench.store, Write(create("a"))) > 0
+
+
+# Another data key
+
+OTHER = bytes(reversed(range(32)))
+
+
+def test_after_a_change_of_the_data_key_the_log_opens_with_the_new_one_alone() -> None:
+    bench = Bench()
+    bench.lead()
+    for future in bench.write("a", "b"):
+        bench.simulator.run_until(lambda future=future: future.done, 5)
+    change = bench.stage.at("/manager/raft").ask(ChangeDataKey((OTHER, KEY)))
+    bench.simulator.run_until(lambda: change.done, 30)
+    change.result(0)
+    bench.simulator.ask(bench.store, Write(create("c")))
+    bench.kill()
+    bench.keys = (OTHER,)
+    bench.boot()
+    bench.lead()
+    assert bench.ids() == ["a", "b", "c"]
+
+
+def test_writes_go_on_while_the_data_key_changes() -> None:
+    bench = Bench()
+    bench.lead()
+    change = bench.stage.at("/manager/raft").ask(ChangeDataKey((OTHER, KEY)))
+    futures = bench.write(*(f"s{number}" for number in range(20)))
+    bench.simulator.run_until(lambda: change.done and all(each.done for each in futures), 30)
+    bench.cut_power(4)
+    bench.keys = (OTHER,)
+    bench.boot()
+    bench.lead()
+    assert len(bench.ids()) == 20
+
+
+def test_a_crash_before_the_change_is_over_needs_both_keys_and_loses_nothing() -> None:
+    bench = Bench()
+    bench.lead()
+    bench.simulator.ask(bench.store, Write(create("a")))
+    bench.stage.at("/manager/raft").tell(ChangeDataKey((OTHER, KEY)))
+    bench.write("b")
+    bench.simulator.run_for(0.001)
+    bench.kill()
+    bench.keys = (OTHER, KEY)
+    bench.boot()
+    bench.lead()
+    assert "a" in bench.ids()
+
+
+def test_one_change_of_the_data_key_at_a_time() -> None:
+    bench = Bench()
+    bench.lead()
+    first = bench.stage.at("/manager/raft").ask(ChangeDataKey((OTHER, KEY)))
+    second = bench.stage.at("/manager/raft").ask(ChangeDataKey((OTHER, KEY)))
+    bench.simulator.run_until(lambda: second.done and first.done, 30)
+    first.result(0)
+    with pytest.raises(Refused, match="cannot be changed now"):
+        second.result(0)

@@ -9,6 +9,7 @@ import pytest
 from runtime.disk.data_root import RAFT_DATABASE
 from runtime.disk.memory import MemoryDisk
 from runtime.disk.state_files import DOCKER_STATE, StateFiles
+from runtime.pki.unlock_key import UnlockKeyBox
 from runtime.protocol.cluster import ClusterError
 from runtime.protocol.node import ClusterState, StartConfig
 from swarmlet.cluster_state import FileClusterState
@@ -55,7 +56,7 @@ def test_what_was_saved_comes_back_with_a_certificate() -> None:
 def test_secrets_and_what_lives_with_the_process_are_not_kept() -> None:
     disk = with_certificate(MemoryDisk())
     config = StartConfig(
-        remote_addr="10.0.0.1:2377", join_addr="10.0.0.1:2377", join_token="SWMTKN-1-x", lock_key=b"key"
+        remote_addr="10.0.0.1:2377", join_addr="10.0.0.1:2377", join_token="SWMTKN-1-x", lock=UnlockKeyBox(b"key")
     )
     state_on(disk).save(config)
     kept = disk.files.read(DOCKER_STATE)
@@ -64,7 +65,7 @@ def test_secrets_and_what_lives_with_the_process_are_not_kept() -> None:
     assert set(json.loads(kept)) & {"JoinToken", "LockKey", "JoinAddr"} == set()
     loaded = state_on(disk).load()
     assert loaded is not None
-    assert (loaded.join_addr, loaded.join_token, loaded.lock_key) == ("", "", b"")
+    assert (loaded.join_addr, loaded.join_token, loaded.lock.key) == ("", "", b"")
 
 
 def test_a_join_that_was_under_way_goes_on_at_the_remote_address() -> None:
