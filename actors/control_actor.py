@@ -1,13 +1,14 @@
 """ControlActor is SwarmKit's Control service: the engine's own calls as messages, and those of the wire.
 
 Who talks to it: the cluster layer (``Control``), other processes over the control socket and the remote port. Reads
-are answered from the newest committed view; writes are prepared here, run by StoreActor, and answered by it. It
-decides nothing: ``runtime/swarm/control`` does.
+are answered from the newest committed view; writes are prepared here, run by StoreActor, and answered by it. Where
+this manager does not lead, a write goes to the leader as it is, and is answered once this manager's own store has it.
+It decides nothing: ``runtime/swarm/control`` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,39 +21,52 @@ from runtime.pki.rotation import DecidedRoot, decide_root
 from runtime.pki.signing import unlock_key_of
 from runtime.pki.unlock_key import format_unlock_key
 from runtime.protocol.cluster import Control, GetWarnings, UnlockKey
-from runtime.protocol.manager import MembersChanged, Serve
+from runtime.protocol.manager import LEADS_HERE, LeaderIs, MembersChanged, Serve, ToLeader
 from runtime.protocol.node import CheckHealth
 from runtime.protocol.raft import MemberStatus
-from runtime.protocol.store import Write
+from runtime.protocol.store import AwaitView, Write
 from runtime.protocol.wire import Incoming
 from runtime.stage import Actor, Address, Answer, Policy, Reply, handles
 from runtime.store.transaction import Transaction
-from runtime.store.view import Published
+from runtime.store.view import Published, View
 from runtime.swarm import constraints
 from runtime.swarm.control import METHODS, Context, Member, Read
+from runtime.swarm.control.applied import applied
 from runtime.swarm.dirty import is_dirty
 from runtime.swarm.offered import check_offered, check_role
 from runtime.swarm.task_model import the_cluster
 from runtime.swarm.troubles import warnings
+from runtime.wire.authorise import check_redirect
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
 from runtime.wire.port import Credentials
+from runtime.wire.services import path
 
 CONTROL_API = "ControlAPI"
+ELSEWHERE_WAIT = 25.0
+APPLIED_WAIT = 10.0
 
 
 class ControlActor(Actor):
-    """``store`` takes writes, ``published`` holds what reads see."""
+    """``store`` takes writes, ``published`` holds what reads see; ``proxy`` reaches the leader, where there may be
+    another."""
 
     policy = Policy()
 
     def __init__(
-        self, node_id: str, store: Address, published: Published, credentials: Credentials | None = None
+        self,
+        node_id: str,
+        store: Address,
+        published: Published,
+        credentials: Credentials | None = None,
+        proxy: Address | None = None,
     ) -> None:
         super().__init__()
         self.credentials = credentials
         self.store = store
         self.published = published
+        self.proxy = proxy
+        self.leads = proxy is None
         self.ready = False
         self._health: list[Reply] = []
         self._node_id = node_id
@@ -69,7 +83,7 @@ class ControlActor(Actor):
         self.stopped()
 
     def snapshot(self) -> dict[str, Any]:
-        return {"ready": self.ready}
+        return {"ready": self.ready, "leads": self.leads}
 
     @handles(MembersChanged)
     def members_changed(self, message: MembersChanged) -> None:
@@ -89,6 +103,11 @@ class ControlActor(Actor):
             certificate_expiry=certificate_expiry,
             autolock=True,
         )
+
+    @handles(LeaderIs)
+    def leader_is(self, message: LeaderIs) -> None:
+        """Whether writes are for this manager's own store."""
+        self.leads = message.here
 
     @handles(Serve)
     def serve(self, message: Serve) -> None:
@@ -129,7 +148,10 @@ class ControlActor(Actor):
     @handles(Incoming)
     def incoming(self, message: Incoming) -> Message | None:
         """A call from elsewhere."""
-        return self._call(message.call.method.rpartition("/")[2], message.call.request)
+        name = message.call.method.rpartition("/")[2]
+        if not self.leads and not isinstance(METHODS.get(name), Read):
+            check_redirect(message.call.metadata)
+        return self._call(name, message.call.request)
 
     def _call(self, name: str, request: Message) -> Message | None:
         method = METHODS.get(name)
@@ -138,6 +160,9 @@ class ControlActor(Actor):
         assert self._context is not None
         if isinstance(method, Read):
             return method.answer(self.published.view, request, self._context)
+        if not self.leads:
+            self._elsewhere(name, request)
+            return None
         check_offered(name, request)
         if name == "UpdateCluster":
             self._update_cluster(method, request, self._context)
@@ -147,6 +172,26 @@ class ControlActor(Actor):
             step = _role_unchanged(step, request)
         self.forward(self.store, Write(step))
         return None
+
+    def _elsewhere(self, name: str, request: Message) -> None:
+        """Writes at the leader. If that turns out to be this manager by now, the question is asked here anew."""
+        reply = self.defer()
+
+        def answered(answer: Answer) -> None:
+            if answer.error is not None:
+                reply.fail(answer.error)
+            elif answer.value == LEADS_HERE:
+                self.address.send(Control(name, request), self.address, reply, 0)
+            else:
+                self._seen(applied(name, request, answer.value), lambda: reply.set(answer.value))
+
+        assert self.proxy is not None
+        self.ask(self.proxy, ToLeader(path("Control", name), request), answered, ELSEWHERE_WAIT)
+
+    def _seen(self, holds: Callable[[View], bool], then: Callable[[], None]) -> None:
+        """Goes on once this manager's own store holds it; one that lags too far behind does not hide that it was
+        written."""
+        self.ask(self.store, AwaitView(holds, APPLIED_WAIT), lambda answer: then(), APPLIED_WAIT)
 
     def _update_cluster(self, method: Any, request: Any, context: Context) -> None:
         """What becomes of the root is decided first, since that may take the word of an external CA."""

@@ -14,6 +14,7 @@ from actors.dispatcher_actor import DispatcherActor
 from actors.global_actor import GlobalActor
 from actors.jobs_actor import JobsActor
 from actors.log_broker_actor import LogBrokerActor
+from actors.raft_membership_actor import RaftMembershipActor
 from actors.replicated_actor import ReplicatedActor
 from actors.root_rotation_actor import RootRotationActor
 from actors.scheduler_actor import SchedulerActor
@@ -31,6 +32,7 @@ PARTS: tuple[tuple[str, type[Actor]], ...] = (
     ("log_broker", LogBrokerActor),
     ("ca", CertificateAuthorityActor),
     ("root_rotation", RootRotationActor),
+    ("membership", RaftMembershipActor),
     ("allocator", AllocatorActor),
     ("scheduler", SchedulerActor),
     ("constraint_enforcer", ConstraintEnforcerActor),
@@ -88,7 +90,6 @@ class LeaderActor(Actor):
             self.published,
             setup.credentials,
             raft=self.raft,
-            admits_managers=False,
         )
         for name, part in PARTS:
             self.spawn(name, part, context)

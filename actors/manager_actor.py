@@ -2,7 +2,8 @@
 
 NodeActor starts it while the node's role is manager. It starts the parts in their order (first the servers, so that
 the real address is known; then store and consensus), starts and stops the leader's subtree with the leadership, and
-tells the node once the control API answers. Store and consensus live and fail together, with this actor: what they
+tells the node once the control API answers: when this manager leads, or when another one does and this one's store has
+the cluster object. Store and consensus live and fail together, with this actor: what they
 hold is read from disk again. A second failed disk within a minute keeps it down.
 """
 
@@ -14,28 +15,36 @@ from typing import Any
 from actors.control_actor import CONTROL_API, ControlActor
 from actors.leader_actor import LeaderActor
 from actors.manager_keys_actor import ManagerKeysActor
+from actors.proxy_actor import ProxyActor
 from actors.raft_actor import RaftActor
 from actors.serving import Serving, serves
 from actors.store_actor import StoreActor
 from actors.wire_actor import WireActor
 from runtime.disk.errors import DiskFailed
 from runtime.protocol.manager import (
+    EndManager,
     LeaderContext,
+    LeaderIs,
     LeaderReady,
     Listening,
     ManagerReady,
+    ManagerRemoved,
     ManagerSetup,
     MembersChanged,
     Serve,
 )
-from runtime.protocol.raft import RaftSetup, RaftStatus
-from runtime.stage import ActorDown, ActorUp, Address, Policy, handles
-from runtime.store.view import Published
+from runtime.protocol.raft import DiscardLog, RaftSetup, RaftStatus, RemovedFromRaft, TransferLeadership
+from runtime.protocol.store import AwaitView
+from runtime.stage import ActorDown, ActorUp, Address, Answer, Policy, handles
+from runtime.store.view import Published, View
 from runtime.swarm.addresses import join_host_port, split_host_port
-from runtime.wire.pb import health_pb2
+from runtime.wire.pb import health_pb2, objects_pb2
 from runtime.wire.port import Call
 
 RAFT = "Raft"
+CLUSTER_WAIT = 60.0
+HAND_OVER_WAIT = 5.0
+DISCARD_WAIT = 20.0
 
 
 class ManagerActor(Serving):
@@ -51,7 +60,11 @@ class ManagerActor(Serving):
         self.listen_addr = ""
         self.status: RaftStatus | None = None
         self.serving = False
+        self._has_cluster = False
+        self._leader_ready = False
+        self._leader_told = LeaderIs("", False)
         self._store: Address | None = None
+        self._proxy: Address | None = None
         self._control: Address | None = None
 
     def started(self) -> None:
@@ -79,25 +92,45 @@ class ManagerActor(Serving):
             heartbeat_tick=setup.heartbeat_tick,
             election_tick=setup.election_tick,
             force_new_cluster=setup.force_new_cluster,
+            join_addrs=setup.join_addrs,
+            credentials=setup.credentials,
         )
         fails_with_us = Policy(escalates=(Exception,))
         self._store = self.spawn("store", StoreActor, self.below("raft"), self.published, policy=fails_with_us)
         self.spawn("raft", RaftActor, raft_setup, self._store, self.published)
+        self._proxy = self.spawn("proxy", ProxyActor, self.below("leader"), setup.credentials)
         self._control = self.spawn(
-            "control", ControlActor, setup.node_id, self._store, self.published, setup.credentials
+            "control", ControlActor, setup.node_id, self._store, self.published, setup.credentials, self._proxy
         )
+        self.watch(self._proxy)
         self.watch(self._control)
         if setup.certificate is not None:
             context = LeaderContext(
                 setup.node_id, setup.cluster_id, self._store, self.published, setup.credentials, raft=self.below("raft")
             )
             self.spawn("keys", ManagerKeysActor, context, setup.certificate)
+        self._await_cluster()
+
+    def _await_cluster(self) -> None:
+        assert self._store is not None
+        has_cluster = AwaitView(_has_cluster, CLUSTER_WAIT)
+        self.ask(self._store, has_cluster, self._cluster_seen, CLUSTER_WAIT)
+
+    def _cluster_seen(self, answer: Answer) -> None:
+        if answer.error is None:
+            self._has_cluster = True
+            self._serve_when_ready()
+        else:
+            self._await_cluster()
 
     @handles(RaftStatus)
     def raft_status(self, message: RaftStatus) -> None:
         """Leadership or membership changed."""
         self.status = message
+        self._leader_ready = self._leader_ready and message.leading
         self._tell_control(MembersChanged(message.members))
+        self._tell_leader()
+        self._serve_when_ready()
         leader = self.child("leader")
         if message.leading:
             if leader is None:
@@ -106,6 +139,21 @@ class ManagerActor(Serving):
                 self.tell(leader, MembersChanged(message.members))
         elif leader is not None:
             self.stop(leader)
+
+    def _tell_leader(self) -> None:
+        """Who serves what only a leader does: this manager once its subtree runs, or the one that leads."""
+        status = self.status
+        assert status is not None
+        other = status.members.get(status.leader) if status.leader != status.raft_id else None
+        leader = LeaderIs(other.addr if other is not None else "", self._leader_ready)
+        if leader != self._leader_told:
+            self._leader_told = leader
+            self._tell_parts(leader)
+
+    def _tell_parts(self, leader: LeaderIs) -> None:
+        for part in (self._proxy, self._control):
+            if part is not None:
+                self.tell(part, leader)
 
     def _start_leader(self) -> None:
         assert self._store is not None
@@ -131,10 +179,42 @@ class ManagerActor(Serving):
         """The cluster object is there: the control API may answer."""
         # The root's private key is in the replicated store from here on.
         self.setup = replace(self.setup, root=replace(self.setup.root, signer=None))
-        if not self.serving:
+        if self.status is not None and self.status.leading:
+            self._leader_ready = True
+            self._tell_leader()
+            self._serve_when_ready()
+
+    def _serve_when_ready(self) -> None:
+        status = self.status
+        if self.serving or status is None:
+            return
+        follows = status.leader not in (0, status.raft_id) and self._has_cluster and status.raft_id in status.members
+        if self._leader_ready or follows:
             self.serving = True
             self._tell_control(Serve(True))
             self.tell(self.node, ManagerReady(self.listen_addr))
+
+    # Its end
+
+    @handles(RemovedFromRaft)
+    def removed(self, message: RemovedFromRaft) -> None:
+        """The group goes on without this manager."""
+        self.tell(self.node, ManagerRemoved())
+
+    @handles(EndManager)
+    def end(self, message: EndManager) -> None:
+        """Another manager is to lead; then, if that is wanted, nothing is left of the log."""
+        if self._store is None:
+            return
+        reply, raft = self.defer(), self.below("raft")
+
+        def handed_over(answer: Answer) -> None:
+            if message.discard:
+                self.ask(raft, DiscardLog(), lambda done: reply.set(), DISCARD_WAIT)
+            else:
+                reply.set()
+
+        self.ask(raft, TransferLeadership(), handed_over, HAND_OVER_WAIT)
 
     @handles(ActorUp)
     def up(self, message: ActorUp) -> None:
@@ -142,6 +222,9 @@ class ManagerActor(Serving):
         if self._control is not None and message.path == self._control.path and self.status is not None:
             self._tell_control(MembersChanged(self.status.members))
             self._tell_control(Serve(self.serving))
+            self.tell(self._control, self._leader_told)
+        if self._proxy is not None and message.path == self._proxy.path:
+            self.tell(self._proxy, self._leader_told)
         leader = self.child("leader")
         if leader is not None and message.path == leader.path and self.status is not None:
             self.tell(leader, MembersChanged(self.status.members))
@@ -159,6 +242,10 @@ class ManagerActor(Serving):
         if service not in known:
             return kinds(status=kinds.UNKNOWN)
         return kinds(status=kinds.SERVING if known[service] else kinds.NOT_SERVING)
+
+
+def _has_cluster(view: View) -> bool:
+    return next(iter(view.all(objects_pb2.Cluster)), None) is not None
 
 
 def advertised(advertise_addr: str, listening: str) -> str:

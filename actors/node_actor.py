@@ -26,11 +26,12 @@ from runtime.protocol.agent import (
     SessionDown,
     SessionUp,
 )
-from runtime.protocol.certificate import CertificateSetup, GetDataKeys, Identified
-from runtime.protocol.manager import ManagerReady, ManagerSetup
+from runtime.protocol.certificate import CertificateSetup, DropDataKeys, GetDataKeys, Identified
+from runtime.protocol.manager import EndManager, ManagerReady, ManagerRemoved, ManagerSetup
 from runtime.protocol.node import (
     GetNodeStatus,
     LeaveNode,
+    ManagerEnded,
     ManagersKnown,
     NodeChanged,
     NodeIdentified,
@@ -47,6 +48,7 @@ from runtime.stage import Actor, ActorDown, ActorUp, Address, Answer, Policy, ha
 
 KEYS_WAIT = 60.0
 LEAVE_WAIT = 15.0
+END_WAIT = 30.0
 
 
 class NodeActor(Actor):
@@ -70,6 +72,7 @@ class NodeActor(Actor):
         self._manager_ready = False
         self._told_ready = False
         self._wanted: NodeChanged | None = None
+        self._removed = False
 
     def started(self) -> None:
         self._files = StateFiles(self.world.disk.files)
@@ -232,15 +235,39 @@ class NodeActor(Actor):
             vxlan_port=config.data_path_port,
             force_new_cluster=config.force_new_cluster,
             certificate=self._certificate,
+            join_addrs=tuple(addr for node_id, addr in self.remotes if node_id != identity.node_id),
         )
         self.manager = self.spawn("manager", ManagerActor, self.address, setup)
         self.watch(self.manager)
 
     @handles(StopManager)
     def stop_manager(self, message: StopManager) -> None:
-        """The role asks for none."""
+        """The role asks for none: the manager hands over, forgets its log and ends."""
+        if self.manager is not None:
+            self.ask(self.manager, EndManager(discard=True), lambda answer: self._end_removed(), END_WAIT)
+
+    @handles(ManagerRemoved)
+    def manager_removed(self, message: ManagerRemoved) -> None:
+        """The other managers removed this one."""
+        self._end_removed()
+
+    def _end_removed(self) -> None:
+        self._removed = True
         if self.manager is not None:
             self.stop(self.manager)
+
+    def _manager_gone(self) -> None:
+        """The watcher of roles hears that the manager ended. One that was removed has no log any more: what sealed it
+        is forgotten first."""
+        removed, self._removed = self._removed, False
+        if removed and self._certificate is not None:
+            self.ask(self._certificate, DropDataKeys(), lambda answer: self._tell_ended(True), KEYS_WAIT)
+        else:
+            self._tell_ended(False)
+
+    def _tell_ended(self, removed: bool) -> None:
+        if self._roles is not None:
+            self.tell(self._roles, ManagerEnded(removed))
 
     @handles(ManagerReady)
     def manager_ready(self, message: ManagerReady) -> None:
@@ -263,6 +290,8 @@ class NodeActor(Actor):
                 self.manager = None
                 if message.error is not None:
                     self.tell(self.cluster, NodeTrouble(message.error))
+                else:
+                    self._manager_gone()
         elif self.identity is None and message.error is not None and message.path == self.below("certificate").path:
             self.fail(message.error)
 

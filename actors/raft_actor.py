@@ -1,7 +1,8 @@
 """RaftActor drives the consensus core: proposals, disk, peers, committed entries, membership, leadership.
 
 Who talks to it: StoreActor proposes and gets entries, the manager above hears RaftStatus, other members' messages come
-as StepRaft. It never decides (``runtime/raft`` does) and never waits for the disk (its child ``log`` does).
+as StepRaft from its child ``transport``. It never decides (``runtime/raft`` does) and never waits for the disk (its
+child ``log`` does) or for the network. A node without a log has its child ``join`` ask a leader for membership first.
 
 Rules kept here:
 1. Nothing that promises what a write holds leaves before that write is durable; the core hands such messages out with
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.raft_log_actor import RaftLogActor
+from actors.raft_members import RaftMembers, address_book, conf_change
+from actors.raft_transport_actor import RaftTransportActor
 from runtime.disk.raft_log import Loaded
 from runtime.disk.raft_records import Member
 from runtime.errors import Code, Refused
@@ -27,21 +30,24 @@ from runtime.protocol.raft import (
     Appended,
     BeginLog,
     ChangeDataKey,
+    DiscardLog,
+    Expelled,
+    JoinAnswered,
     LoadLog,
-    MemberStatus,
     RaftSetup,
-    RaftStatus,
     RaftTick,
+    RemovedFromRaft,
     SnapshotTaken,
     StepRaft,
     TakeSnapshot,
     UseDataKeys,
+    WipeLog,
 )
 from runtime.protocol.store import Entries, Leading, NotLeading, ProposalRefused, Propose, Restore
 from runtime.raft.codec import decode_change, encode_change
-from runtime.raft.confchange import ChangeType, ConfChange
+from runtime.raft.confchange import ChangeRefused, ChangeType
 from runtime.raft.config import RaftConfig
-from runtime.raft.node import RawNode
+from runtime.raft.node import LocalMessage, RawNode
 from runtime.raft.storage import MemoryStorage
 from runtime.raft.types import (
     APPEND_THREAD,
@@ -51,14 +57,16 @@ from runtime.raft.types import (
     EntryType,
     HardState,
     Message,
+    MessageType,
     PeerNotFound,
     ProposalDropped,
     Ready,
     Role,
     Snapshot,
 )
-from runtime.stage import Actor, Address, Answer, Policy, Reply, handles
+from runtime.stage import Address, Answer, Policy, Reply, handles
 from runtime.store.view import Published
+from runtime.swarm.membership import LOST_LEADERSHIP, draw_raft_id
 from runtime.wire.pb import objects_pb2, raft_pb2, snapshot_pb2
 
 APPENDS_IN_FLIGHT = 2
@@ -86,20 +94,18 @@ class _Rekeying:
     snapshot: int = 0
 
 
-class RaftActor(Actor):
+class RaftActor(RaftMembers):
     """``store`` gets the entries, ``published`` is its newest view (what snapshots are made of)."""
 
     policy = Policy(escalates=(Exception,))
 
     def __init__(self, setup: RaftSetup, store: Address, published: Published) -> None:
-        super().__init__()
-        self.setup = setup
+        super().__init__(setup)
         self.store = store
         self.published = published
-        self.members: dict[int, Member] = {}
-        self.removed: set[int] = set()
-        self.node: RawNode | None = None
+        self.member: Member | None = None
         self._storage = MemoryStorage()
+        self._ended = False
         self._waiting: list[Propose] = []
         self._writes: deque[_Write] = deque()
         self._write_number = 0
@@ -109,7 +115,6 @@ class RaftActor(Actor):
         self._role = Role.FOLLOWER
         self._term = 0
         self._leads_from = 0
-        self._leading = False
         self._epoch = 0
         self._applied = 0
         self._may_campaign = False
@@ -119,7 +124,6 @@ class RaftActor(Actor):
         self._rekeying: _Rekeying | None = None
         self._interval = SNAPSHOT_INTERVAL
         self._kept = KEPT_ENTRIES
-        self._status: RaftStatus | None = None
 
     def snapshot(self) -> dict[str, Any]:
         raft = self.node.raft if self.node is not None else None
@@ -146,25 +150,40 @@ class RaftActor(Actor):
 
     def _loaded(self, answer: Answer) -> None:
         loaded: Loaded = answer.get()
-        if loaded.member is None:
+        setup = self.setup
+        self.member = loaded.member
+        joined = bool(self._book)
+        if loaded.member is not None and (joined or loaded.entries or loaded.snapshot is not None):
+            self._start_core(loaded, loaded.member)
+        elif setup.join_addrs:
+            self._join(persists=False)
+        elif loaded.member is None:
             self._begin_log()
         else:
-            self._start_core(loaded, loaded.member)
+            raise Refused(Code.FAILED_PRECONDITION, "this manager joined a group whose members it does not know")
 
     def _begin_log(self) -> None:
         """A new log begins with the configuration change that makes this node its only voter, as etcd's does."""
-        raft_id = 0
-        while raft_id == 0:
-            raft_id = int.from_bytes(self.world.entropy(8), "big")
-        member = Member(raft_id, self.setup.node_id, self.setup.addr)
-        kind, data = encode_change(_change(ChangeType.ADD_NODE, raft_id, member.node_id, member.addr))
+        member = Member(draw_raft_id(self.world.entropy, ()), self.setup.node_id, self.setup.addr)
+        kind, data = encode_change(conf_change(ChangeType.ADD_NODE, member))
         state = HardState(term=1, commit=1)
         entries = [Entry(1, 1, kind, data)]
-        self.ask(self._log, BeginLog(member, entries, state), lambda answer: self._begun(answer, member), LOAD_WAIT)
+        self.ask(self._log, BeginLog(member, entries, state), self._begun, LOAD_WAIT)
 
-    def _begun(self, answer: Answer, member: Member) -> None:
+    def _begun(self, answer: Answer) -> None:
         answer.get()
         self.ask(self._log, LoadLog(self.setup.force_new_cluster), self._loaded, LOAD_WAIT)
+
+    @handles(JoinAnswered)
+    def joined(self, message: JoinAnswered) -> None:
+        """This node is a member. A log that has nothing but an owner begins (again) under the raft id given; one that
+        has entries goes on: it was only the address that had changed."""
+        self._book = {**self._book, **message.members}
+        own = message.members.get(message.raft_id)
+        if self.node is None and not self._ended:
+            member = own or Member(message.raft_id, self.setup.node_id, self.setup.addr)
+            self._book.setdefault(member.raft_id, member)
+            self.ask(self._log, BeginLog(member, (), HardState()), self._begun, LOAD_WAIT)
 
     def _start_core(self, loaded: Loaded, member: Member) -> None:
         self._storage = MemoryStorage.restored(
@@ -188,8 +207,13 @@ class RaftActor(Actor):
         )
         self._term = self.node.raft.term
         self._may_campaign = True
+        self._book = {**address_book(loaded.entries), **self._book}
+        self._transport = self.spawn("transport", RaftTransportActor, self.address, setup.credentials)
+        self.watch(self._transport)
         self._pump()
         self.every(setup.tick, RaftTick())
+        if self._moved(member.addr):
+            self._join(persists=True)
 
     def _restore(self, index: int, data: bytes, conf_state: ConfState) -> None:
         content = snapshot_pb2.Snapshot.FromString(data)
@@ -211,6 +235,7 @@ class RaftActor(Actor):
         self._read_limits()
         if self._rekeying is not None:
             self._snapshot_when_due()
+        self._expire_reads()
         if not self._writes and self._known != self._written:
             self._write((), None, [])
         self._pump()
@@ -220,9 +245,11 @@ class RaftActor(Actor):
         """A message from another member. Answers from members that are gone are nothing."""
         if self.node is None or message.message.from_ in self.removed:
             return
+        if message.message.type is MessageType.HEARTBEAT and message.message.commit > self.node.raft.log.last_index():
+            return  # no leader commits beyond what it knows a follower to have
         try:
             self.node.step(message.message)
-        except PeerNotFound:
+        except (PeerNotFound, LocalMessage, ProposalDropped):
             return
         self._pump()
 
@@ -237,6 +264,8 @@ class RaftActor(Actor):
     @handles(Appended)
     def appended(self, message: Appended) -> None:
         """A write is durable: what was kept with it may be said."""
+        if self.node is None:
+            return
         write = self._writes.popleft()
         assert write.number == message.number, f"append {message.number} ended before {write.number}"
         self._store_durably(write)
@@ -271,27 +300,38 @@ class RaftActor(Actor):
     def _pump(self) -> None:
         """Carries out what the core wants until it wants nothing more."""
         node = self.node
-        assert node is not None
+        if node is None:
+            return
         self._propose_waiting()
-        while node.has_ready():
+        while self.node is node and node.has_ready():
             self._carry_out(node.ready())
             self._propose_waiting()
+        if self.node is None:
+            return
         self._campaign_when_alone()
+        self._flush()
+        self._settle_transfers()
         self._tell_status()
 
     def _propose_waiting(self) -> None:
         if not self._waiting or len(self._writes) >= APPENDS_IN_FLIGHT or self.node is None:
             return
+        if self.node.raft.transferee:
+            return  # whoever leads next is told by whoever asks then; most likely it is not this node
         waiting, self._waiting = self._waiting, []
         first = self.node.raft.log.last_index() + 1
         try:
             self.node.propose_many([each.data for each in waiting])
         except ProposalDropped as dropped:
-            self._epoch += 1
-            self.tell(self.store, ProposalRefused(waiting[0].number, str(dropped), self._epoch))
+            self._refuse(waiting, str(dropped))
             return
         for index, each in enumerate(waiting, first):
             self._numbers[index] = each.number
+
+    def _refuse(self, proposals: Sequence[Propose], reason: str) -> None:
+        """These were not appended, and nothing built on them will be."""
+        self._epoch += 1
+        self.tell(self.store, ProposalRefused(proposals[0].number, reason, self._epoch))
 
     def _carry_out(self, ready: Ready) -> None:
         if ready.soft_state is not None:
@@ -303,6 +343,7 @@ class RaftActor(Actor):
                 self._apply(message)
             else:
                 self._send(message)
+        self._answer_reads(ready.read_states)
         self._announce_leadership()
 
     def _role_changed(self, role: Role) -> None:
@@ -316,10 +357,14 @@ class RaftActor(Actor):
 
     def _withdraw(self) -> None:
         self._numbers.clear()
-        self._waiting.clear()  # the store fails all that is in flight, these too
-        if self._leading:
-            self._leading = False
-            self.tell(self.store, NotLeading())
+        waiting, self._waiting = self._waiting, []
+        if not self._leading:
+            return
+        self._leading = False
+        if waiting:
+            self._refuse(waiting, LOST_LEADERSHIP)
+        self.tell(self.store, NotLeading())
+        self._fail_changes()
 
     def _announce_leadership(self) -> None:
         if self._role is Role.LEADER and not self._leading and self._applied >= self._leads_from:
@@ -327,14 +372,6 @@ class RaftActor(Actor):
             self._epoch += 1
             self.tell(self.store, Leading(self._term, self._applied, self._epoch))
             self._correct_address()
-
-    def _correct_address(self) -> None:
-        """This node listens elsewhere than the log says (its address or port changed while it was down)."""
-        assert self.node is not None
-        raft_id = self.node.raft.id
-        member = self.members.get(raft_id)
-        if member is not None and member.addr != self.setup.addr:
-            self.node.propose_conf_change(_change(ChangeType.UPDATE_NODE, raft_id, member.node_id, self.setup.addr))
 
     # Disk
 
@@ -367,7 +404,8 @@ class RaftActor(Actor):
         self._storage.append(write.entries)
 
     def _answer(self, responses: Sequence[Message]) -> None:
-        assert self.node is not None
+        if self.node is None:
+            return
         for response in responses:
             if response.to == self.node.raft.id:
                 self.node.step(response)
@@ -378,17 +416,22 @@ class RaftActor(Actor):
 
     def _apply(self, message: Message) -> None:
         assert self.node is not None
-        entries = []
+        entries, changed = [], []
         for entry in message.entries:
             number = self._numbers.pop(entry.index, 0)
             if entry.type is EntryType.NORMAL:
                 entries.append((entry.index, number, entry.data))
             else:
                 self._apply_change(entry)
+                changed.append(entry.index)
                 entries.append((entry.index, 0, b""))
         self._applied = message.entries[-1].index
         self.tell(self.store, Entries(tuple(entries)))
         self._answer(message.responses)
+        for index in changed:
+            self._change_applied(index)
+        if changed:
+            self._membership_applied()
         self._snapshot_when_due()
 
     def _apply_change(self, entry: Entry) -> None:
@@ -398,10 +441,54 @@ class RaftActor(Actor):
             if kind is ChangeType.REMOVE_NODE:
                 self.members.pop(raft_id, None)
                 self.removed.add(raft_id)
-            elif change.context:
+            elif change.context and raft_id not in self.removed:
                 member = raft_pb2.RaftMember.FromString(change.context)
                 self.members[raft_id] = Member(raft_id, member.node_id, member.addr)
-        self._conf_states.append((entry.index, self.node.apply_conf_change(change)))
+        try:
+            self._conf_states.append((entry.index, self.node.apply_conf_change(change)))
+        except ChangeRefused:
+            return  # the core keeps its configuration, on every member alike
+
+    def _membership_applied(self) -> None:
+        """Who leaves learns it from others or here; a group whose leader left elects another at once."""
+        assert self.node is not None
+        raft = self.node.raft
+        if raft.id in self.removed:
+            self._leave()
+        elif raft.lead in self.removed and raft.role is Role.FOLLOWER:
+            self.node.campaign()
+
+    @handles(Expelled)
+    def expelled(self, message: Expelled) -> None:
+        """Another member says that this one was removed."""
+        self._leave()
+
+    @handles(DiscardLog)
+    def discard(self, message: DiscardLog) -> None:
+        """This node is to be no manager any more."""
+        self._end(self.defer())
+
+    def _leave(self) -> None:
+        if not self._ended:
+            self._end(None)
+
+    def _end(self, reply: Reply | None) -> None:
+        """Takes no part any more and forgets the log; then whoever asked, or the manager, hears of it."""
+        self._ended = True
+        if self._leading:
+            self._withdraw()
+        self._flush()
+        self.node, self._role = None, Role.FOLLOWER
+        self._writes.clear()
+
+        def wiped(answer: Answer) -> None:
+            answer.get()
+            if reply is not None:
+                reply.set()
+            elif self.parent is not None:
+                self.tell(self.parent, RemovedFromRaft())
+
+        self.ask(self._log, WipeLog(), wiped, LOAD_WAIT)
 
     def _campaign_when_alone(self) -> None:
         """The only member need not wait for an election timeout."""
@@ -420,6 +507,8 @@ class RaftActor(Actor):
             self._kept = cluster.spec.raft.log_entries_for_slow_followers
 
     def _snapshot_when_due(self) -> None:
+        if self._ended:
+            return
         rekeying = self._rekeying
         if rekeying is not None:
             if not self._snapshot_running and self.published.view.version >= rekeying.barrier:
@@ -447,30 +536,6 @@ class RaftActor(Actor):
                 keep_after,
             ),
         )  # fmt: skip
-
-    # Others
-
-    def _send(self, message: Message) -> None:
-        """There are no other members yet: whom the core wants to reach is not reachable, and it is told so."""
-        assert self.node is not None
-        self.node.report_unreachable(message.to)
-
-    def _tell_status(self) -> None:
-        assert self.node is not None
-        raft = self.node.raft
-        members = {
-            id: MemberStatus(id, member.node_id, member.addr, id == raft.lead, id == raft.id)
-            for id, member in sorted(self.members.items())
-        }
-        status = RaftStatus(raft.id, raft.lead, self._leading, raft.term, members)
-        if status != self._status and self.parent is not None:
-            self._status = status
-            self.tell(self.parent, status)
-
-
-def _change(kind: ChangeType, raft_id: int, node_id: str, addr: str) -> ConfChange:
-    member = raft_pb2.RaftMember(raft_id=raft_id, node_id=node_id, addr=addr)
-    return ConfChange(((kind, raft_id),), context=member.SerializeToString(deterministic=True), v1=True)
 
 
 def _up_to(states: list[tuple[int, ConfState]], index: int) -> list[tuple[int, ConfState]]:

@@ -12,7 +12,16 @@ from runtime.disk.port import Database
 from runtime.disk.raft_log import Loaded, RaftLog
 from runtime.disk.sealer import Sealer
 from runtime.failpoints import failpoint
-from runtime.protocol.raft import Append, Appended, BeginLog, LoadLog, SnapshotTaken, TakeSnapshot, UseDataKeys
+from runtime.protocol.raft import (
+    Append,
+    Appended,
+    BeginLog,
+    LoadLog,
+    SnapshotTaken,
+    TakeSnapshot,
+    UseDataKeys,
+    WipeLog,
+)
 from runtime.raft.types import Snapshot
 from runtime.stage import Actor, Policy, handles
 from runtime.store.snapshot import dump
@@ -73,10 +82,12 @@ class RaftLogActor(Actor):
     @handles(Append)
     def append(self, message: Append) -> None:
         """One synced batch; a snapshot that came from the leader goes first."""
+        hard_state = message.hard_state
         if message.snapshot is not None:
-            self.log.save_snapshot(message.snapshot)
-        if message.entries or message.hard_state is not None:
-            self.log.append(message.entries, message.hard_state)
+            # One batch switches to the snapshot and to the term it came in, unless entries follow it.
+            self.log.save_snapshot(message.snapshot, None if message.entries else hard_state)
+        if message.entries or (message.snapshot is None and hard_state is not None):
+            self.log.append(message.entries, hard_state)
         self._tell_parent(Appended(message.number))
 
     @handles(UseDataKeys)
@@ -84,6 +95,11 @@ class RaftLogActor(Actor):
         """Another key to seal with; what was appended before this stays under the old one until it is dropped."""
         self._keys, self._rekeyed = message.keys, True
         self.log.seal_with(Sealer(self._keys, self.world.entropy))
+
+    @handles(WipeLog)
+    def wipe(self, message: WipeLog) -> None:
+        """Nothing is left of it."""
+        self.log.wipe()
 
     @handles(TakeSnapshot)
     def take_snapshot(self, message: TakeSnapshot) -> None:

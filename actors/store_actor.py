@@ -24,6 +24,7 @@ from typing import Any
 
 from runtime.errors import Code, Refused
 from runtime.protocol.store import (
+    AwaitView,
     Commits,
     Entries,
     Leading,
@@ -43,12 +44,8 @@ from runtime.store.events import Commit, History, LostPlace, WatchFilter
 from runtime.store.snapshot import restore
 from runtime.store.transaction import Transaction, cut_batch
 from runtime.store.view import Published, View
+from runtime.swarm.membership import NO_QUORUM, OUTCOME_UNKNOWN
 from runtime.wire.pb import snapshot_pb2
-
-NO_LEADER = "The swarm does not have a leader. It's possible that too few managers are online. " + (
-    "Make sure more than half of the managers are online."
-)
-OUTCOME_UNKNOWN = "lost leadership, outcome unknown"
 
 
 @dataclass(slots=True)
@@ -78,6 +75,7 @@ class StoreActor(Actor):
         self._last_version = 0
         self._history = History(published.view.version, history)
         self._watchers: dict[Address, WatchFilter] = {}
+        self._awaited: list[tuple[AwaitView, Reply, float]] = []
 
     def snapshot(self) -> dict[str, Any]:
         return {
@@ -119,7 +117,7 @@ class StoreActor(Actor):
 
     def _check_leading(self) -> None:
         if not self.leading:
-            raise Refused(Code.UNKNOWN, NO_LEADER)
+            raise Refused(Code.UNKNOWN, NO_QUORUM)
 
     def _propose(self, transaction: Transaction, answer: Callable[[BaseException | None], None]) -> None:
         self._number += 1
@@ -196,6 +194,19 @@ class StoreActor(Actor):
             picked = tuple(each for each in map(asked.pick, commits) if each is not None)
             if picked:
                 self.tell(watcher, Commits(picked))
+        if self._awaited:
+            self._look_at(view)
+
+    def _look_at(self, view: View) -> None:
+        """Answers those whose view has come, and those who waited too long."""
+        awaited, self._awaited = self._awaited, []
+        for message, reply, until in awaited:
+            if message.holds(view):
+                reply.set(view.version)
+            elif self.monotonic() < until:
+                self._awaited.append((message, reply, until))
+            else:
+                reply.fail(Refused(Code.DEADLINE_EXCEEDED, "this node's store has not caught up in time"))
 
     def _fail_in_flight(self, error: Refused) -> None:
         failed, self._in_flight = self._in_flight, deque()
@@ -204,6 +215,15 @@ class StoreActor(Actor):
             each.answer(error)
 
     # Watching
+
+    @handles(AwaitView)
+    def await_view(self, message: AwaitView) -> int | None:
+        """At once if it is there already."""
+        view = self.published.view
+        if message.holds(view):
+            return view.version
+        self._awaited.append((message, self.defer(), self.monotonic() + message.within))
+        return None
 
     @handles(Watch)
     def start_watch(self, message: Watch) -> Watching:

@@ -1,14 +1,15 @@
 """WireActor owns a manager's servers: the remote port with TLS and the local control socket.
 
 Only the manager above talks to it. Calls go straight to the actors that serve them, at addresses that stay the same
-through restarts; a call whose actor is not there (a part of the leader's subtree, on a manager that does not lead) is
-refused. It has a thread of its own, since a server's start is waited for.
+through restarts; a call whose actor is not there is refused. It has a thread of its own, since a server's start is
+waited for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from actors.proxy_actor import SERVED_BY_LEADER
 from runtime.errors import Code, Refused
 from runtime.protocol.manager import Listening, ManagerSetup
 from runtime.stage import Actor, Address, Policy
@@ -20,14 +21,11 @@ from runtime.wire.to_actor import to_actor
 
 GRACE = 1.0  # seconds that calls under way are given when a server closes
 
-# Which actor below the manager serves a service.
+# Which actor below the manager serves a service; what only the leader serves goes through the proxy.
 SERVED_BY: Mapping[str, str] = {
     "Control": "control",
-    "Dispatcher": "leader/dispatcher",
-    "Logs": "leader/log_broker",
-    "LogBroker": "leader/log_broker",
-    "CA": "leader/ca",
-    "NodeCA": "leader/ca",
+    "Raft": "raft/transport",
+    **dict.fromkeys(SERVED_BY_LEADER, "proxy"),
 }
 
 

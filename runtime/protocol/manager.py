@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
     from runtime.pki.root import RootCA
     from runtime.protocol.raft import MemberStatus
     from runtime.stage.address import Address
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 class ManagerSetup:
     """What a manager is started with. Addresses are ``host:port``; ``root`` has its signer only on the node that made
     the cluster, and only until the cluster object holds it. ``force_new_cluster`` names an order to make a
-    cluster of this manager alone. ``certificate`` keeps the key file."""
+    cluster of this manager alone. ``certificate`` keeps the key file. Without a
+    log it joins the managers at ``join_addrs``."""
 
     node_id: str
     cluster_id: str
@@ -36,6 +39,7 @@ class ManagerSetup:
     vxlan_port: int = 0
     force_new_cluster: str = ""
     certificate: Address | None = None
+    join_addrs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,40 @@ class MembersChanged:
     """Told to whoever shows the managers: the members of the consensus group by raft id."""
 
     members: Mapping[int, MemberStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderIs:
+    """Told to whoever turns to the leader: where it is (``addr`` empty: nobody knows), or that it is ``here`` and its
+    subtree runs."""
+
+    addr: str
+    here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ToLeader:
+    """Question: make this call at the leader, as this manager itself. The answer is the response, the refusal, or
+    ``LEADS_HERE`` if this node has come to lead meanwhile and nothing was called."""
+
+    method: str
+    request: Message
+
+
+LEADS_HERE = "leads here"
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerRemoved:
+    """Told to the node: the other managers removed this one, and its log is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndManager:
+    """Question to a manager before it is stopped: let another one lead; with ``discard`` forget the log too. Answered
+    when that is done, or could not be."""
+
+    discard: bool = False
 
 
 @dataclass(frozen=True, slots=True)

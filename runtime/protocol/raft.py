@@ -11,11 +11,16 @@ from runtime.raft.types import ConfState, Entry, HardState, Message, Snapshot
 if TYPE_CHECKING:
     from runtime.disk.raft_records import Member
     from runtime.store.view import View
+    from runtime.wire.port import Credentials
 
 
 @dataclass(frozen=True, slots=True)
 class RaftSetup:
-    """Whose log it is. ``addr`` is where other managers reach this one; ticks count ``tick`` seconds each."""
+    """Whose log it is. ``addr`` is where other managers reach this one; ticks count ``tick`` seconds each.
+
+    A node without a log joins through one of ``join_addrs``, or begins a log of its own where there are none.
+    ``credentials`` are what it calls other managers with.
+    """
 
     node_id: str
     addr: str
@@ -24,6 +29,8 @@ class RaftSetup:
     heartbeat_tick: int = 1
     election_tick: int = 10
     force_new_cluster: str = ""
+    join_addrs: tuple[str, ...] = ()
+    credentials: Credentials | None = None
 
 
 # To and from the log
@@ -136,6 +143,76 @@ class StepRaft:
 @dataclass(frozen=True, slots=True)
 class RaftTick:
     """One tick of the consensus's logical clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedFromRaft:
+    """Told to the manager: the group has removed this member, and nothing is left of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiscardLog:
+    """Question: this node is to be no manager; hand leadership over, forget the log. Answered when it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class WipeLog:
+    """Question to the log: remove everything. Answered when that is durable."""
+
+
+# To and from the transport to other members
+
+
+@dataclass(frozen=True, slots=True)
+class SetPeers:
+    """Told to the transport: who the members are by raft id, this node (``own_id``) among them, and who was removed."""
+
+    own_id: int
+    members: Mapping[int, Member]
+    removed: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class SendRaft:
+    """Told to the transport: send these, in order for each peer."""
+
+    messages: Sequence[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerState:
+    """Told by the transport on each change: whether a member could be reached the last time."""
+
+    raft_id: int
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUnreachable:
+    """Told by the transport: a message to this member was lost, and the group's progress with it is not known."""
+
+    raft_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSent:
+    """Told by the transport: a snapshot has arrived, or has not."""
+
+    raft_id: int
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Expelled:
+    """Told by the transport: a member says that this node was removed from the group."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinAnswered:
+    """Told by whoever asked to join: the raft id given, and the members by raft id."""
+
+    raft_id: int
+    members: Mapping[int, Member]
 
 
 # Membership and leadership: questions to the consensus of a leader, refused with FAILED_PRECONDITION elsewhere

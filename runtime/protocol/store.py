@@ -11,6 +11,7 @@ from typing import Any
 
 from runtime.store.events import Commit, WatchFilter
 from runtime.store.transaction import Transaction
+from runtime.store.view import View
 
 Step = Callable[[Transaction], Any]
 
@@ -38,6 +39,15 @@ class Watch:
 
     filter: WatchFilter
     since: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitView:
+    """Question: answered with its version once the published view holds what ``holds`` looks for, or refused with
+    DEADLINE_EXCEEDED after ``within`` seconds. ``holds`` is cheap: it is run on every view."""
+
+    holds: Callable[[View], bool]
+    within: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)

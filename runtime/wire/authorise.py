@@ -25,6 +25,7 @@ FORWARDED_ORG = "forwarded_cert_org"
 FORWARDED_OU = "forwarded_cert_ou"
 REMOTE_ADDR = "remote_addr"
 REDIRECT = "redirect"
+REDIRECTED = "more than one redirect to leader from:"
 FORWARDING_KEYS = frozenset({FORWARDED, FORWARDED_CN, FORWARDED_ORG, FORWARDED_OU, REMOTE_ADDR})
 
 DENIED_STATUS = "rpc error: code = PermissionDenied desc = "
@@ -90,7 +91,7 @@ def check_redirect(metadata: Metadata) -> None:
     """A manager that would forward a call refuses one that was forwarded before: RESOURCE_EXHAUSTED."""
     hops = metadata.get(REDIRECT)
     if hops is not None:
-        raise Refused(Code.RESOURCE_EXHAUSTED, f"more than one redirect to leader from: [{' '.join(hops)}]")
+        raise Refused(Code.RESOURCE_EXHAUSTED, f"{REDIRECTED} [{' '.join(hops)}]")
 
 
 def forward_headers(identity: Identity, metadata: Metadata = {}) -> Headers:  # noqa: B006 - never changed

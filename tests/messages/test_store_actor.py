@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from actors.store_actor import NO_LEADER, OUTCOME_UNKNOWN, StoreActor
+from actors.store_actor import StoreActor
 from runtime.errors import Code, Refused
 from runtime.protocol.store import (
     Commits,
@@ -28,6 +28,7 @@ from runtime.store.events import WatchFilter
 from runtime.store.snapshot import dump
 from runtime.store.transaction import NameConflict, OutOfSequence, Transaction
 from runtime.store.view import Published
+from runtime.swarm.membership import NO_QUORUM, OUTCOME_UNKNOWN
 from runtime.wire.pb import objects_pb2 as pb
 
 
@@ -172,7 +173,7 @@ def test_without_leadership_writes_are_refused_in_the_engines_words() -> None:
     (future,) = bench.write(create("a"))
     with pytest.raises(Refused) as refused:
         future.result(0)
-    assert refused.value.text == NO_LEADER
+    assert refused.value.text == NO_QUORUM
 
 
 def test_leadership_that_is_lost_leaves_outcomes_unknown_and_later_entries_still_count() -> None:

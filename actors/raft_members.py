@@ -1,0 +1,352 @@
+"""What RaftActor is asked about membership and leadership: the part of it that answers other actors.
+
+Membership changes are carried out one at a time, in the order asked; each is answered once it is applied here. When
+leadership is lost, those that were proposed have an unknown outcome and those that waited are refused.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from actors.raft_join_actor import RaftJoinActor
+from runtime.disk.raft_records import Member
+from runtime.errors import Code, Refused
+from runtime.protocol.raft import (
+    AddMember,
+    CanRemoveMember,
+    Joined,
+    MemberStatus,
+    PeerState,
+    PeerUnreachable,
+    RaftSetup,
+    RaftStatus,
+    ReadIndex,
+    RemoveMember,
+    SendRaft,
+    SetPeers,
+    SnapshotSent,
+    TransferLeadership,
+)
+from runtime.raft.codec import decode_change
+from runtime.raft.confchange import ChangeType, ConfChange
+from runtime.raft.node import RawNode
+from runtime.raft.types import NOBODY, Entry, EntryType, Message, ProposalDropped, ReadState, Role
+from runtime.stage import Actor, ActorUp, Address, Reply, handles
+from runtime.swarm import membership
+from runtime.swarm.addresses import split_host_port
+from runtime.wire.pb import raft_pb2
+
+TRANSFER_WAIT = 25.0
+READ_WAIT = 5.0
+
+
+@dataclass(slots=True)
+class Change:
+    """A membership change that was asked for; ``index`` is its entry's once it is proposed."""
+
+    request: AddMember | RemoveMember
+    reply: Reply
+    index: int = 0
+
+
+@dataclass(slots=True)
+class _Read:
+    """A read index that was asked for."""
+
+    reply: Reply
+    until: float
+
+
+class RaftMembers(Actor):
+    """``members`` are those that the applied log knows, ``removed`` the raft ids that never come back."""
+
+    def __init__(self, setup: RaftSetup) -> None:
+        super().__init__()
+        self.setup = setup
+        self.node: RawNode | None = None
+        self.members: dict[int, Member] = {}
+        self.removed: set[int] = set()
+        self._leading = False
+        self._active: dict[int, bool] = {}
+        self._changes: deque[Change] = deque()
+        self._transfers: list[Reply] = []
+        self._transfer_until = 0.0
+        self._reads: dict[bytes, _Read] = {}
+        self._read_number = 0
+        self._book: dict[int, Member] = {}
+        self._peers: SetPeers | None = None
+        self._outgoing: list[Message] = []
+        self._transport: Address | None = None
+        self._status: RaftStatus | None = None
+
+    @abc.abstractmethod
+    def _pump(self) -> None:
+        """Carries out what the core wants."""
+
+    def member_statuses(self) -> dict[int, MemberStatus]:
+        """The members as this manager sees them, by raft id."""
+        own, lead = (self.node.raft.id, self.node.raft.lead) if self.node is not None else (NOBODY, NOBODY)
+        return {
+            id: MemberStatus(id, member.node_id, member.addr, id == lead, id == own or self._active.get(id, False))
+            for id, member in sorted(self.members.items())
+        }
+
+    @handles(PeerState)
+    def peer_state(self, message: PeerState) -> None:
+        """A member was reached, or was not."""
+        self._active[message.raft_id] = message.active
+        if self.node is not None:
+            self._pump()
+
+    # Membership
+
+    @handles(AddMember, RemoveMember)
+    def change_members(self, message: Any) -> None:
+        """Answered once it is applied, or refused."""
+        self._need_leadership()
+        self._changes.append(Change(message, self.defer()))
+        self._start_change()
+        self._pump()
+
+    @handles(CanRemoveMember)
+    def can_remove(self, message: CanRemoveMember) -> bool:
+        """Whether the quorum survives."""
+        self._need_leadership()
+        return membership.survives_without(self.member_statuses().values(), message.raft_id)
+
+    def _need_leadership(self) -> None:
+        if self.node is None:
+            raise Refused(Code.FAILED_PRECONDITION, membership.NOT_MEMBER)
+        if not self._leading:
+            raise Refused(Code.FAILED_PRECONDITION, membership.LOST_LEADERSHIP)
+
+    def _start_change(self) -> None:
+        """Proposes the next change, unless one is under way."""
+        while self._changes and not self._changes[0].index and self._leading and self.node is not None:
+            change = self._changes[0]
+            try:
+                wanted = self._wanted(change.request)
+                if wanted is not None:
+                    self.node.propose_conf_change(wanted)
+                    change.index = self.node.raft.log.last_index()
+                    return
+                self._changes.popleft().reply.set(self._outcome(change.request))
+            except Refused as refused:
+                self._changes.popleft().reply.fail(refused)
+            except ProposalDropped as dropped:
+                self._changes.popleft().reply.fail(Refused(Code.UNAVAILABLE, str(dropped)))
+
+    def _wanted(self, request: AddMember | RemoveMember) -> ConfChange | None:
+        """The change to propose; None if everything is as it should be."""
+        if isinstance(request, RemoveMember):
+            return self._removal(request.raft_id)
+        known = self._member_of(request.node_id)
+        if known is None:
+            taken = {*self.members, *self.removed}
+            raft_id = membership.draw_raft_id(self.world.entropy, taken)
+            return conf_change(ChangeType.ADD_NODE, Member(raft_id, request.node_id, request.addr))
+        if known.addr == request.addr:
+            return None
+        return conf_change(ChangeType.UPDATE_NODE, Member(known.raft_id, known.node_id, request.addr))
+
+    def _removal(self, raft_id: int) -> ConfChange | None:
+        assert self.node is not None
+        if raft_id in self.removed:
+            return None
+        member = self.members.get(raft_id)
+        if member is None:
+            raise Refused(Code.NOT_FOUND, membership.UNKNOWN_MEMBER)
+        if not membership.survives_without(self.member_statuses().values(), raft_id):
+            raise Refused(Code.FAILED_PRECONDITION, membership.CANNOT_REMOVE)
+        if raft_id == self.node.raft.id:
+            self._hand_over()
+            raise Refused(Code.FAILED_PRECONDITION, "raft: the leader hands over before it is removed")
+        return conf_change(ChangeType.REMOVE_NODE, member)
+
+    def _outcome(self, request: AddMember | RemoveMember) -> Joined | None:
+        if isinstance(request, RemoveMember):
+            return None
+        member = self._member_of(request.node_id)
+        assert member is not None, "an applied addition left no member"
+        return Joined(member.raft_id, self.member_statuses(), tuple(sorted(self.removed)))
+
+    def _member_of(self, node_id: str) -> Member | None:
+        return next((each for each in self.members.values() if each.node_id == node_id), None)
+
+    def _change_applied(self, index: int) -> None:
+        """The entry at ``index`` was applied: if it is the change under way, whoever asked hears of it."""
+        if self._changes and self._changes[0].index == index:
+            change = self._changes.popleft()
+            change.reply.set(self._outcome(change.request))
+            self._start_change()
+
+    def _fail_changes(self) -> None:
+        changes, self._changes = self._changes, deque()
+        for change in changes:
+            proposed = Refused(Code.UNKNOWN, membership.OUTCOME_UNKNOWN)
+            waited = Refused(Code.FAILED_PRECONDITION, membership.LOST_LEADERSHIP)
+            change.reply.fail(proposed if change.index else waited)
+
+    # Leadership
+
+    @handles(TransferLeadership)
+    def transfer_leadership(self, message: TransferLeadership) -> bool | None:
+        """Lets another one lead; answered when one does."""
+        if self.node is None or self.node.raft.role is not Role.LEADER:
+            return True
+        self._hand_over(message.raft_id)
+        self._transfers.append(self.defer())
+        self._transfer_until = self.monotonic() + TRANSFER_WAIT
+        self._pump()
+        return None
+
+    def _hand_over(self, to: int = NOBODY) -> None:
+        assert self.node is not None
+        to = to or self._furthest()
+        if not to:
+            raise Refused(Code.FAILED_PRECONDITION, "raft: no other member can be reached to take over the leadership")
+        self.node.transfer_leader(to)
+
+    def _furthest(self) -> int:
+        """The reachable member that lacks least of the log; 0 if there is none."""
+        assert self.node is not None
+        raft = self.node.raft
+        others = [id for id in sorted(self.members) if id != raft.id and self._active.get(id) and id in raft.progress]
+        return max(others, key=lambda id: raft.progress[id].match, default=NOBODY)
+
+    def _settle_transfers(self) -> None:
+        """Answers hand-overs that have come to something."""
+        if not self._transfers or self.node is None:
+            return
+        raft, late = self.node.raft, self.monotonic() >= self._transfer_until
+        if raft.role is Role.LEADER:
+            if raft.transferee != NOBODY and not late:
+                return
+            for reply in self._transfers:
+                reply.fail(Refused(Code.DEADLINE_EXCEEDED, "the leadership could not be handed over in time"))
+        elif raft.lead == NOBODY and not late:
+            return
+        else:
+            for reply in self._transfers:
+                reply.set(True)
+        self._transfers = []
+
+    def _correct_address(self) -> None:
+        """This node listens elsewhere than the log says (its address or port changed while it was down)."""
+        assert self.node is not None
+        member = self.members.get(self.node.raft.id)
+        if member is not None and self._moved(member.addr):
+            self._changes.append(Change(AddMember(member.node_id, self.setup.addr), Reply(lambda answer: None)))
+            self._start_change()
+
+    def _moved(self, known: str) -> bool:
+        """Whether this node listens elsewhere than others know it to."""
+        addr = self.setup.addr
+        return addr != known and not membership.is_unspecified(split_host_port(addr)[0])
+
+    def _join(self, *, persists: bool) -> None:
+        setup = self.setup
+        if setup.join_addrs and self.child("join") is None:
+            self.spawn(
+                "join", RaftJoinActor, self.address, setup.addr, setup.join_addrs, setup.credentials, persists
+            )  # fmt: skip
+
+    # Reads
+
+    @handles(ReadIndex)
+    def read_index(self, message: ReadIndex) -> None:
+        """Asks the leader, wherever it is, for an index that holds every write acknowledged by now."""
+        if self.node is None or self.node.raft.lead == NOBODY:
+            raise Refused(Code.UNAVAILABLE, membership.NO_LEADER)
+        self._read_number += 1
+        context = self.node.raft.id.to_bytes(8, "big") + self._read_number.to_bytes(8, "big")
+        self._reads[context] = _Read(self.defer(), self.monotonic() + READ_WAIT)
+        self.node.read_index(context)
+        self._pump()
+
+    def _answer_reads(self, states: Sequence[ReadState]) -> None:
+        for state in states:
+            read = self._reads.pop(state.context, None)
+            if read is not None:
+                read.reply.set(state.index)
+
+    def _expire_reads(self) -> None:
+        """A read that got lost with a leader is not answered by the next one."""
+        now = self.monotonic()
+        for context in [context for context, read in self._reads.items() if read.until <= now]:
+            self._reads.pop(context).reply.fail(Refused(Code.UNAVAILABLE, membership.NO_LEADER))
+
+    # Other members
+
+    def _send(self, message: Message) -> None:
+        self._outgoing.append(message)
+
+    def _flush(self) -> None:
+        """Hands the transport what there is to send, after it knows to whom."""
+        assert self.node is not None
+        peers = SetPeers(self.node.raft.id, self._known_members(), frozenset(self.removed))
+        if self._transport is None:
+            return
+        if peers != self._peers:
+            self._peers = peers
+            self.tell(self._transport, peers)
+        if self._outgoing:
+            outgoing, self._outgoing = self._outgoing, []
+            self.tell(self._transport, SendRaft(outgoing))
+
+    def _known_members(self) -> dict[int, Member]:
+        """The members, and those that the log will make members: their addresses are needed to get that far."""
+        coming = {id: member for id, member in self._book.items() if id not in self.removed}
+        return {**coming, **self.members}
+
+    @handles(ActorUp)
+    def transport_up(self, message: ActorUp) -> None:
+        """A new life of the transport knows nobody."""
+        transport = self._transport
+        if transport is not None and self._peers is not None and message.path == transport.path:
+            self.tell(transport, self._peers)
+
+    def _tell_status(self) -> None:
+        assert self.node is not None
+        raft = self.node.raft
+        status = RaftStatus(raft.id, raft.lead, self._leading, raft.term, self.member_statuses())
+        if status != self._status and self.parent is not None:
+            self._status = status
+            self.tell(self.parent, status)
+
+    @handles(PeerUnreachable)
+    def peer_unreachable(self, message: PeerUnreachable) -> None:
+        """What was sent to a member is lost."""
+        if self.node is not None:
+            self.node.report_unreachable(message.raft_id)
+            self._pump()
+
+    @handles(SnapshotSent)
+    def snapshot_sent(self, message: SnapshotSent) -> None:
+        """What became of a snapshot for a member."""
+        if self.node is not None:
+            self.node.report_snapshot(message.raft_id, message.ok)
+            self._pump()
+
+
+def conf_change(kind: ChangeType, member: Member) -> ConfChange:
+    """A change of one member, with who it is, as SwarmKit's."""
+    context = raft_pb2.RaftMember(raft_id=member.raft_id, node_id=member.node_id, addr=member.addr)
+    return ConfChange(((kind, member.raft_id),), context=context.SerializeToString(deterministic=True), v1=True)
+
+
+def address_book(entries: Sequence[Entry]) -> dict[int, Member]:
+    """Where members are reached, from all configuration changes of a log, committed or not."""
+    book: dict[int, Member] = {}
+    for entry in entries:
+        if entry.type is not EntryType.NORMAL:
+            change = decode_change(entry)
+            for kind, raft_id in change.changes:
+                if kind is not ChangeType.REMOVE_NODE and change.context:
+                    member = raft_pb2.RaftMember.FromString(change.context)
+                    book[raft_id] = Member(raft_id, member.node_id, member.addr)
+    return book

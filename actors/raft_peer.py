@@ -1,0 +1,150 @@
+"""One other member of the consensus group, as the transport sends to it: a bounded queue and one call at a time.
+
+Not an actor: RaftTransportActor owns it and runs everything here in its own turns. One call carries one message, so
+that they arrive in order; what waits behind a call that failed is lost with it (the consensus sends anew what matters,
+and a peer that comes back is not flooded with what is stale).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from google.protobuf.message import Message as Protobuf
+
+from runtime.disk.raft_records import Member
+from runtime.errors import Code, Refused
+from runtime.raft.chunks import requests_of
+from runtime.raft.codec import message_to_pb
+from runtime.raft.types import Message, MessageType
+from runtime.swarm.membership import MEMBER_REMOVED
+from runtime.wire.pb import health_pb2, raft_pb2
+from runtime.wire.port import Cancel, Channel
+from runtime.wire.services import path
+
+QUEUE_MAX = 4096
+SEND_TIMEOUT = 2.0
+"""Seconds for one message, and for each piece of a snapshot."""
+CHECK_TIMEOUT = 5.0
+STREAM = path("Raft", "StreamRaftMessage")
+PROCESS = path("Raft", "ProcessRaftMessage")
+CHECK = path("Health", "Check")
+
+Outcome = Protobuf | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class PeerEvents:
+    """What a peer has to say: that a message was lost, what became of a snapshot, that it was (not) reached, that this
+    node is no member any more. ``sink`` brings callbacks of the transport into the owner's turns."""
+
+    sink: Callable[[Callable[[Outcome], None]], Callable[[Outcome], None]]
+    lost: Callable[[int], None]
+    snapshot: Callable[[int, bool], None]
+    active: Callable[[int, bool], None]
+    expelled: Callable[[], None]
+
+
+@dataclass(slots=True)
+class RaftPeer:
+    """``channel`` connects on first use."""
+
+    member: Member
+    channel: Channel
+    events: PeerEvents
+    active: bool = False
+    streaming: bool = True
+    dropped: int = 0
+    queue: deque[Message] = field(default_factory=deque)
+    _sending: Message | None = None
+    _cancel: Cancel | None = None
+    _closing: bool = False
+
+    def send(self, message: Message) -> None:
+        """Queues a message; one too many is lost and said to be."""
+        if len(self.queue) >= QUEUE_MAX:
+            self._lose(message)
+            self._mark(active=False)
+            return
+        self.queue.append(message)
+        self._next()
+
+    def check(self, then: Callable[[bool], None], timeout: float = CHECK_TIMEOUT) -> None:
+        """Asks whether its consensus serves."""
+
+        def answered(answer: Outcome) -> None:
+            serving = is_serving(answer)
+            self._mark(active=serving)
+            then(serving)
+
+        request = health_pb2.HealthCheckRequest(service="Raft")
+        self.channel.unary(CHECK, request, timeout=timeout, done=self.events.sink(answered))
+
+    def drain(self) -> None:
+        """Closes the connection once what is queued was sent."""
+        self._closing = True
+        self._next()
+
+    def close(self) -> None:
+        """Closes the connection now."""
+        self.queue.clear()
+        self._closing = True
+        self.channel.close()
+
+    def _next(self) -> None:
+        if self._sending is not None:
+            return
+        if not self.queue:
+            if self._closing:
+                self.channel.close()
+            return
+        message = self._sending = self.queue.popleft()
+        done = self.events.sink(lambda answer: self._done(message, answer))
+        if self.streaming:
+            requests = list(requests_of(message))
+            upload = self.channel.upload(STREAM, done=done, timeout=SEND_TIMEOUT * len(requests))
+            for request in requests:
+                upload.send(request)
+            upload.finish()
+        else:
+            whole = raft_pb2.ProcessRaftMessageRequest(message=message_to_pb(message))
+            self.channel.unary(PROCESS, whole, timeout=SEND_TIMEOUT, done=done)
+
+    def _done(self, message: Message, answer: Outcome) -> None:
+        self._sending = None
+        if not isinstance(answer, Refused):
+            if message.type is MessageType.SNAP:
+                self.events.snapshot(self.member.raft_id, True)
+            self._mark(active=True)
+        elif answer.code is Code.UNIMPLEMENTED and self.streaming:
+            self.streaming = False
+            self.queue.appendleft(message)
+        elif answer.code is Code.NOT_FOUND and MEMBER_REMOVED in answer.text:
+            self.queue.clear()
+            self.events.expelled()
+        else:
+            self._failed(message)
+        self._next()
+
+    def _failed(self, message: Message) -> None:
+        waiting, self.queue = self.queue, deque()
+        for each in (message, *waiting):
+            self._lose(each)
+        self._mark(active=False)
+
+    def _lose(self, message: Message) -> None:
+        self.dropped += 1
+        if message.type is MessageType.SNAP:
+            self.events.snapshot(self.member.raft_id, False)
+        self.events.lost(self.member.raft_id)
+
+    def _mark(self, *, active: bool) -> None:
+        if active != self.active:
+            self.active = active
+            self.events.active(self.member.raft_id, active)
+
+
+def is_serving(answer: Outcome) -> bool:
+    """Whether a health check was answered well."""
+    return isinstance(answer, health_pb2.HealthCheckResponse) and answer.status == answer.SERVING

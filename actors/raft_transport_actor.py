@@ -1,0 +1,218 @@
+"""RaftTransportActor carries messages between the members of the consensus group, both ways.
+
+RaftActor above it says who the members are and what to send; it hears what arrived, which messages were lost, who can
+be reached. Other managers call the Raft service here. Nothing is decided about consensus; what cannot be a message of a
+member is refused or dropped before the core sees it:
+
+1. From a removed member: NOT_FOUND with the text that tells it so. From nobody known, to somebody else, or a
+   forwarded proposal: dropped, answered well.
+2. A request for a vote counts only if its sender answers a health check of ours: one that can send but not be
+   reached must not become leader.
+3. A snapshot is decoded as a whole before it may replace anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.message import DecodeError, Message
+
+from actors.raft_peer import PeerEvents, RaftPeer
+from actors.serving import Serving, serves
+from runtime.disk.raft_records import Member
+from runtime.errors import Code, Refused
+from runtime.protocol.raft import Expelled, PeerState, PeerUnreachable, SendRaft, SetPeers, SnapshotSent, StepRaft
+from runtime.raft import types as raft
+from runtime.raft.chunks import Assembly, decode_message
+from runtime.raft.types import MessageType
+from runtime.stage import Address, Policy, Reply, handles
+from runtime.swarm.membership import MEMBER_REMOVED, UNKNOWN_MEMBER
+from runtime.wire.pb import raft_pb2, raftpb_pb2, snapshot_pb2
+from runtime.wire.port import Call, Channel, Credentials
+
+LINGER = 8.0
+VOTER_CHECK_TIMEOUT = 2.0
+
+
+class _Close:
+    """A removed peer's time is over."""
+
+    def __init__(self, peer: RaftPeer) -> None:
+        self.peer = peer
+
+
+class RaftTransportActor(Serving):
+    """``raft`` is the consensus that it works for; ``credentials`` are this manager's."""
+
+    policy = Policy()
+
+    def __init__(self, raft: Address, credentials: Credentials | None) -> None:
+        super().__init__()
+        self.raft = raft
+        self.credentials = credentials
+        self.own_id = 0
+        self.members: Mapping[int, Member] = {}
+        self.removed: frozenset[int] = frozenset()
+        self.peers: dict[int, RaftPeer] = {}
+        self._dropped = 0
+        self._events = PeerEvents(
+            sink=self.sink,
+            lost=lambda raft_id: self.tell(self.raft, PeerUnreachable(raft_id)),
+            snapshot=lambda raft_id, ok: self.tell(self.raft, SnapshotSent(raft_id, ok)),
+            active=lambda raft_id, active: self.tell(self.raft, PeerState(raft_id, active)),
+            expelled=lambda: self.tell(self.raft, Expelled()),
+        )
+
+    def stopped(self) -> None:
+        for peer in self.peers.values():
+            peer.close()
+
+    def crashed(self) -> None:
+        self.stopped()
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "peers": {
+                f"{raft_id:x}": f"{peer.member.addr} {'active' if peer.active else 'not reached'}, "
+                f"{len(peer.queue)} queued, {peer.dropped} lost"
+                for raft_id, peer in self.peers.items()
+            },
+            "dropped": self._dropped,
+        }
+
+    # Peers
+
+    @handles(SetPeers)
+    def set_peers(self, message: SetPeers) -> None:
+        """Connects to who is new or moved, lets go of who is gone."""
+        self.own_id, self.members, self.removed = message.own_id, message.members, message.removed
+        for raft_id in [raft_id for raft_id in self.peers if raft_id not in message.members]:
+            peer = self.peers.pop(raft_id)
+            peer.drain()
+            self.after(LINGER, _Close(peer))
+        for raft_id, member in sorted(message.members.items()):
+            if raft_id != message.own_id:
+                self._set_peer(raft_id, member)
+
+    def _set_peer(self, raft_id: int, member: Member) -> None:
+        known = self.peers.get(raft_id)
+        if known is not None and known.member.addr == member.addr:
+            return
+        if known is not None:
+            known.close()
+        peer = self.peers[raft_id] = RaftPeer(member, self._connect(member.addr), self._events)
+        peer.check(lambda serving: None)
+
+    def _connect(self, addr: str) -> Channel:
+        transport = self.world.transport
+        assert transport is not None, "a member of a group needs a network"
+        return transport.connect(addr, self.credentials)
+
+    @handles(_Close)
+    def close(self, message: _Close) -> None:
+        """Whatever a removed peer did not take by now, it need not."""
+        message.peer.close()
+
+    @handles(SendRaft)
+    def send(self, message: SendRaft) -> None:
+        """To whom it may concern; who is not known is not reachable."""
+        for each in message.messages:
+            peer = self.peers.get(each.to)
+            if peer is not None:
+                peer.send(each)
+            elif each.to not in self.removed:
+                self.tell(self.raft, PeerUnreachable(each.to))
+
+    # The Raft service
+
+    @serves("Raft", "ProcessRaftMessage")
+    def process(self, call: Call) -> Message | None:
+        """One message in one request."""
+        request = call.request
+        assert isinstance(request, raft_pb2.ProcessRaftMessageRequest)
+        if not request.HasField("message"):
+            return raft_pb2.ProcessRaftMessageResponse()
+        self._take(request.message, self.defer(), raft_pb2.ProcessRaftMessageResponse())
+        return None
+
+    @serves("Raft", "StreamRaftMessage")
+    def stream(self, call: Call) -> Message | None:
+        """One message in any number of requests."""
+        reply, assembly = self.defer(), Assembly()
+
+        def ended(refused: Refused | None) -> None:
+            message = assembly.message()
+            if refused is not None:
+                reply.fail(refused)
+            elif message is None:
+                reply.set(raft_pb2.StreamRaftMessageResponse())
+            else:
+                self._take(message, reply, raft_pb2.StreamRaftMessageResponse())
+
+        def came(request: Any) -> None:
+            try:
+                assembly.take(request.message)
+            except Refused as refused:
+                reply.fail(refused)
+
+        call.receive(self.sink(came), self.sink(ended))
+        return None
+
+    def _take(self, received: raftpb_pb2.Message, reply: Reply, well: Message) -> None:
+        """Hands a message on, or not; ``reply`` is answered in any case."""
+        sender = getattr(received, "from")
+        if sender in self.removed:
+            reply.fail(Refused(Code.NOT_FOUND, MEMBER_REMOVED))
+            return
+        try:
+            message = decode_message(received)
+            _check_snapshot(message)
+        except Refused as refused:
+            reply.fail(refused)
+            return
+        if message.type is MessageType.PROP or message.to != self.own_id:
+            self._drop(reply, well)
+        elif message.type is MessageType.VOTE:
+            self._take_vote(message, reply, well)
+        else:
+            self.tell(self.raft, StepRaft(message))
+            reply.set(well)
+
+    def _take_vote(self, message: raft.Message, reply: Reply, well: Message) -> None:
+        candidate = self.peers.get(message.from_)
+        if candidate is None:
+            self._drop(reply, well)
+            return
+
+        def checked(serving: bool) -> None:
+            if serving:
+                self.tell(self.raft, StepRaft(message))
+                reply.set(well)
+            else:
+                self._drop(reply, well)
+
+        candidate.check(checked, VOTER_CHECK_TIMEOUT)
+
+    def _drop(self, reply: Reply, well: Message) -> None:
+        self._dropped += 1
+        reply.set(well)
+
+    @serves("Raft", "ResolveAddress")
+    def resolve(self, call: Call) -> raft_pb2.ResolveAddressResponse:
+        """Where a member is reached, as far as known here."""
+        member = self.members.get(call.request.raft_id)  # type: ignore[attr-defined]
+        if member is None:
+            raise Refused(Code.NOT_FOUND, UNKNOWN_MEMBER)
+        return raft_pb2.ResolveAddressResponse(addr=member.addr)
+
+
+def _check_snapshot(message: raft.Message) -> None:
+    if message.snapshot is None:
+        return
+    try:
+        content = snapshot_pb2.Snapshot.FromString(message.snapshot.data)
+    except DecodeError:
+        raise Refused(Code.INVALID_ARGUMENT, "the snapshot cannot be decoded") from None
+    if content.version != snapshot_pb2.Snapshot.V0:
+        raise Refused(Code.INVALID_ARGUMENT, f"the snapshot has the unknown version {content.version}")

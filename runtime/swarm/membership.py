@@ -1,0 +1,83 @@
+"""Who may be a member of the consensus group: SwarmKit's rules for joining and leaving it.
+
+Pure: members are seen through two fields, randomness is handed in.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Container, Iterable
+from typing import Final, Protocol
+
+from runtime.errors import Code, Refused
+from runtime.swarm.addresses import join_host_port, split_host_port
+
+NOT_MEMBER: Final = "raft: node is not yet part of a raft cluster"
+LOST_LEADERSHIP: Final = "raft: failed to process the request: node lost leader status"
+CANNOT_REMOVE: Final = "raft: member cannot be removed, because removing it may result in loss of quorum"
+UNKNOWN_MEMBER: Final = "raft: member unknown"
+MEMBER_REMOVED: Final = "raft: member was removed from the cluster"
+"""SwarmKit compares this text: whoever hears it under NOT_FOUND knows that it is no member any more."""
+NO_LEADER: Final = "raft: no elected cluster leader"
+NO_QUORUM: Final = (
+    "The swarm does not have a leader. It's possible that too few managers are online. "
+    "Make sure more than half of the managers are online."
+)
+OUTCOME_UNKNOWN: Final = "lost leadership, outcome unknown"
+RAFT_ID_MAX: Final = 2**63 - 1
+
+
+class Reachable(Protocol):
+    """A member as far as a quorum is counted."""
+
+    @property
+    def raft_id(self) -> int: ...
+
+    @property
+    def reachable(self) -> bool: ...
+
+
+def joining_address(addr: str, remote_addr: str) -> str:
+    """Where a joining manager is to be reached: what it says, with the caller's host where it names none.
+
+    ``Refused(INVALID_ARGUMENT)`` for what is not ``host:port``.
+    """
+    try:
+        host, port = split_host_port(addr)
+        number = int(port)
+    except ValueError:
+        raise Refused(Code.INVALID_ARGUMENT, f"invalid address {addr} in raft join request") from None
+    if not 0 < number < 65536:
+        raise Refused(Code.INVALID_ARGUMENT, f"invalid address {addr} in raft join request")
+    if not is_unspecified(host):
+        return addr
+    try:
+        caller = split_host_port(remote_addr)[0]
+    except ValueError:
+        caller = ""
+    if is_unspecified(caller):
+        raise Refused(Code.INVALID_ARGUMENT, f"{addr} names no host, and where the request came from is unknown")
+    return join_host_port(caller, port)
+
+
+def is_unspecified(host: str) -> bool:
+    """True for no host, ``0.0.0.0`` and ``::``."""
+    try:
+        return not host or ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def survives_without(members: Iterable[Reachable], raft_id: int) -> bool:
+    """Whether those who would be left have a majority that is reachable (SwarmKit's CanRemoveMember)."""
+    known = list(members)
+    reachable = sum(1 for each in known if each.reachable and each.raft_id != raft_id)
+    return reachable >= (len(known) - 1) // 2 + 1
+
+
+def draw_raft_id(entropy: Callable[[int], bytes], taken: Container[int]) -> int:
+    """A raft id that nobody has nor ever had: 63 random bits, not 0."""
+    while True:
+        drawn = int.from_bytes(entropy(8), "big") & RAFT_ID_MAX
+        if drawn and drawn not in taken:
+            return drawn
