@@ -15,13 +15,14 @@ from typing import Any
 from google.protobuf.message import Message
 
 from actors.root_decision import RootDecision
+from runtime.disk.ballast import DISK_FULL, Space
 from runtime.errors import Code, Refused
 from runtime.pki.certificates import certificate_expiry
 from runtime.pki.rotation import DecidedRoot, decide_root
 from runtime.pki.signing import unlock_key_of
 from runtime.pki.unlock_key import format_unlock_key
 from runtime.protocol.cluster import Control, GetWarnings, UnlockKey
-from runtime.protocol.manager import LEADS_HERE, LeaderIs, MembersChanged, Serve, ToLeader
+from runtime.protocol.manager import LEADS_HERE, DiskSpace, LeaderIs, MembersChanged, Serve, ToLeader
 from runtime.protocol.node import CheckHealth
 from runtime.protocol.raft import MemberStatus
 from runtime.protocol.store import AwaitView, Write
@@ -68,6 +69,7 @@ class ControlActor(Actor):
         self.proxy = proxy
         self.leads = proxy is None
         self.ready = False
+        self.space = Space.AMPLE
         self._health: list[Reply] = []
         self._node_id = node_id
         self._context: Context | None = None
@@ -83,7 +85,7 @@ class ControlActor(Actor):
         self.stopped()
 
     def snapshot(self) -> dict[str, Any]:
-        return {"ready": self.ready, "leads": self.leads}
+        return {"ready": self.ready, "leads": self.leads, "space": self.space.value}
 
     @handles(MembersChanged)
     def members_changed(self, message: MembersChanged) -> None:
@@ -118,6 +120,11 @@ class ControlActor(Actor):
             for reply in waiting:
                 reply.set(True)
 
+    @handles(DiskSpace)
+    def disk_space(self, message: DiskSpace) -> None:
+        """Whether changes are taken."""
+        self.space = message.space
+
     @handles(CheckHealth)
     def check_health(self, message: CheckHealth) -> bool | None:
         """True once it serves; whoever asks earlier is answered then."""
@@ -136,7 +143,8 @@ class ControlActor(Actor):
     @handles(GetWarnings)
     def warnings(self, message: GetWarnings) -> tuple[str, ...]:
         """What an operator has to hear of, read from the newest committed view."""
-        return tuple(warnings(self.published.view))
+        full = () if self.space is Space.AMPLE else (DISK_FULL,)
+        return (*full, *warnings(self.published.view))
 
     @handles(UnlockKey)
     def unlock_key(self, message: UnlockKey) -> str:
@@ -163,6 +171,8 @@ class ControlActor(Actor):
         if not self.leads:
             self._elsewhere(name, request)
             return None
+        if self.space is not Space.AMPLE:
+            raise Refused(Code.RESOURCE_EXHAUSTED, DISK_FULL)
         check_offered(name, request)
         if name == "UpdateCluster":
             self._update_cluster(method, request, self._context)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from actors.control_actor import CONTROL_API, ControlActor
+from actors.disk_space_actor import DiskSpaceActor
 from actors.leader_actor import LeaderActor
 from actors.manager_keys_actor import ManagerKeysActor
 from actors.proxy_actor import ProxyActor
@@ -104,6 +105,7 @@ class ManagerActor(Serving):
         )
         self.watch(self._proxy)
         self.watch(self._control)
+        self.spawn("space", DiskSpaceActor, self._store, self._control)
         if setup.certificate is not None:
             context = LeaderContext(
                 setup.node_id, setup.cluster_id, self._store, self.published, setup.credentials, raft=self.below("raft")

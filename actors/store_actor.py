@@ -22,7 +22,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runtime.disk.ballast import DISK_FULL, Space
 from runtime.errors import Code, Refused
+from runtime.protocol.manager import DiskSpace
 from runtime.protocol.store import (
     AwaitView,
     Commits,
@@ -69,6 +71,7 @@ class StoreActor(Actor):
         self.published = published
         self.proposed = published.view
         self.leading = False
+        self.full = False
         self._in_flight: deque[_InFlight] = deque()
         self._number = 0
         self._epoch = 0
@@ -100,6 +103,7 @@ class StoreActor(Actor):
         value = message.run(transaction)
         if not transaction.changes:
             return value
+        self._check_space()
         reply = self.defer()
         self._propose(transaction, lambda error: _settle(reply, value, error))
         return None
@@ -108,6 +112,7 @@ class StoreActor(Actor):
     def write_batch(self, message: WriteBatch) -> None:
         """Steps in as few transactions as fit, all of them in flight at once."""
         self._check_leading()
+        self._check_space()
         _Batch(self, self.defer()).run(message.steps)
 
     def _begin(self) -> Transaction:
@@ -119,6 +124,10 @@ class StoreActor(Actor):
         if not self.leading:
             raise Refused(Code.UNKNOWN, NO_QUORUM)
 
+    def _check_space(self) -> None:
+        if self.full:
+            raise Refused(Code.RESOURCE_EXHAUSTED, DISK_FULL)
+
     def _propose(self, transaction: Transaction, answer: Callable[[BaseException | None], None]) -> None:
         self._number += 1
         data = encode_request(self._number, transaction.changes)
@@ -127,6 +136,11 @@ class StoreActor(Actor):
         self.tell(self.consensus, Propose(self._number, data, self._epoch))
 
     # What the consensus says
+
+    @handles(DiskSpace)
+    def disk_space(self, message: DiskSpace) -> None:
+        """With nothing left to write to, nothing is proposed: no write is to fail half-way."""
+        self.full = message.space is Space.NONE
 
     @handles(Leading)
     def lead(self, message: Leading) -> None:

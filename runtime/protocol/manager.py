@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
+    from runtime.disk.ballast import Space
     from runtime.pki.root import RootCA
     from runtime.protocol.raft import MemberStatus
     from runtime.stage.address import Address
@@ -118,6 +119,13 @@ class EndManager:
     when that is done, or could not be."""
 
     discard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DiskSpace:
+    """Told to the store and the control API on each change: how much there is to write to."""
+
+    space: Space
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,108 @@
+"""A manager's disk fills up, and has room again: changes are refused in a sentence, and what is there goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtime.disk.ballast import BALLAST, BALLAST_BYTES, DISK_FULL, FLOOR
+from runtime.disk.data_root import RAFT_DATABASE
+from runtime.errors import Code, Refused
+from runtime.wire.pb import types_pb2 as types
+from tests.simulation.cluster import Host, Swarm, replicated, worker_token
+
+
+def failures(*hosts: Host) -> dict[str, str | None]:
+    return {
+        f"{host.name}{path}": cell.last_error
+        for host in hosts
+        if host.stage is not None
+        for path, cell in host.stage.cells.items()
+        if cell.failures.total
+    }
+
+
+def refused_write(manager: Host) -> Refused:
+    with pytest.raises(Refused) as refused:
+        manager.control("CreateService", spec=replicated("more", 1))
+    return refused.value
+
+
+def test_a_disk_that_fills_up_refuses_changes_and_keeps_the_swarm_running_until_there_is_space() -> None:
+    swarm = Swarm(21, hosts=3)
+    manager, one, two = swarm.boot()
+    manager.init()
+    token = worker_token(manager)
+    one.join(manager, token)
+    two.join(manager, token)
+    service = manager.control("CreateService", spec=replicated("web", 6)).service.id
+    swarm.wait_running(manager, service, 6)
+    files = manager.disk.files
+    assert files.exists(BALLAST)
+
+    files.free = FLOOR
+    swarm.simulator.run_for(2)
+    assert not files.exists(BALLAST)
+    assert files.free == FLOOR + BALLAST_BYTES
+    error = refused_write(manager)
+    assert (error.code, error.text) == (Code.RESOURCE_EXHAUSTED, DISK_FULL)
+    assert len(manager.control("ListServices").services) == 1
+    one.crash()
+    one.executor.power_off()
+    swarm.simulator.run_for(30)
+    assert len({task.slot for task in swarm.wait_running(manager, service, 6)}) == 6
+    assert failures(manager, two) == {}
+
+    files.free = 1 << 40
+    swarm.simulator.run_for(2)
+    assert files.exists(BALLAST)
+    more = manager.control("CreateService", spec=replicated("more", 1)).service.id
+    swarm.wait_running(manager, more, 1)
+
+
+def test_with_nothing_left_nothing_is_written_and_all_of_it_comes_back() -> None:
+    swarm = Swarm(22, hosts=2)
+    manager, worker = swarm.boot()
+    manager.init()
+    worker.join(manager, worker_token(manager))
+    service = manager.control("CreateService", spec=replicated("web", 4)).service.id
+    before = {task.id for task in swarm.wait_running(manager, service, 4)}
+    files = manager.disk.files
+    files.free = 0
+    swarm.simulator.run_for(1.5)
+    files.free = 0
+    swarm.simulator.run_for(1.5)
+    image = manager.disk.image(RAFT_DATABASE)
+    image.full_after(0)
+    written = len(image.current())
+    worker.executor.power_off()
+    swarm.simulator.run_for(20)
+    assert len(image.current()) == written
+    assert refused_write(manager).code is Code.RESOURCE_EXHAUSTED
+    assert manager.stage is not None
+    assert manager.stage.cells["/cluster/node/manager/raft"].failures.total == 0
+    image.heal()
+    files.free = 1 << 40
+    swarm.simulator.run_for(60)
+    running = swarm.wait_running(manager, service, 4)
+    assert len({task.slot for task in running}) == 4
+    assert before
+    states = {node.description.hostname: node.status.state for node in manager.control("ListNodes").nodes}
+    assert states == {"node-1": types.NodeStatus.READY, "node-2": types.NodeStatus.READY}
+
+
+def test_the_reserve_is_given_back_by_a_clean_stop_and_found_again_after_a_crash() -> None:
+    swarm = Swarm(23)
+    (manager,) = swarm.boot()
+    manager.init()
+    swarm.simulator.run_for(2)
+    files = manager.disk.files
+    free = files.free
+    manager.crash()
+    assert files.exists(BALLAST)
+    manager.boot()
+    swarm.simulator.run_for(5)
+    assert (files.free, files.exists(BALLAST)) == (free, True)
+    assert manager.stage is not None
+    manager.stage.cells["/cluster"].request_stop()
+    swarm.simulator.run_for(5)
+    assert (files.free, files.exists(BALLAST)) == (free + BALLAST_BYTES, False)
