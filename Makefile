@@ -41,6 +41,10 @@ proto: venv
 proto-check: venv
 	$(BIN)/python runtime/wire/proto/generate.py --check
 
+SEEDS ?= 1000
+simulate: venv
+	$(BIN)/python -m tests.simulation.simulate raft $(SEEDS)
+
 conformance: venv
 	$(BIN)/python -m pytest tests/conformance -q
 
