@@ -1,21 +1,22 @@
-"""AllocatorActor gives services their ports and lets new tasks be scheduled.
+"""AllocatorActor gives networks, services, nodes and tasks what they need, and lets new tasks be scheduled.
 
-Who talks to it: the store, with every change of services and tasks. Whom it talks to: the store. It decides nothing:
-``runtime/swarm/allocation`` does; here is when it is asked, and how its decisions reach the store.
+Who talks to it: the store, with every change of networks, nodes, services and tasks. Whom it talks to: the store. It
+decides nothing: ``runtime/swarm/allocation`` does; here is when it is asked, and how its decisions reach the store.
 
 1. A run follows every change that it can act on, but not before the decisions of the last one are written; what
    changes in the meantime is decided about together.
 2. Each decision is checked again in its transaction; the refused ones are due again, 50 ms later: what they
    stumbled over is committed by then.
-3. Services that found no free port try again when one becomes free, and every 5 minutes.
-4. A life that begins after a failure waits until what the last one proposed for services is committed or given up: the
-   ports that are taken are read from committed views.
+3. What found no free port, address or subnet tries again when one becomes free, and every 5 minutes.
+4. A life that begins after a failure waits until what the last one proposed is committed or given up: the ports and
+   addresses that are taken are read from committed views.
 5. An outcome that is unknown as a whole fails this life. The next begins with what the store holds.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -29,7 +30,9 @@ from runtime.store.transaction import Transaction
 from runtime.store.view import Published, View
 from runtime.swarm.allocation import RETRY_S, Allocation, Allocator
 from runtime.swarm.allocation import commit as carry_out
+from runtime.swarm.network_pools import IPNetwork
 from runtime.wire.pb import objects_pb2 as objects
+from runtime.wire.pb import types_pb2 as types
 
 SLICE: Final = 1000
 """So many decisions are sent to the store at once."""
@@ -38,54 +41,69 @@ PAUSE_S: Final = 0.05
 """Before what was refused is tried again, in seconds."""
 
 
+_OWN: Final[Mapping[type[Any], Sequence[str]]] = {
+    objects.Network: ("ipam", "driver_state"),
+    objects.Node: ("attachments",),
+    objects.Service: ("endpoint",),
+    objects.Task: ("networks",),
+}
+"""The fields of each kind that hold what was allocated. Only a NEW task gets it."""
+
+
 class _GoOn:
     """The pause after a refusal is over."""
 
 
 class _RetryBlocked:
-    """Services without ports may try again."""
+    """What waits may try again."""
 
 
 class AllocatorActor(StoreWatcher):
     """Lives below the leader, as long as this manager leads."""
 
-    watched = WatchFilter.kinds(objects.Service, objects.Task)
+    watched = WatchFilter.kinds(objects.Network, objects.Node, objects.Service, objects.Task)
 
     def __init__(self, context: LeaderContext) -> None:
         super().__init__(context)
-        self.allocator = Allocator()
+        self.allocator = Allocator(self._host_subnets)
+        told = self.allocator
+        self._told: dict[type[Any], tuple[Callable[[Any], None], Callable[[str], None]]] = {
+            objects.Network: (told.put_network, told.remove_network),
+            objects.Node: (told.put_node, told.remove_node),
+            objects.Service: (told.put_service, told.remove_service),
+            objects.Task: (told.put_task, told.remove_task),
+        }
         self._settled = False
         self._pausing = True
         self._unwritten: deque[Allocation] = deque()
         self._in_flight: list[Allocation] = []
         self._retry: Timer | None = None
 
+    def _host_subnets(self) -> Collection[IPNetwork]:
+        return self.world.host_subnets()
+
     def snapshot(self) -> dict[str, Any]:
         return {
             "waiting": self.allocator.waiting,
-            "services without ports": self.allocator.blocked,
+            "without room": self.allocator.blocked,
             "in flight": len(self._in_flight),
             "unwritten": len(self._unwritten),
         }
 
     def begin(self, view: View) -> None:
-        """Reads all services and tasks."""
-        self.allocator.load(view.all(objects.Service), view.all(objects.Task))
+        """Reads all networks, nodes, services and tasks."""
+        services, tasks = view.all(objects.Service), view.all(objects.Task)
+        self.allocator.load(services, tasks, view.all(objects.Network), view.all(objects.Node))
         self.after(0.0, _GoOn())  # asked behind the watch, so that every commit up to the answer has come before it
 
     def commit(self, commit: Commit) -> None:
         """Feeds changes to the allocator."""
         for change in commit.events:
-            gone = change.action is Action.REMOVE
-            if change.kind is objects.Service:
-                if gone:
-                    self.allocator.remove_service(change.object.id)
-                else:
-                    self.allocator.put_service(change.object)
-            elif gone:
-                self.allocator.remove_task(change.object.id)
+            put, remove = self._told[change.kind]
+            if change.action is Action.REMOVE:
+                remove(change.object.id)
             else:
-                self.allocator.put_task(change.object)
+                put(change.object)
         self._go_on()
 
     # What an earlier life left on the way
@@ -152,9 +170,17 @@ class AllocatorActor(StoreWatcher):
 
 
 def _is_settled(published: Published, tx: Transaction) -> bool:
-    """Whether no service's endpoint is being written: proposed by an earlier life, and not yet committed."""
-    for service in published.view.all(objects.Service):
-        proposed = tx.get(objects.Service, service.id)
-        if proposed is not None and proposed.endpoint != service.endpoint:
-            return False
-    return True
+    """Whether nothing of what allocators write is being written: proposed by an earlier life, and not yet committed."""
+    view = published.view
+    return not any(
+        _is_written(tx, each, fields)
+        for kind, fields in _OWN.items()
+        for each in (view.find(kind, "task_state", types.NEW) if kind is objects.Task else view.all(kind))
+    )
+
+
+def _is_written(tx: Transaction, committed: Any, fields: Sequence[str]) -> bool:
+    proposed: Any = tx.get(type(committed), committed.id)
+    if proposed is None or proposed is committed:
+        return False
+    return any(getattr(proposed, name) != getattr(committed, name) for name in fields)

@@ -104,6 +104,7 @@ class ControlActor(Actor):
             can_remove=lambda raft_id: _quorum_without(members, raft_id),
             certificate_expiry=certificate_expiry,
             autolock=True,
+            host_subnets=world.host_subnets,
         )
 
     @handles(LeaderIs)

@@ -24,7 +24,7 @@ from runtime.protocol.manager import LeaderContext, LeaderReady, ManagerSetup, M
 from runtime.protocol.store import Write
 from runtime.stage import Actor, ActorUp, Address, Answer, GiveUp, Policy, handles
 from runtime.store.view import Published
-from runtime.swarm.founding import first_cluster, found_cluster, with_join_tokens
+from runtime.swarm.founding import first_cluster, first_networks, found_cluster, with_join_tokens
 from runtime.wire.pb import objects_pb2 as objects
 
 PARTS: tuple[tuple[str, type[Actor]], ...] = (
@@ -63,7 +63,8 @@ class LeaderActor(Actor):
 
     def started(self) -> None:
         setup = self.setup
-        founding = found_cluster(self._first_cluster(), setup.node_id, setup.availability)
+        networks = first_networks(self.world.entropy, self.world.host_subnets())
+        founding = found_cluster(self._first_cluster(), setup.node_id, setup.availability, networks)
         self.ask(self.store, Write(founding), self._founded, FOUNDING_WAIT)
 
     def _first_cluster(self) -> objects.Cluster | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import ipaddress
 import logging
 import os
 import threading
@@ -156,6 +157,7 @@ class Assembly:
             disk=disk,
             executor=executor,
             settings={"hostname": hostname, "control_socket": self._control_socket},
+            host_subnets=self._host_subnets,
         )
         self.stage = Stage(world, name=settings.name)
         parts.callback(self._end_stage, self.stage)
@@ -167,6 +169,12 @@ class Assembly:
         self.backend = ClusterBackend(self._cluster, transport, self._control_socket, lambda: system)
         parts.callback(loop.call_soon, self.backend.close)
         self._serve(self.backend, self.stage)
+
+    def _host_subnets(self) -> list[IPNetwork]:
+        """Where this machine is: around each of its addresses, and what its engine keeps for itself."""
+        found = [each for each in self.settings.read_interfaces() if not each.loopback]
+        own = [ipaddress.ip_network(str(address)) for each in found for address in each.addresses]
+        return [*own, *self.settings.subnets()]
 
     def _serve(self, backend: ClusterBackend, stage: Stage) -> None:
         settings = self.settings

@@ -25,7 +25,7 @@ from runtime.executor.process_plan import PlanSettings, make_plan
 from runtime.wire.pb import objects_pb2, types_pb2
 
 EXECUTOR_LABEL, LIMITS_LABEL = "swarmlet.executor", "swarmlet.limits"
-PLUGINS = (("Log", "json-file"), ("Log", "local"), ("Network", "host"))
+PLUGINS = (("Log", "json-file"), ("Log", "local"), *(("Network", name) for name in ("bridge", "host", "overlay")))
 
 
 class _Monotonic:

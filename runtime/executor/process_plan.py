@@ -24,6 +24,7 @@ from runtime.wire.pb import objects_pb2, specs_pb2, types_pb2
 GRACE = 10.0
 LOG_BYTES, LOG_FILES = 10 << 20, 3
 LOG_DRIVERS = ("", "json-file", "local")
+ENCRYPTED = "encrypted"  # the overlay driver's option
 INHERITED = ("LANG", "LC_ALL", "TZ")
 _SIZE = re.compile(r"(\d+)([bkmg]?)b?", re.IGNORECASE)
 _HOST_MODE = types_pb2.PortConfig.PublishMode.Value("HOST")
@@ -135,11 +136,17 @@ def _check_fields(task: objects_pb2.Task, spec: specs_pb2.ContainerSpec) -> None
         if resources.HasField(name):
             raise Rejected(f"the process executor cannot honour {name}")
     for attachment in task.networks:
-        name = attachment.network.spec.annotations.name
-        if name != "host":
-            raise Rejected(
-                f"the process executor cannot honour networks: {name or attachment.network.id} (host is there)"
-            )
+        _check_network(attachment)
+
+
+def _check_network(attachment: objects_pb2.NetworkAttachment) -> None:
+    """A process is on this machine's network, whatever its service asks for. What would promise more is refused."""
+    network = attachment.network
+    name = network.spec.annotations.name
+    if network.spec.internal:
+        raise Rejected(f"the process executor cannot keep a process inside the internal network {name}")
+    if ENCRYPTED in network.driver_state.options:
+        raise Rejected(f"the process executor cannot encrypt what a process says on the network {name}")
 
 
 def _ports(task: objects_pb2.Task) -> types_pb2.PortStatus:

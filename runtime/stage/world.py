@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -42,7 +42,8 @@ class World:
     """What one node may touch.
 
     ``entropy(n)`` gives n bytes for ids and key material; ``random`` serves jitter and choices. A port that a node
-    has no use for may be absent (a message test needs neither network nor disk).
+    has no use for may be absent (a message test needs neither network nor disk). ``host_subnets()`` are the IP networks
+    that this machine is on (``ipaddress`` objects).
     """
 
     name: str = "node"
@@ -54,3 +55,4 @@ class World:
     disk: Any = None
     executor: Executor | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    host_subnets: Callable[[], Sequence[Any]] = tuple

@@ -7,11 +7,13 @@ certificate at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from runtime.errors import Code, Refused
-from runtime.swarm.defaults import cluster_spec, initial_cluster
-from runtime.swarm.identity import Entropy, new_join_token
+from runtime.swarm.defaults import INGRESS_NETWORK_NAME, cluster_spec, initial_cluster
+from runtime.swarm.identity import Entropy, new_id, new_join_token
+from runtime.swarm.network_pools import PREDEFINED_LABEL, PREDEFINED_NETWORKS, IPNetwork, allocated
 from runtime.swarm.ports import Tx
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
@@ -25,6 +27,39 @@ AVAILABILITY = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class FirstNetworks:
+    """The networks of a new swarm: ``ingress`` is made with the cluster object alone, so one that was removed stays
+    away; the ``predefined`` are made again by each leader that misses them."""
+
+    ingress: objects.Network
+    predefined: tuple[objects.Network, ...]
+    avoid: Collection[IPNetwork] = ()
+
+
+def first_networks(entropy: Entropy, avoid: Collection[IPNetwork] = ()) -> FirstNetworks:
+    """Those networks with fresh ids; the ingress network's subnet overlaps nothing in ``avoid``."""
+    ingress = objects.Network(id=new_id(entropy))
+    ingress.spec.annotations.name = INGRESS_NETWORK_NAME
+    ingress.spec.ingress = True
+    ingress.spec.driver_config.SetInParent()
+    ingress.spec.ipam.driver.SetInParent()
+    predefined = []
+    for name in PREDEFINED_NETWORKS:
+        network = objects.Network(id=new_id(entropy))
+        network.spec.annotations.name = network.spec.driver_config.name = name
+        network.spec.annotations.labels[PREDEFINED_LABEL] = "true"
+        predefined.append(network)
+    return FirstNetworks(ingress, tuple(predefined), avoid)
+
+
+def _create_network(tx: Tx, network: objects.Network, avoid: Collection[IPNetwork]) -> None:
+    try:
+        tx.create(allocated(tx, network, avoid))
+    except Refused:  # no room now: the allocator tries again, and says so to whoever needs it
+        tx.create(network)
+
+
 def with_join_tokens(root: types.RootCA, entropy: Entropy) -> types.RootCA:
     """The root with fresh tokens for both roles."""
     complete = types.RootCA()
@@ -34,9 +69,14 @@ def with_join_tokens(root: types.RootCA, entropy: Entropy) -> types.RootCA:
     return complete
 
 
-def found_cluster(cluster: objects.Cluster | None, node_id: str, availability: str) -> Callable[[Tx], None]:
+def found_cluster(
+    cluster: objects.Cluster | None,
+    node_id: str,
+    availability: str,
+    networks: FirstNetworks | None = None,
+) -> Callable[[Tx], None]:
     """The transaction of becoming leader. ``cluster`` is what to create if there is none; None on a node that does not
-    hold the root's key, which cannot make a cluster (``Refused``)."""
+    hold the root's key, which cannot make a cluster (``Refused``). ``networks``: what of them may be missing."""
 
     def run(tx: Tx) -> None:
         if not tx.all(objects.Cluster):
@@ -47,6 +87,11 @@ def found_cluster(cluster: objects.Cluster | None, node_id: str, availability: s
                     "leave the swarm with force and initialise it again",
                 )
             tx.create(cluster)
+            if networks is not None:
+                _create_network(tx, networks.ingress, networks.avoid)
+        for network in networks.predefined if networks is not None else ():
+            if not tx.find(objects.Network, "name", network.spec.annotations.name):
+                _create_network(tx, network, ())
         if tx.get(objects.Node, node_id) is None:
             tx.create(own_entry(node_id, availability))
 

@@ -5,16 +5,14 @@ Refused before anything changes, in a sentence, as ``unimplemented``: it is neve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from google.protobuf.message import Message
 
 from runtime.errors import Code, Refused
-from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
 
-_KINDS: Final = {"Network": "networks", "Volume": "cluster volumes"}
+_KINDS: Final = {"Volume": "cluster volumes"}
 
 
 def check_offered(method: str, request: Message) -> None:
@@ -22,15 +20,6 @@ def check_offered(method: str, request: Message) -> None:
     for kind, name in _KINDS.items():
         if method in (f"Create{kind}", f"Update{kind}"):
             raise _refused(name)
-    check = _CHECKS.get(method)
-    if check is not None:
-        check(request)
-
-
-def _service(request: Any) -> None:
-    spec: specs.ServiceSpec = request.spec
-    if spec.task.networks or spec.networks:
-        raise _refused("networks of services")
 
 
 def check_role(present: int, desired: int) -> None:
@@ -47,9 +36,3 @@ def check_joining(role: int) -> None:
 
 def _refused(what: str) -> Refused:
     return Refused(Code.UNIMPLEMENTED, f"this version does not offer {what}")
-
-
-_CHECKS: Final[Mapping[str, Callable[[Any], None]]] = {
-    "CreateService": _service,
-    "UpdateService": _service,
-}

@@ -9,15 +9,14 @@ import pytest
 from actors import allocator_actor
 from actors.allocator_actor import AllocatorActor
 from runtime.protocol.store import Write
-from runtime.swarm.allocation import NO_NETWORKS
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
 from tests.messages.part_bench import PartBench
-from tests.unit.swarm_orchestration.placing import port, service, task
+from tests.unit.swarm_orchestration.placing import attach, given, ingress, network, node, port, service, task
 
 
 def bench(*made: Any, **more: Any) -> PartBench:
-    return PartBench(AllocatorActor, *made, **more)
+    return PartBench(AllocatorActor, ingress(), *made, **more)
 
 
 def new(id: str, service: str = "web", **more: Any) -> objects.Task:
@@ -122,7 +121,7 @@ def test_a_task_that_asks_for_a_network_waits_and_says_why() -> None:
     asking.spec.networks.add(target="backend")
     one = bench(service(), asking)
     one.wait(lambda: one.task("t").status.err != "")
-    assert (one.task("t").status.state, one.task("t").status.err) == (types.NEW, NO_NETWORKS)
+    assert (one.task("t").status.state, one.task("t").status.err) == (types.NEW, "network backend not found")
     one.edit(objects.Task, "t", lambda made: setattr(made, "desired_state", types.REMOVE))
     one.wait(lambda: pending(one, "t"))
 
@@ -172,7 +171,7 @@ def test_many_tasks_are_written_in_slices(monkeypatch: pytest.MonkeyPatch) -> No
     one.release()
     one.wait(lambda: all(each.status.state == types.PENDING for each in one.published.view.all(objects.Task)))
     one.simulator.run_for(0.1)
-    assert one.actor.snapshot() == {"waiting": 0, "services without ports": 0, "in flight": 0, "unwritten": 0}
+    assert one.actor.snapshot() == {"waiting": 0, "without room": 0, "in flight": 0, "unwritten": 0}
 
 
 def test_a_proposal_that_is_refused_is_tried_again() -> None:
@@ -220,3 +219,60 @@ def test_crashes_in_the_middle_never_give_a_port_twice(seed: int) -> None:
     assert sorted(numbers) == sorted(set(numbers))
     assert len(numbers) == 12
     assert all(pending(one, f"t{number}") for number in range(6))
+
+
+def back() -> objects.Network:
+    return given(network("back", "10.0.1.0/24"))
+
+
+def test_a_service_on_a_network_and_its_task_and_node_get_addresses() -> None:
+    one = bench(back(), node("n"))
+    one.wait(lambda: len(attachments(one, "n")) == 1)
+    one.put(attach(service(), "back"), new("t", node_id="n"))
+    one.wait(lambda: pending(one, "t") and len(attachments(one, "n")) == 2)
+    assert [each.addr for each in one.service().endpoint.virtual_ips] == ["10.0.1.2/24"]
+    assert [list(each.addresses) for each in one.task("t").networks] == [["10.0.1.3/24"]]
+    assert attachments(one, "n") == [("ingress", "10.0.0.2/24"), ("back", "10.0.1.4/24")]
+
+
+def attachments(one: PartBench, id: str) -> list[tuple[str, str]]:
+    found = one.published.view.get(objects.Node, id)
+    assert found is not None
+    return [(each.network.id, each.addresses[0]) for each in found.attachments]
+
+
+def test_a_network_that_was_left_without_subnets_gets_them() -> None:
+    one = bench(network("back"))
+
+    def subnets() -> list[str]:
+        found = one.published.view.get(objects.Network, "back")
+        assert found is not None
+        return [each.subnet for each in found.ipam.configs]
+
+    one.wait(lambda: subnets() == ["10.0.1.0/24"])
+
+
+def test_an_ended_tasks_address_goes_to_the_next_that_waits() -> None:
+    one = bench(given(network("back", "10.0.1.0/30")), attach(new("a", ""), "back"), attach(new("b", ""), "back"))
+    one.wait(lambda: pending(one, "a") and one.task("b").status.err != "")
+    assert one.task("b").status.err == "no address is free on network back (10.0.1.0/30)"
+    one.edit(objects.Task, "a", lambda made: setattr(made.status, "state", types.FAILED))
+    one.wait(lambda: pending(one, "b"))
+    assert list(one.task("b").networks[0].addresses) == ["10.0.1.2/30"]
+
+
+def test_a_life_after_a_failure_gives_no_address_twice() -> None:
+    one = bench(back(), attach(service("a"), "back"))
+    one.wait(lambda: len(one.service("a").endpoint.virtual_ips) == 1)
+    one.held = True
+    one.store.ask(Write(lambda tx: tx.create(attach(service("b"), "back")) and None))
+    one.simulator.settle()
+    one.commit_up_to(one.proposed[-1].number)
+    one.simulator.settle()  # what b gets is proposed, and not committed
+    one.crash()
+    one.simulator.run_for(0.2)
+    one.release()
+    one.put(attach(service("c"), "back"), attach(new("t", ""), "back"))
+    one.wait(lambda: pending(one, "t") and len(one.service("c").endpoint.virtual_ips) == 1)
+    found = [one.service(id).endpoint.virtual_ips[0].addr for id in "abc"] + list(one.task("t").networks[0].addresses)
+    assert len(set(found)) == 4

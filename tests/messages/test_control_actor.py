@@ -85,7 +85,7 @@ def test_a_paused_update_is_a_warning_until_the_service_is_updated() -> None:
     assert bench.simulator.ask(bench.control, GetWarnings()) == ()
 
 
-@pytest.mark.parametrize("method", ["CreateNetwork", "CreateVolume"])
+@pytest.mark.parametrize("method", ["CreateVolume", "UpdateVolume"])
 def test_kinds_that_are_not_offered_are_refused_as_unimplemented(method: str) -> None:
     bench = ControlBench()
     with pytest.raises(Refused) as refused:
@@ -112,6 +112,36 @@ def test_a_secret_is_kept_until_no_service_names_it_and_its_data_is_never_shown(
     bench.call("RemoveService", control_pb2.RemoveServiceRequest(service_id=web.id))
     bench.call("RemoveSecret", control_pb2.RemoveSecretRequest(secret_id=secret.id))
     assert bench.published.view.all(pb.Secret) == []
+
+
+def test_a_network_has_its_subnet_when_it_is_answered_and_goes_when_no_service_names_it() -> None:
+    bench = ControlBench()
+    made = specs_pb2.NetworkSpec()
+    made.annotations.name = "back"
+    network = bench.call("CreateNetwork", control_pb2.CreateNetworkRequest(spec=made)).network
+    assert [each.subnet for each in network.ipam.configs] == ["10.0.0.0/24"]
+    before = bench.published.view.version
+    made.annotations.name = "other"
+    made.ipam.configs.add(subnet="10.0.0.0/16")
+    with pytest.raises(Refused, match="Pool overlaps"):
+        bench.call("CreateNetwork", control_pb2.CreateNetworkRequest(spec=made))
+    assert bench.published.view.version == before
+    spec = service()
+    spec.task.networks.add(target=network.id)
+    web = bench.call("CreateService", control_pb2.CreateServiceRequest(spec=spec)).service
+    with pytest.raises(Refused, match=f"network {network.id} is in use by service {web.id}"):
+        bench.call("RemoveNetwork", control_pb2.RemoveNetworkRequest(network_id=network.id))
+    bench.call("RemoveService", control_pb2.RemoveServiceRequest(service_id=web.id))
+    bench.call("RemoveNetwork", control_pb2.RemoveNetworkRequest(network_id=network.id))
+
+
+def test_a_plain_service_has_its_endpoint_from_the_first() -> None:
+    bench = ControlBench()
+    spec = service()
+    spec.endpoint.ports.add(target_port=80, published_port=8080, publish_mode=types.PortConfig.HOST)
+    made = bench.call("CreateService", control_pb2.CreateServiceRequest(spec=spec)).service
+    assert made.endpoint.spec == made.spec.endpoint
+    assert list(made.endpoint.ports) == list(made.spec.endpoint.ports)
 
 
 def test_a_service_with_a_secret_that_is_not_there_is_refused() -> None:

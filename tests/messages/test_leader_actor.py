@@ -18,6 +18,7 @@ from runtime.stage import Actor, handles
 from runtime.stage.cell import Cell, Life
 from runtime.stage.probe import Probe
 from runtime.stage.simulator import EPOCH
+from runtime.swarm.founding import first_networks
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
 from runtime.wire.port import Credentials
@@ -96,10 +97,33 @@ def test_a_later_leader_leaves_the_cluster_object_alone_and_adds_its_own_entry(m
     assert [node.id for node in bench.published.view.all(objects.Node)] == ["manager1"]
 
 
+def test_a_first_leader_makes_the_ingress_network_and_the_predefined_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch)
+    bench.manager.expect(LeaderReady)
+    found = {each.spec.annotations.name: each for each in bench.published.view.all(objects.Network)}
+    assert sorted(found) == ["bridge", "host", "ingress"]
+    ingress = found["ingress"]
+    assert (ingress.spec.ingress, ingress.ipam.configs[0].subnet) == (True, "10.0.0.0/25")
+    assert ingress.driver_state.options["com.docker.network.driver.overlay.vxlanid_list"] == "4096"
+    assert found["host"].spec.annotations.labels == {"com.docker.swarm.predefined": "true"}
+    assert found["host"].driver_state.name == "host"
+
+
+def test_a_later_leader_makes_predefined_networks_and_no_ingress_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, host = objects.Cluster(id=CLUSTER), objects.Network(id="kept")
+    cluster.spec.annotations.name = "default"
+    host.spec.annotations.name = "host"
+    bench = Bench(monkeypatch, cluster, host, signer=False)
+    bench.manager.expect(LeaderReady)
+    found = {each.spec.annotations.name: each.id for each in bench.published.view.all(objects.Network)}
+    assert sorted(found) == ["bridge", "host"]
+    assert found["host"] == "kept"
+
+
 def test_a_leader_that_finds_nothing_to_write_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster, node = objects.Cluster(id=CLUSTER), objects.Node(id="manager1")
     cluster.spec.annotations.name = "default"
-    bench = Bench(monkeypatch, cluster, node, signer=False)
+    bench = Bench(monkeypatch, cluster, node, *first_networks(random.Random(1).randbytes).predefined, signer=False)
     before = bench.index
     bench.manager.expect(LeaderReady)
     assert bench.index == before

@@ -14,7 +14,7 @@ from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
 from tests.messages.part_bench import PartBench
-from tests.unit.swarm_orchestration.placing import HOST, node, port, service, task
+from tests.unit.swarm_orchestration.placing import HOST, ingress, node, port, service, task
 
 
 def bench(*made: Any, **more: Any) -> PartBench:
@@ -295,7 +295,7 @@ def test_crashes_in_the_middle_never_over_commit_a_node(seed: int) -> None:
 
 
 def test_new_tasks_go_through_the_allocator_to_nodes_with_their_host_ports() -> None:
-    one = bench(node("a"), node("b"))
+    one = bench(node("a"), node("b"), ingress())
     one.stage.mount("allocator", AllocatorActor, one.context)
     one.simulator.run_for(1)
     one.put(service(ports=[port(80), port(81, 8081, HOST)]), *tasks(3, state=types.NEW))

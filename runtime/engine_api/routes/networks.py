@@ -97,6 +97,8 @@ async def create(call: Call) -> Answer:
     scope = fields.text(body, "Scope", "")
     if not name.strip():
         raise plain(f"invalid name: {name}")
+    if name in BUILTIN:
+        raise ApiError(403, f"{name} is a pre-defined network and cannot be created")
     if fields.flag(body, "ConfigOnly", "") or (driver in LOCAL_DRIVERS and scope != "swarm"):
         raise ApiError(501, f"networks on one node alone are not offered by this daemon, use the driver {SWARM_DRIVER}")
     if driver not in (*LOCAL_DRIVERS, SWARM_DRIVER):

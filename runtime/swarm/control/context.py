@@ -8,10 +8,11 @@ function exists; the function may run again and then does the same.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from runtime.swarm.identity import Entropy, new_id
+from runtime.swarm.network_pools import IPNetwork
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
@@ -45,7 +46,7 @@ class Context:
     ``is_dirty(task, service, node)`` tells whether a task is older than its service's spec, ``parse_constraints``
     refuses placement constraints that cannot be read, ``certificate_expiry(pem)`` gives a certificate's NotAfter in
     seconds since the epoch, or None when it cannot be read. ``rotate_ca`` and ``autolock`` are absent where the node
-    cannot do them.
+    cannot do them. ``host_subnets`` are this machine's: new subnets stay away.
     """
 
     node_id: str
@@ -61,6 +62,7 @@ class Context:
     network_drivers: Sequence[str] = ("overlay",)
     ipam_drivers: Sequence[str] = ("default",)
     secret_drivers: Sequence[str] = ()
+    host_subnets: Callable[[], Collection[IPNetwork]] = tuple
 
     def new_id(self) -> str:
         """A fresh identifier for a stored object."""

@@ -15,8 +15,8 @@ from runtime.swarm.control.checks import exists, find_or_refuse, refuse_taken, r
 from runtime.swarm.control.checks import named as find_named
 from runtime.swarm.control.context import Context
 from runtime.swarm.control.listing import by_id_prefix, by_name, by_name_prefix, labels_match, select
-from runtime.swarm.defaults import INGRESS_NETWORK_NAME
 from runtime.swarm.naming import check_name
+from runtime.swarm.network_pools import PREDEFINED_LABEL, allocated, is_ingress, network_name
 from runtime.swarm.ports import Tx, View
 from runtime.swarm.service_spec import needs_ingress
 from runtime.wire.pb import control_pb2 as control
@@ -24,20 +24,7 @@ from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
 
-PREDEFINED_LABEL: Final = "com.docker.swarm.predefined"
-INTERNAL_LABEL: Final = "com.docker.swarm.internal"
 INGRESS_DRIVER: Final = "overlay"
-
-
-def network_name(network: objects.Network) -> str:
-    """The name in a network's spec."""
-    return network.spec.annotations.name
-
-
-def is_ingress(network: objects.Network) -> bool:
-    """Whether this is the ingress network, marked so or (in old swarms) by its name and an internal label."""
-    old_style = network_name(network) == INGRESS_NETWORK_NAME and INTERNAL_LABEL in network.spec.annotations.labels
-    return network.spec.ingress or old_style
 
 
 def ingress_network(view: View) -> objects.Network | None:
@@ -76,11 +63,11 @@ def list_networks(view: View, request: control.ListNetworksRequest, ctx: Context
 def create_network(
     request: control.CreateNetworkRequest, ctx: Context
 ) -> Callable[[Tx], control.CreateNetworkResponse]:
-    """Validates a spec and makes a network of it; addresses are allocated later."""
+    """Validates a spec and makes a network of it, with its subnets; refused where there is no room for them."""
     require_field(request, "spec")
     spec = request.spec
     check_network_spec(spec, ctx)
-    network_id = ctx.new_id()
+    network_id, avoid = ctx.new_id(), ctx.host_subnets()
 
     def run(tx: Tx) -> control.CreateNetworkResponse:
         present = ingress_network(tx) if spec.ingress else None
@@ -88,7 +75,7 @@ def create_network(
             raise exists(f"ingress network ({present.id}) is already present")
         conflict = Refused(Code.UNKNOWN, "name conflicts with an existing object")
         refuse_taken(tx, objects.Network, spec.annotations.name, conflict)
-        tx.create(objects.Network(id=network_id, spec=spec))
+        tx.create(allocated(tx, objects.Network(id=network_id, spec=spec), avoid))
         return control.CreateNetworkResponse(network=stored(tx, objects.Network, network_id))
 
     return run

@@ -25,10 +25,12 @@ from runtime.swarm.control.checks import (
 from runtime.swarm.control.checks import named as find_named
 from runtime.swarm.control.context import Context
 from runtime.swarm.control.listing import by_id_prefix, by_index, by_name, by_name_prefix, labels_match, select
-from runtime.swarm.control.networks import ingress_network, is_ingress
+from runtime.swarm.control.networks import ingress_network
 from runtime.swarm.control.service_validation import check_service_spec
 from runtime.swarm.defaults import insert_defaults
+from runtime.swarm.endpoint_ports import is_ingress as is_ingress_port
 from runtime.swarm.naming import random_name, runtime_name
+from runtime.swarm.network_pools import is_ingress
 from runtime.swarm.ports import Tx, View
 from runtime.wire.pb import control_pb2 as control
 from runtime.wire.pb import objects_pb2 as objects
@@ -89,10 +91,23 @@ def create_service(
         _check_against_store(tx, spec, service_id)
         taken = exists(f"name conflicts with an existing object: service {name} already exists")
         refuse_taken(tx, objects.Service, name, taken)
-        tx.create(service_spec.created(service_id, spec, tx.now))
+        tx.create(with_plain_endpoint(service_spec.created(service_id, spec, tx.now)))
         return control.CreateServiceResponse(service=stored(tx, objects.Service, service_id))
 
     return run
+
+
+def with_plain_endpoint(service: objects.Service) -> objects.Service:
+    """Gives a new service its endpoint if nothing has to be allocated for it: its version does not move later."""
+    spec = service.spec
+    if (
+        spec.HasField("endpoint")
+        and not service_spec.networks(spec)
+        and not any(map(is_ingress_port, spec.endpoint.ports))
+    ):
+        service.endpoint.spec.CopyFrom(spec.endpoint)
+        service.endpoint.ports.extend(spec.endpoint.ports)
+    return service
 
 
 def _with_name(spec: specs.ServiceSpec, name: str) -> specs.ServiceSpec:

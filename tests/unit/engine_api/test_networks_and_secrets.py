@@ -147,6 +147,12 @@ def test_a_network_that_this_daemon_cannot_make_is_refused(change: dict[str, Any
     assert backend.requests("CreateNetwork") == []
 
 
+@pytest.mark.parametrize("name", ["bridge", "host", "none"])
+def test_a_predefined_networks_name_is_taken_for_ever(name: str) -> None:
+    answer = ask(with_networks(*THREE), "POST", "/networks/create", {"Name": name, "Driver": "overlay"})
+    assert answer == (403, f"{name} is a pre-defined network and cannot be created")
+
+
 def test_what_the_cluster_does_not_offer_is_its_own_to_say() -> None:
     backend = FakeBackend()
     backend.refusals["CreateNetwork"] = Refused(Code.UNIMPLEMENTED, "this version does not offer networks")

@@ -91,7 +91,8 @@ def test_the_image_may_have_any_tag() -> None:
         (lambda made: made.spec.log_driver.options.update({"tag": "x"}), "the log option tag"),
         (lambda made: made.spec.log_driver.options.update({"max-size": "big"}), "invalid log options"),
         (lambda made: setattr(made.spec.resources.swap_bytes, "value", 1), "swap_bytes"),
-        (lambda made: setattr(made.networks.add().network.spec.annotations, "name", "net1"), "networks: net1"),
+        (lambda made: setattr(made.networks.add().network.spec, "internal", True), "inside the internal network"),
+        (lambda made: made.networks.add().network.driver_state.options.update(encrypted=""), "cannot encrypt"),
         (lambda made: made.spec.generic.SetInParent(), "container tasks"),
     ],
 )
@@ -118,8 +119,9 @@ def test_a_host_port_is_the_processs_own(published: int) -> None:
     assert (port.target_port, port.published_port) == (80, 80)
 
 
-def test_the_host_network_is_no_network() -> None:
-    assert plan(lambda made: setattr(made.networks.add().network.spec.annotations, "name", "host"))
+@pytest.mark.parametrize("name", ["host", "net1"])
+def test_a_process_is_on_its_machines_network_whatever_its_service_asks_for(name: str) -> None:
+    assert plan(lambda made: setattr(made.networks.add().network.spec.annotations, "name", name))
 
 
 def test_the_environment_is_a_logins_minimum_with_the_specs_entries_expanded() -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from runtime.store.changes import apply
 from runtime.store.transaction import Transaction
 from runtime.store.view import View
+from runtime.swarm.network_pools import allocated
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
@@ -169,3 +170,34 @@ class Store:
         found = self.view.get(objects.Service, id)
         assert found is not None, id
         return found
+
+
+def network(id: str, *subnets: str, driver: str = "", ingress: bool = False, range: str = "") -> objects.Network:
+    """A network that asks for subnets, or for any; nothing of it is allocated."""
+    made = objects.Network(id=id)
+    made.spec.annotations.name = id
+    made.spec.ingress = ingress
+    made.spec.driver_config.name = driver
+    for subnet in subnets:
+        made.spec.ipam.configs.add(subnet=subnet, range=range)
+    return made
+
+
+def given(made: objects.Network, *others: objects.Network) -> objects.Network:
+    """The network with what it is given, beside others."""
+    store = Store(*others)
+    return allocated(store.view, made)
+
+
+def ingress(subnet: str = "10.0.0.0/24") -> objects.Network:
+    """The ingress network as a new swarm has it."""
+    return given(network("ingress", subnet, ingress=True))
+
+
+def attach(made: Any, *networks: str) -> Any:
+    """A service or a task that asks for networks."""
+    for each in networks:
+        made.spec.task.networks.add(target=each) if isinstance(made, objects.Service) else made.spec.networks.add(
+            target=each
+        )
+    return made

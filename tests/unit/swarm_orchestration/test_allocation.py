@@ -9,18 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.swarm.allocation import (
-    NO_NETWORKS,
     Allocation,
     Allocator,
     ServiceAllocation,
     TaskAllocation,
     commit,
-    is_allocated,
+    ports_are_allocated,
 )
 from runtime.swarm.endpoint_ports import ingress_ports
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
-from tests.unit.swarm_orchestration.placing import HOST, Store, changed, port, service, task
+from tests.unit.swarm_orchestration.placing import HOST, Store, changed, ingress, port, service, task
 
 
 def new(id: str, service: str = "web", **more: Any) -> objects.Task:
@@ -35,7 +34,7 @@ class Bench:
     def __init__(self, *made: Any) -> None:
         self.store = Store()
         self.allocator = Allocator()
-        self.put(*made)
+        self.put(ingress(), *made)
 
     def put(self, *made: Any) -> None:
         self.store.put(*made)
@@ -44,7 +43,9 @@ class Bench:
 
     def tell(self, made: Any) -> None:
         stored = self.store.view.get(type(made), made.id)
-        if isinstance(stored, objects.Service):
+        if isinstance(stored, objects.Network):
+            self.allocator.put_network(stored)
+        elif isinstance(stored, objects.Service):
             self.allocator.put_service(stored)
         elif isinstance(stored, objects.Task):
             self.allocator.put_task(stored)
@@ -196,7 +197,7 @@ def test_tasks_that_ask_for_networks_wait_and_say_why() -> None:
     bench.run()
     for id in ("t", "u"):
         status = bench.store.task(id).status
-        assert (status.state, status.err) == (types.NEW, NO_NETWORKS)
+        assert (status.state, status.err) == (types.NEW, "network backend not found")
     assert bench.store.task("v").status.state == types.PENDING
 
 
@@ -287,12 +288,14 @@ def test_a_new_allocator_goes_on_with_the_ports_that_are_stored() -> None:
     bench.run()
     bench.put(service("a", [port(80)]), new("t", "a"))
     heir = Allocator()
-    heir.load(bench.store.view.all(objects.Service), bench.store.view.all(objects.Task))
+    view = bench.store.view
+    heir.load(view.all(objects.Service), view.all(objects.Task), view.all(objects.Network))
     first, second = heir.run()
     assert isinstance(first, ServiceAllocation)
     assert first.endpoint is not None
     assert [each.published_port for each in first.endpoint.ports] == [30003]
-    assert second == TaskAllocation("t", "")
+    assert isinstance(second, TaskAllocation)
+    assert (second.task_id, second.err, second.endpoint) == ("t", "", first.endpoint)
 
 
 def test_a_port_that_two_services_have_stays_with_the_first() -> None:
@@ -339,13 +342,14 @@ def test_whatever_happens_ports_are_unique_and_waiting_has_a_reason(steps: list[
             bench.allocator.commit_failed(bench.allocator.run())
         elif kind == "restart":
             bench.allocator = Allocator()
-            bench.allocator.load(bench.store.view.all(objects.Service), bench.store.view.all(objects.Task))
+            view = bench.store.view
+            bench.allocator.load(view.all(objects.Service), view.all(objects.Task), view.all(objects.Network))
         bench.run()
         bench.run()
         services = bench.store.view.all(objects.Service)
         taken = [each for one in services for each in ingress_ports(one.endpoint.ports)]
         assert len(taken) == len(set(taken))
-        unallocated = [one.id for one in services if not is_allocated(one)]
+        unallocated = [one.id for one in services if not ports_are_allocated(one)]
         assert len(unallocated) == bench.allocator.blocked
         for each in bench.store.view.all(objects.Task):
             waits = each.status.state == types.NEW
