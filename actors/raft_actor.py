@@ -233,8 +233,7 @@ class RaftActor(RaftMembers):
             return
         self.node.tick()
         self._read_limits()
-        if self._rekeying is not None:
-            self._snapshot_when_due()
+        self._snapshot_when_due()
         self._expire_reads()
         if not self._writes and self._known != self._written:
             self._write((), None, [])
@@ -515,12 +514,19 @@ class RaftActor(RaftMembers):
                 rekeying.snapshot = self.published.view.version
                 self._take_snapshot(kept=0)
             return
-        if self._snapshot_running or not self._interval or self._applied - self._snapshot_index < self._interval:
-            return
         view = self.published.view
-        if view.version - self._snapshot_index < self._interval:
-            return  # the store has not applied that far; the next entries ask again
-        self._take_snapshot(self._kept)
+        behind = view.version - self._snapshot_index if self._interval else -1
+        # What the store has not applied yet is asked about again by the next entries, or the next tick.
+        if not self._snapshot_running and (behind >= self._interval or self._newcomer_waits(view.version)):
+            self._take_snapshot(self._kept)
+
+    def _newcomer_waits(self, version: int) -> bool:
+        """A member refuses a snapshot that does not know it, and what the log still holds may not reach back to its
+        beginning: there must be one from after it was admitted."""
+        last = self._storage.last_snapshot
+        changed, state = self._conf_states[-1] if self._conf_states else (0, last.conf_state)
+        known = {*last.conf_state.voters, *last.conf_state.learners}
+        return 0 < last.index < changed <= version and not known.issuperset((*state.voters, *state.learners))
 
     def _take_snapshot(self, kept: int) -> None:
         view = self.published.view
