@@ -281,7 +281,10 @@ class ClusterActor(Actor):
 
     def _spec_written(self, answer: Answer) -> None:
         # The node stays up when its spec could not be written, as the engine's does: the caller hears why.
-        self._finish(self.node_id, answer.error)
+        if isinstance(answer.error, Refused) and answer.error.text == OUT_OF_SEQUENCE:
+            self._spec_again(answer.error)
+        else:
+            self._finish(self.node_id, answer.error)
 
     # Join
 
@@ -658,6 +661,7 @@ class ClusterActor(Actor):
         return dataclasses.replace(config, heartbeat_tick=settings.heartbeat_tick, election_tick=settings.election_tick)
 
 
+OUT_OF_SEQUENCE = "update out of sequence"
 LEAVE_LAST_MANAGER = (
     "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last manager "
     "erases all current state of the swarm. Use `--force` to ignore this message. "

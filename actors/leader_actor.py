@@ -13,6 +13,7 @@ from actors.constraint_enforcer_actor import ConstraintEnforcerActor
 from actors.dispatcher_actor import DispatcherActor
 from actors.global_actor import GlobalActor
 from actors.jobs_actor import JobsActor
+from actors.key_manager_actor import KeyManagerActor
 from actors.log_broker_actor import LogBrokerActor
 from actors.raft_membership_actor import RaftMembershipActor
 from actors.replicated_actor import ReplicatedActor
@@ -24,10 +25,12 @@ from runtime.protocol.manager import LeaderContext, LeaderReady, ManagerSetup, M
 from runtime.protocol.store import Write
 from runtime.stage import Actor, ActorUp, Address, Answer, GiveUp, Policy, handles
 from runtime.store.view import Published
+from runtime.swarm.bootstrap_keys import make_keys
 from runtime.swarm.founding import first_cluster, first_networks, found_cluster, with_join_tokens
 from runtime.wire.pb import objects_pb2 as objects
 
 PARTS: tuple[tuple[str, type[Actor]], ...] = (
+    ("key_manager", KeyManagerActor),
     ("dispatcher", DispatcherActor),
     ("log_broker", LogBrokerActor),
     ("ca", CertificateAuthorityActor),
@@ -71,7 +74,7 @@ class LeaderActor(Actor):
         setup = self.setup
         if setup.root.signer is None:
             return None
-        return first_cluster(
+        cluster = first_cluster(
             setup.cluster_id,
             with_join_tokens(describe_root(setup.root), self.world.entropy),
             setup.heartbeat_tick,
@@ -80,6 +83,8 @@ class LeaderActor(Actor):
             setup.subnet_size,
             setup.vxlan_port,
         )
+        make_keys(cluster, self.world.entropy)
+        return cluster
 
     def _founded(self, answer: Answer) -> None:
         answer.get()
