@@ -17,6 +17,7 @@ from actors.key_manager_actor import KeyManagerActor
 from actors.log_broker_actor import LogBrokerActor
 from actors.raft_membership_actor import RaftMembershipActor
 from actors.replicated_actor import ReplicatedActor
+from actors.role_manager_actor import RoleManagerActor
 from actors.root_rotation_actor import RootRotationActor
 from actors.scheduler_actor import SchedulerActor
 from actors.task_reaper_actor import TaskReaperActor
@@ -36,6 +37,7 @@ PARTS: tuple[tuple[str, type[Actor]], ...] = (
     ("ca", CertificateAuthorityActor),
     ("root_rotation", RootRotationActor),
     ("membership", RaftMembershipActor),
+    ("role_manager", RoleManagerActor),
     ("allocator", AllocatorActor),
     ("scheduler", SchedulerActor),
     ("constraint_enforcer", ConstraintEnforcerActor),
@@ -44,6 +46,7 @@ PARTS: tuple[tuple[str, type[Actor]], ...] = (
     ("global", GlobalActor),
     ("jobs", JobsActor),
 )
+TOLD_OF_MEMBERS = ("dispatcher", "role_manager")
 FOUNDING_WAIT = 20.0
 
 
@@ -62,7 +65,7 @@ class LeaderActor(Actor):
         self.store = store
         self.published = published
         self.members = MembersChanged({})
-        self._dispatcher: Address | None = None
+        self._told: tuple[Address, ...] = ()
 
     def started(self) -> None:
         setup = self.setup
@@ -99,20 +102,21 @@ class LeaderActor(Actor):
         )
         for name, part in PARTS:
             self.spawn(name, part, context)
-        self._dispatcher = self.child("dispatcher")
-        if self._dispatcher is not None:
-            self.watch(self._dispatcher)
+        self._told = tuple(self.below(name) for name in TOLD_OF_MEMBERS)
+        for part_address in self._told:
+            self.watch(part_address)
         self.tell(self.manager, LeaderReady())
 
     @handles(MembersChanged)
     def members_changed(self, message: MembersChanged) -> None:
-        """Who the managers are: the dispatcher tells all nodes."""
+        """Who the managers are: the dispatcher tells all nodes, the role manager compares."""
         self.members = message
-        if self._dispatcher is not None:
-            self.tell(self._dispatcher, message)
+        for part_address in self._told:
+            self.tell(part_address, message)
 
     @handles(ActorUp)
     def up(self, message: ActorUp) -> None:
-        """A new life of the dispatcher knows no managers yet."""
-        if self._dispatcher is not None and message.path == self._dispatcher.path:
-            self.tell(self._dispatcher, self.members)
+        """A new life of such a part knows no managers yet."""
+        for part_address in self._told:
+            if part_address.path == message.path:
+                self.tell(part_address, self.members)
