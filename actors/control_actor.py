@@ -28,13 +28,12 @@ from runtime.protocol.raft import MemberStatus
 from runtime.protocol.store import AwaitView, Write
 from runtime.protocol.wire import Incoming
 from runtime.stage import Actor, Address, Answer, Policy, Reply, handles
-from runtime.store.transaction import Transaction
 from runtime.store.view import Published, View
 from runtime.swarm import constraints
 from runtime.swarm.control import METHODS, Context, Member, Read
 from runtime.swarm.control.applied import applied
 from runtime.swarm.dirty import is_dirty
-from runtime.swarm.offered import check_offered, check_role
+from runtime.swarm.offered import check_offered
 from runtime.swarm.task_model import the_cluster
 from runtime.swarm.troubles import warnings
 from runtime.wire.authorise import check_redirect
@@ -179,8 +178,6 @@ class ControlActor(Actor):
             self._update_cluster(method, request, self._context)
             return None
         step = method.prepare(request, self._context)
-        if name == "UpdateNode":
-            step = _role_unchanged(step, request)
         self.forward(self.store, Write(step))
         return None
 
@@ -226,16 +223,6 @@ def _pass(answer: Answer, reply: Reply) -> None:
         reply.fail(answer.error)
     else:
         reply.set(answer.value)
-
-
-def _role_unchanged(step: Any, request: Any) -> Any:
-    def run(tx: Transaction) -> Any:
-        node = tx.get(objects.Node, request.node_id)
-        if node is not None:
-            check_role(node.spec.desired_role, request.spec.desired_role)
-        return step(tx)
-
-    return run
 
 
 def _member(member: MemberStatus) -> Member:

@@ -102,7 +102,8 @@ class LeaderActor(Actor):
         )
         for name, part in PARTS:
             self.spawn(name, part, context)
-        self._told = tuple(self.below(name) for name in TOLD_OF_MEMBERS)
+        children = (self.child(name) for name in TOLD_OF_MEMBERS)
+        self._told = tuple(child for child in children if child is not None)
         for part_address in self._told:
             self.watch(part_address)
         self.tell(self.manager, LeaderReady())

@@ -49,7 +49,6 @@ class LeaderContext:
 
     ``published`` holds the newest committed view, ``store`` takes writes and watches; ``credentials`` are this
     manager's own, to call others as itself; ``raft`` answers questions about membership and leadership.
-    ``admits_managers`` is false where the manager runs alone.
     """
 
     node_id: str
@@ -58,7 +57,6 @@ class LeaderContext:
     published: Published
     credentials: Credentials
     raft: Address | None = None
-    admits_managers: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from typing import Final
 from google.protobuf.message import Message
 
 from runtime.errors import Code, Refused
-from runtime.wire.pb import types_pb2 as types
 
 _KINDS: Final = {"Volume": "cluster volumes"}
 
@@ -20,18 +19,6 @@ def check_offered(method: str, request: Message) -> None:
     for kind, name in _KINDS.items():
         if method in (f"Create{kind}", f"Update{kind}"):
             raise _refused(name)
-
-
-def check_role(present: int, desired: int) -> None:
-    """Roles stay as they are."""
-    if present != desired:
-        raise _refused("changing the role of a node")
-
-
-def check_joining(role: int) -> None:
-    """Nodes join as workers: a second manager's log would have to follow the first one's."""
-    if role == types.MANAGER:
-        raise _refused("joining as a manager")
 
 
 def _refused(what: str) -> Refused:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -451,16 +450,3 @@ def test_other_clusters_objects_do_not_matter(ca: CaHost, client: Client) -> Non
     ca.world.simulator.settle()
     node_id = issue(client, ca.tokens.worker).node_id
     assert status(client, node_id).status.state == STATUS.ISSUED
-
-
-def test_where_managers_are_not_admitted_a_managers_token_is_refused_and_nothing_is_written(
-    ca: CaHost, client: Client
-) -> None:
-    cell = ca.stage.at("/ca").resolve()
-    assert cell is not None
-    cell.instance.context = replace(cell.instance.context, admits_managers=False)  # type: ignore[union-attr]
-    before = ca.index
-    answer = issue(client, ca.tokens.manager)
-    assert answer.code is Code.UNIMPLEMENTED
-    assert ca.index == before
-    assert issue(client, ca.tokens.worker).node_id

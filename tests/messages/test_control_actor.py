@@ -153,7 +153,7 @@ def test_a_service_with_a_secret_that_is_not_there_is_refused() -> None:
     assert (refused.value.code, refused.value.text) == (Code.INVALID_ARGUMENT, "secret not found: key")
 
 
-def test_a_promotion_is_refused_and_the_availability_is_changed() -> None:
+def test_a_promotion_and_another_availability_are_written_as_wishes() -> None:
     bench = ControlBench()
 
     def worker(tx: Transaction) -> None:
@@ -166,12 +166,10 @@ def test_a_promotion_is_refused_and_the_availability_is_changed() -> None:
     node = bench.call("GetNode", control_pb2.GetNodeRequest(node_id="node-2")).node
     request = control_pb2.UpdateNodeRequest(node_id=node.id, node_version=node.meta.version, spec=node.spec)
     request.spec.desired_role = types.MANAGER
-    with pytest.raises(Refused) as refused:
-        bench.call("UpdateNode", request)
-    assert refused.value.code is Code.UNIMPLEMENTED
-    request.spec.desired_role = types.WORKER
     request.spec.availability = specs_pb2.NodeSpec.DRAIN
-    assert bench.call("UpdateNode", request).node.spec.availability == specs_pb2.NodeSpec.DRAIN
+    node = bench.call("UpdateNode", request).node
+    assert (node.spec.availability, node.spec.desired_role) == (specs_pb2.NodeSpec.DRAIN, types.MANAGER)
+    assert node.role == types.WORKER
 
 
 def test_nodes_are_shown_with_their_place_in_the_consensus_group() -> None:

@@ -1,0 +1,166 @@
+"""Nodes that become managers and workers while the swarm runs: certificates, consensus, the API of the node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runtime.errors import Code, Refused
+from runtime.pki.certificates import certificate_info
+from runtime.pki.pem import load_certificates
+from runtime.protocol.cluster import Info
+from runtime.wire.pb import objects_pb2, specs_pb2
+from runtime.wire.pb import types_pb2 as types
+from tests.simulation.cluster import Host, Swarm, replicated, worker_token
+from tests.simulation.managers import leader_of, managers
+
+M, W = types.MANAGER, types.WORKER
+
+
+def a_swarm(seed: int, workers: int) -> tuple[Swarm, list[Host]]:
+    swarm = Swarm(seed, workers + 1)
+    hosts = swarm.boot()
+    hosts[0].init()
+    for host in hosts[1:]:
+        host.join(hosts[0], worker_token(hosts[0]))
+    return swarm, hosts
+
+
+def listed(manager: Host) -> dict[str, objects_pb2.Node]:
+    """Nodes by host name, as this manager shows them."""
+    return {node.description.hostname: node for node in manager.control("ListNodes").nodes}
+
+
+def want(manager: Host, host: Host, role: types.NodeRole) -> None:
+    node = listed(manager)[host.name]
+    spec = specs_pb2.NodeSpec()
+    spec.CopyFrom(node.spec)
+    spec.desired_role = role
+    manager.control("UpdateNode", node_id=node.id, node_version=node.meta.version, spec=spec)
+
+
+def certificate_role(host: Host) -> str:
+    pem = host.disk.files.read("certificates/swarm-node.crt")
+    assert pem is not None
+    return certificate_info(load_certificates(pem)[0]).role
+
+
+def is_manager(host: Host) -> bool:
+    return bool(host.ask(Info()).control_available)
+
+
+def wait(swarm: Swarm, condition: Any, within: float = 60.0) -> None:
+    limit = swarm.simulator.time + within
+    while not condition():
+        assert swarm.simulator.time < limit, "it did not come about in time"
+        swarm.simulator.run_for(0.5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_promoted_worker_becomes_a_manager_in_place(seed: int) -> None:
+    swarm, (leader, worker, other) = a_swarm(seed, 2)
+    service = leader.control("CreateService", spec=replicated("web", 3)).service.id
+    before = {task.id for task in swarm.wait_running(leader, service, 3)}
+    want(leader, worker, M)
+    wait(swarm, lambda: is_manager(worker))
+    assert certificate_role(worker) == "swarm-manager"
+    assert listed(leader)[worker.name].manager_status.reachability == types.RaftMemberStatus.REACHABLE
+    assert {task.id for task in swarm.tasks(worker, service)} >= before
+    assert not is_manager(other)
+    swarm.simulator.run_for(30.0)
+    assert {task.id for task in swarm.running(leader, service)} == before
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_demoted_manager_becomes_a_worker_and_keeps_no_log(seed: int) -> None:
+    swarm, (leader, worker) = a_swarm(seed, 1)
+    want(leader, worker, M)
+    wait(swarm, lambda: is_manager(worker))
+    want(leader, worker, W)
+    wait(swarm, lambda: not is_manager(worker) and certificate_role(worker) == "swarm-worker")
+    assert not listed(leader)[worker.name].HasField("manager_status")
+    swarm.simulator.run_for(40.0)
+    assert worker.state() == "active"
+    assert not is_manager(worker)
+    with pytest.raises(Refused, match="This node is not a swarm manager"):
+        worker.control("ListNodes")
+    want(leader, worker, M)
+    wait(swarm, lambda: is_manager(worker))
+
+
+def test_the_leader_is_demoted_and_another_manager_leads() -> None:
+    swarm = managers(4, 3)
+    leader = leader_of(swarm)
+    others = [host for host in swarm.hosts if host is not leader]
+    want(leader, leader, W)
+    wait(swarm, lambda: not is_manager(leader) and certificate_role(leader) == "swarm-worker", 90.0)
+    now = leader_of(swarm, others)
+    assert now is not leader
+    wait(swarm, lambda: listed(now)[leader.name].role == W)
+    assert leader.state() == "active"
+
+
+def test_a_manager_that_is_away_is_demoted_and_learns_it_when_it_is_back() -> None:
+    swarm = managers(6, 3)
+    leader = leader_of(swarm)
+    away, _ = (host for host in swarm.hosts if host is not leader)
+    away.crash()
+    swarm.simulator.run_for(30.0)
+    want(leader, away, W)
+    wait(swarm, lambda: listed(leader)[away.name].role == W)
+    away.boot()
+    wait(swarm, lambda: certificate_role(away) == "swarm-worker", 120.0)
+    wait(swarm, lambda: listed(leader)[away.name].status.state == types.NodeStatus.READY, 120.0)
+    assert not is_manager(away)
+
+
+def test_refused_demotions_in_dockers_words() -> None:
+    swarm, (leader, worker) = a_swarm(2, 1)
+    with pytest.raises(Refused, match="attempting to demote the last manager of the swarm") as last:
+        want(leader, leader, W)
+    assert last.value.code is Code.FAILED_PRECONDITION
+    three = managers(3, 3)
+    leads = leader_of(three)
+    up, down = (host for host in three.hosts if host is not leads)
+    down.crash()
+    wait(
+        three,
+        lambda: listed(leads)[down.name].manager_status.reachability == types.RaftMemberStatus.UNREACHABLE,
+        30.0,
+    )
+    with pytest.raises(Refused, match="this would result in a loss of quorum"):
+        want(leads, up, W)
+    assert swarm.simulator.time > 0
+    assert worker.state() == "active"
+
+
+def test_a_removed_manager_is_blacklisted_and_out_of_the_consensus() -> None:
+    swarm = managers(8, 3)
+    leader = leader_of(swarm)
+    gone, _ = (host for host in swarm.hosts if host is not leader)
+    node_id = listed(leader)[gone.name].id
+    with pytest.raises(Refused, match="must be demoted to worker before removal"):
+        leader.control("RemoveNode", node_id=node_id, force=True)
+    want(leader, gone, W)
+    wait(swarm, lambda: not listed(leader)[gone.name].HasField("manager_status"))
+    leader.control("RemoveNode", node_id=node_id, force=True)
+    assert gone.name not in listed(leader)
+    cluster = leader.control("ListClusters").clusters[0]
+    assert node_id in cluster.blacklisted_certificates
+    swarm.simulator.run_for(30.0)
+    assert gone.name not in listed(leader)
+
+
+def test_a_promoted_node_that_is_away_cannot_be_demoted_but_removed_and_becomes_a_manager_if_it_comes_back() -> None:
+    swarm, (leader, worker, gone) = a_swarm(12, 2)
+    for host in (worker, gone):
+        host.crash()
+        want(leader, host, M)
+    swarm.simulator.run_for(2.0)
+    with pytest.raises(Refused, match="can't find manager in raft memberlist"):
+        want(leader, worker, W)
+    leader.control("RemoveNode", node_id=listed(leader)[gone.name].id, force=True)
+    worker.boot()
+    wait(swarm, lambda: is_manager(worker))
+    assert gone.name not in listed(leader)
