@@ -1,10 +1,10 @@
-"""Asks a running node about itself, from another process: one request, one answer, with a deadline."""
+"""Asks a running node about itself, from another process: one request, one answer or a stream, with a deadline."""
 
 from __future__ import annotations
 
-import json
 import socket
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 from runtime.introspection import protocol
@@ -18,42 +18,95 @@ class NoAnswer(Exception):
 
 def ask(socket_path: str, what: str, /, *, timeout_s: float = TIMEOUT_S, **details: Any) -> Any:
     """The value of the answer to ``what``. Raises NoAnswer, or ValueError with the node's own refusal."""
-    path, deadline = socket_path, time.monotonic() + timeout_s
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+    with Link(socket_path, timeout_s) as link:
+        return link.ask(what, **details)
+
+
+class Link:
+    """A connection to a node's introspection socket. ``ask`` may be called again and again; ``follow`` once."""
+
+    def __init__(self, path: str, timeout_s: float = TIMEOUT_S) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            link.settimeout(timeout_s)
-            link.connect(path)
-            link.sendall(protocol.encode({"version": protocol.VERSION, "ask": what, **details}))
-            line = _line(link, path, deadline)
-        except (FileNotFoundError, ConnectionRefusedError):
-            raise NoAnswer(f"no node answers at {path}: is it running, and is this its socket?") from None
-        except PermissionError:
-            raise NoAnswer(f"{path} belongs to another user: the socket is its owner's alone") from None
-        except TimeoutError:
-            raise NoAnswer(f"no answer from {path} within {timeout_s:g} s") from None
+            self._socket.settimeout(timeout_s)
+            self._socket.connect(path)
         except OSError as error:
-            raise NoAnswer(f"cannot ask {path}: {error.strerror or error}") from None
-    try:
-        answer = json.loads(line)
-        if answer["ok"] is True:
+            self._socket.close()
+            raise self._no_answer(error) from None
+
+    def __enter__(self) -> Link:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection, and with it whatever the node does for it."""
+        self._socket.close()
+
+    def ask(self, what: str, /, **details: Any) -> Any:
+        """One request, one answer."""
+        answer = self._exchange({"version": protocol.VERSION, "ask": what, **details})
+        if answer.get("ok") is True and "value" in answer:
             return answer["value"]
-        refusal = str(answer["error"])
-    except (ValueError, LookupError, TypeError):
-        raise NoAnswer(f"what answers at {path} is no node of swarmlet") from None
-    raise ValueError(refusal)
+        if answer.get("ok") is not False or "error" not in answer:
+            raise self._stranger()
+        raise ValueError(str(answer["error"]))
 
+    def follow(self, what: str, /, **details: Any) -> Iterator[dict[str, Any]]:
+        """An answer that goes on: ``{"value": ...}``, ``{"more": ...}`` any number of times, at last ``{"end": ...}``.
 
-def _line(link: socket.socket, path: str, deadline: float) -> bytes:
-    received = bytearray()
-    while not received.endswith(b"\n"):
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        link.settimeout(left)
-        piece = link.recv(1 << 16)
-        if not piece:
-            raise NoAnswer(f"{path} hung up without an answer")
-        received += piece
-        if len(received) > protocol.ANSWER_MAX:
-            raise NoAnswer(f"the answer from {path} has more than {protocol.ANSWER_MAX} bytes")
-    return bytes(received)
+        While nothing comes this waits without limit: the node ends a stream by itself.
+        """
+        yield {"value": self.ask(what, **details)}
+        self._timeout_s = float("inf")
+        while True:
+            piece = self._read(None)
+            yield piece
+            if "end" in piece:
+                return
+
+    def _exchange(self, request: dict[str, Any]) -> dict[str, Any]:
+        deadline = time.monotonic() + self._timeout_s
+        try:
+            self._socket.sendall(protocol.encode(request))
+            return self._read(deadline)
+        except OSError as error:
+            raise self._no_answer(error) from None
+
+    def _read(self, deadline: float | None) -> dict[str, Any]:
+        try:
+            length = protocol.frame_length(self._bytes(protocol.HEAD.size, deadline), protocol.ANSWER_MAX)
+            return protocol.decode(self._bytes(length, deadline))
+        except protocol.BadRequest:
+            raise self._stranger() from None
+        except OSError as error:
+            raise self._no_answer(error) from None
+
+    def _bytes(self, count: int, deadline: float | None) -> bytes:
+        received = bytearray()
+        while len(received) < count:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError
+            self._socket.settimeout(left)
+            piece = self._socket.recv(min(1 << 16, count - len(received)))
+            if not piece:
+                raise NoAnswer(f"{self._path} hung up without an answer")
+            received += piece
+        return bytes(received)
+
+    def _stranger(self) -> NoAnswer:
+        return NoAnswer(f"what answers at {self._path} is no node of swarmlet")
+
+    def _no_answer(self, error: OSError) -> NoAnswer:
+        path = self._path
+        if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
+            return NoAnswer(f"no node answers at {path}: is it running, and is this its socket?")
+        if isinstance(error, PermissionError):
+            return NoAnswer(f"{path} belongs to another user: the socket is its owner's alone")
+        if isinstance(error, TimeoutError):
+            return NoAnswer(f"no answer from {path} within {self._timeout_s:g} s")
+        return NoAnswer(f"cannot ask {path}: {error.strerror or error}")

@@ -1,18 +1,22 @@
-"""How a running node is asked about itself: one JSON object a line over a unix socket, both ways.
+"""How a running node is asked about itself: msgpack frames over a unix socket, both ways.
 
-A request is ``{"version": 1, "ask": NAME, ...}``; its answer ``{"version": 1, "ok": true, "value": ...}`` or
-``{"version": 1, "ok": false, "error": TEXT}``. Requests of one connection are answered in their order. An answer to a
-version that is not spoken here names the one that is.
+A frame is four bytes of length (big endian) and one msgpack map. A request is ``{"version": 2, "ask": NAME, ...}``; its
+answer ``{"version": 2, "ok": true, "value": ...}`` or ``{"version": 2, "ok": false, "error": TEXT}``. Some answers go
+on: ``{"version": 2, "more": ...}`` any number of times, then ``{"version": 2, "end": TEXT, ...}``. Requests of one
+connection are answered in their order. An answer to a version that is not spoken here names the one that is.
 """
 
 from __future__ import annotations
 
-import json
+import struct
 from typing import Any, Final
 
-VERSION: Final = 1
+import msgpack
+
+VERSION: Final = 2
 REQUEST_MAX: Final = 64 * 1024
 ANSWER_MAX: Final = 64 * 1024 * 1024
+HEAD: Final = struct.Struct(">I")
 
 
 class BadRequest(ValueError):
@@ -20,18 +24,33 @@ class BadRequest(ValueError):
 
 
 def encode(message: dict[str, Any]) -> bytes:
-    """One line."""
-    return json.dumps(message, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
+    """One frame. Integers beyond 64 bits, which msgpack does not know, become text."""
+    body: bytes = msgpack.packb(message, default=str)
+    return HEAD.pack(len(body)) + body
 
 
-def decode_request(line: bytes) -> dict[str, Any]:
-    """A request of this version; BadRequest for anything else."""
+def frame_length(head: bytes, limit: int) -> int:
+    """How many bytes follow; BadRequest if that is more than ``limit``."""
+    length: int = HEAD.unpack(head)[0]
+    if length > limit:
+        raise BadRequest(f"a frame of {length} bytes is too long: at most {limit}")
+    return length
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """The map in a frame; BadRequest for anything else."""
     try:
-        request = json.loads(line)
-    except (ValueError, RecursionError):
-        raise BadRequest("a request is one JSON object a line") from None
-    if not isinstance(request, dict):
-        raise BadRequest("a request is one JSON object a line")
+        message = msgpack.unpackb(body, max_map_len=REQUEST_MAX, strict_map_key=False)
+    except (ValueError, msgpack.UnpackException, RecursionError):
+        raise BadRequest("a frame is one msgpack map") from None
+    if not isinstance(message, dict):
+        raise BadRequest("a frame is one msgpack map")
+    return message
+
+
+def decode_request(body: bytes) -> dict[str, Any]:
+    """A request of this version; BadRequest for anything else."""
+    request = decode(body)
     if request.get("version") != VERSION:
         raise BadRequest(f"version {request.get('version')!r} is not spoken here; version {VERSION} is")
     if not isinstance(request.get("ask"), str):
@@ -47,3 +66,13 @@ def answer(value: Any) -> bytes:
 def refusal(text: str) -> bytes:
     """A bad answer."""
     return encode({"version": VERSION, "ok": False, "error": text})
+
+
+def more(value: Any) -> bytes:
+    """The next piece of an answer that goes on."""
+    return encode({"version": VERSION, "more": value})
+
+
+def end(text: str, **details: Any) -> bytes:
+    """The end of an answer that went on, and why."""
+    return encode({"version": VERSION, "end": text, **details})

@@ -2,7 +2,8 @@
 
 A row is a plain mapping, so that it goes over a socket as it is: ``path``, ``actor`` (its class), ``state`` (of its
 life), ``depth`` and ``highest`` (messages waiting now and at most), ``oldest_s`` (how long the first of them waits),
-``handled``, ``failed`` (messages), ``restarts``, ``last_error``, ``handling`` (the type of the message in hand).
+``handled``, ``failed`` (messages), ``busy_s`` (in handlers, in all), ``restarts``, ``last_error``, ``handling`` (the
+type of the message in hand) and ``handling_s`` (for how long).
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def row(cell: Cell, now: float) -> Row:
         "failed": sum(each.failed for each in stats),
         "restarts": cell.failures.total,
         "last_error": cell.last_error[:ERROR_MAX],
+        "busy_s": round(sum(each.busy for each in stats), 6),
         "handling": type(handling[0]).__name__ if handling is not None else "",
+        "handling_s": round(max(0.0, now - cell.handling_since), 3) if handling is not None else 0.0,
     }
 
 
@@ -48,6 +51,7 @@ def totals(stage: Stage) -> Row:
     seen = stage.observations
     return {
         "name": stage.name,
+        "clock": stage.read_clock(),
         "actors": len(stage.cells),
         "dead_letters": seen.dead_letters,
         "late_answers": seen.late_answers,

@@ -1,56 +1,62 @@
 """The introspection server of one node: answers questions about its stage over a unix socket that is its owner's alone.
 
-Rules it owns: reading changes nothing and stops nobody; an actor is asked for its declared state ahead of its mailbox
-and with a deadline, and one that does not answer is shown as such; requests, connections and idle time are bounded; the
-server's own failures end a connection, never the node.
+Rules it owns: requests, connections and idle time are bounded; what a viewer began (traces, suspensions, log levels)
+ends with its connection; the server's own failures end a connection, never the node.
 
-Asks: ``tree`` (rows and totals; with ``"states": true`` the declared states too), ``actor`` (``path``: one row, its
-state, figures per message type), ``crashes`` (the last crash reports).
+What can be asked is in ``asks``; besides, ``trace`` (see ``tracing``) goes on until a limit is reached, ``clear`` ends
+all traces and undoes what anybody began, ``act`` is in ``acts``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+import socket
+import struct
 from typing import Any, Final
 
 from runtime.engine_api.sockets import UnixListener, listen_unix
 from runtime.introspection import protocol
-from runtime.introspection.redact import redact
-from runtime.introspection.rows import row, rows, totals
+from runtime.introspection.acts import Acts, Viewer
+from runtime.introspection.asks import Asks
+from runtime.introspection.recording import plain
+from runtime.introspection.tracing import BadFilter, Trace, Tracing, checked
 from runtime.stage import Stage
-from runtime.stage.cell import Cell
-from runtime.stage.observe import describe_error, quantile
 
 log = logging.getLogger("swarmlet.introspection")
 
 CONNECTIONS_MAX: Final = 16
 IDLE_S: Final = 300.0
-STATE_DEADLINE_S: Final = 2.5
-CRASHES_SHOWN: Final = 20
-Asked = Callable[[dict[str, Any]], Awaitable[Any]]
+FLUSH_S: Final = 0.1
+_CREDENTIALS: Final = struct.Struct("3i")
 
 
 class IntrospectionServer:
     """Serves one stage at ``path``. All methods belong to one event loop."""
 
-    def __init__(self, stage: Stage, path: str, *, group: str | None = None) -> None:
-        self._stage = stage
+    def __init__(
+        self,
+        stage: Stage,
+        path: str,
+        *,
+        group: str | None = None,
+        about: dict[str, Any] | None = None,
+        test_mode: bool = False,
+    ) -> None:
+        self._asks = Asks(stage, about)
+        self._acts = Acts(stage, test_mode)
+        self._tracing = Tracing(stage)
         self._path = path
         self._group = group
         self._server: asyncio.Server | None = None
         self._listener: UnixListener | None = None
         self._connections: set[asyncio.Task[None]] = set()
-        self._asks: dict[str, Asked] = {"tree": self._tree, "actor": self._actor, "crashes": self._crashes}
+        self._viewers: set[Viewer] = set()
 
     async def start(self) -> None:
         """Listens. ListenError (with a sentence) if a live server or something else is at the path."""
         self._listener = await asyncio.to_thread(listen_unix, self._path, self._group)
-        self._server = await asyncio.start_unix_server(
-            self._serve, sock=self._listener.sock, limit=protocol.REQUEST_MAX
-        )
+        self._server = await asyncio.start_unix_server(self._serve, sock=self._listener.sock)
 
     async def stop(self) -> None:
         """Ends every connection and removes the socket if it is still this server's."""
@@ -73,111 +79,116 @@ class IntrospectionServer:
             writer.write(protocol.refusal(f"{CONNECTIONS_MAX} connections are open already"))
             writer.close()
             return
+        viewer = Viewer(_peer(writer))
         self._connections.add(task)
+        self._viewers.add(viewer)
         try:
-            await self._converse(reader, writer)
+            await self._converse(reader, writer, viewer)
         except (ConnectionError, TimeoutError, asyncio.CancelledError):
             log.debug("a connection ended")  # gone, idle for too long, or the server stops: all of them are an end
         except Exception:
             log.exception("a connection failed")
         finally:
             self._connections.discard(task)
+            self._viewers.discard(viewer)
+            viewer.end()
             writer.close()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, viewer: Viewer) -> None:
         while True:
             try:
                 # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the result.
                 async with asyncio.timeout(IDLE_S):
-                    line = await reader.readuntil(b"\n")
+                    head = await reader.readexactly(protocol.HEAD.size)
+                    body = await reader.readexactly(protocol.frame_length(head, protocol.REQUEST_MAX))
             except asyncio.IncompleteReadError:
                 return
-            except asyncio.LimitOverrunError:
-                writer.write(protocol.refusal(f"a request has at most {protocol.REQUEST_MAX} bytes"))
+            except protocol.BadRequest as bad:
+                writer.write(protocol.refusal(str(bad)))
                 await writer.drain()
                 return
-            writer.write(await self._answer(line))
+            await self._answer(body, reader, writer, viewer)
             async with asyncio.timeout(IDLE_S):
                 await writer.drain()
 
-    async def _answer(self, line: bytes) -> bytes:
+    async def _answer(
+        self, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, viewer: Viewer
+    ) -> None:
         try:
-            request = protocol.decode_request(line)
-            asked = self._asks.get(request["ask"])
-            if asked is None:
-                raise protocol.BadRequest(f"nothing is known of {request['ask'][:100]!r}")
-            return protocol.answer(await asked(request))
-        except protocol.BadRequest as bad:
-            return protocol.refusal(str(bad))
+            request = protocol.decode_request(body)
+            if request["ask"] == "trace":
+                await self._trace(request, reader, writer)
+                return
+            writer.write(protocol.answer(await self._value(request, viewer)))
+        except (protocol.BadRequest, BadFilter) as bad:
+            writer.write(protocol.refusal(str(bad)))
 
-    async def _tree(self, request: dict[str, Any]) -> Any:
-        found = rows(self._stage)
-        if request.get("states") is True:
-            states = await _states(self._stage.walk())
-            for each in found:
-                each["snapshot"] = states.get(each["path"])
-        return {"stage": totals(self._stage), "actors": found}
+    async def _value(self, request: dict[str, Any], viewer: Viewer) -> Any:
+        if request["ask"] == "clear":
+            undone = sum(each.end() for each in self._viewers)
+            return {"traces": self._tracing.clear(), "undone": undone}
+        if request["ask"] == "act":
+            cell = self._asks.cell(request) if "path" in request else None
+            return self._acts.carry_out(request, cell, viewer)
+        return await self._asks.answer(request)
 
-    async def _actor(self, request: dict[str, Any]) -> Any:
-        cell = self._stage.cells.get(str(request.get("path", "")))
-        if cell is None:
-            raise protocol.BadRequest(f"nobody lives at {str(request.get('path', ''))[:200]!r}")
-        states = await _states([cell])
-        messages = [
-            {
-                "type": kind.__name__,
-                "count": each.count,
-                "failed": each.failed,
-                "wait_p99_s": quantile(each.wait_buckets, 0.99),
-                "busy_p99_s": quantile(each.busy_buckets, 0.99),
-                "busy_max_s": each.busy_max,
-            }
-            for kind, each in sorted(list(cell.stats.items()), key=lambda item: item[0].__name__)  # noqa: C414 - one step
-        ]
-        return {**row(cell, self._stage.read_clock()), "snapshot": states[cell.path], "messages": messages}
+    # A trace
 
-    async def _crashes(self, request: dict[str, Any]) -> Any:
-        return [
-            {
-                "path": report.path,
-                "actor": report.actor,
-                "at": report.at,
-                "error": redact(report.error),
-                "message": report.message,
-                "before": list(report.before),
-                "state": redact(report.state),
-                "traceback": redact(report.traceback.splitlines()[-20:]),
-            }
-            for report in list(self._stage.observations.crashes)[-CRASHES_SHOWN:]
-        ]
+    async def _trace(
+        self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        names = ("paths", "types", "count", "rate", "seconds", "everything", "bodies")
+        wanted = checked(**{name: request[name] for name in names if name in request})
+        woken, loop = asyncio.Event(), asyncio.get_running_loop()
 
+        def wake() -> None:
+            loop.call_soon_threadsafe(woken.set)
 
-async def _states(cells: list[Cell]) -> dict[str, Any]:
-    """What each actor declares of its state, taken in its own turn; a sentence for those that do not answer in time."""
-    loop = asyncio.get_running_loop()
-    futures = {cell.path: _state(cell, loop) for cell in cells}
-    if futures:
-        await asyncio.wait(futures.values(), timeout=STATE_DEADLINE_S)
-    late = "(no answer in time)"
-    return {path: future.result() if future.done() else late for path, future in futures.items()}
-
-
-def _state(cell: Cell, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
-    future: asyncio.Future[Any] = loop.create_future()
-
-    def arrived(state: Any) -> None:
-        if not future.done():
-            future.set_result(state)
-
-    def read() -> None:
-        """Runs in the actor's turn: whatever goes wrong here must not be a failure of the actor."""
-        instance = cell.instance
+        trace = self._tracing.begin(wanted, wake)
+        gone = asyncio.ensure_future(reader.read(1))  # a viewer says nothing more: whatever comes is its end
         try:
-            state = redact(instance.snapshot()) if instance is not None else None
-        except Exception as error:  # noqa: BLE001 - a broken state is shown, and fails nobody
-            state = f"(its snapshot failed: {describe_error(error)})"
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(arrived, state)
+            limits = {"count": wanted.count, "rate": wanted.rate, "seconds": wanted.seconds}
+            writer.write(protocol.answer({"limits": limits, "clock": self._asks.stage.read_clock()}))
+            async with asyncio.timeout(wanted.seconds + IDLE_S):
+                await self._tell(trace, wanted.seconds, woken, gone, writer)
+        finally:
+            self._tracing.finish(trace)
+            gone.cancel()
 
-    cell.control(read)
-    return future
+    async def _tell(
+        self,
+        trace: Trace,
+        seconds: float,
+        woken: asyncio.Event,
+        gone: asyncio.Future[bytes],
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        over = loop.call_later(seconds, trace.end, f"{seconds:g} s are over")
+        try:
+            while not gone.done():
+                waiting = asyncio.ensure_future(woken.wait())
+                await asyncio.wait((waiting, gone), return_when=asyncio.FIRST_COMPLETED)
+                waiting.cancel()
+                woken.clear()
+                ended = trace.ended  # before what was taken: what came after the end is not in it
+                records = trace.take()
+                if records:
+                    writer.write(protocol.more([plain(each) for each in records]))
+                    await writer.drain()
+                if ended:
+                    writer.write(protocol.end(ended, dropped=trace.dropped, taken=trace.taken))
+                    return
+                await asyncio.sleep(FLUSH_S)
+        finally:
+            over.cancel()
+
+
+def _peer(writer: asyncio.StreamWriter) -> str:
+    """Who is at the other end, as the kernel knows it."""
+    link = writer.get_extra_info("socket")
+    try:
+        pid, uid, _gid = _CREDENTIALS.unpack(link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    except OSError:
+        return "nobody known"
+    return f"process {pid} of user {uid}"

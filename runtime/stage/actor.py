@@ -253,8 +253,9 @@ class Actor(pykka.Actor):
         self._reply = reply
         cell = self._cell
         observing = cell.stage.observing
-        begun = cell.stage.read_clock()
+        begun = cell.handling_since = cell.stage.read_clock()
         cell.handling = message
+        outcome = "ok"
         try:
             handler = self._handlers.get(body.__class__)
             value = handler(self, body) if handler is not None else self._receive_other(body)
@@ -262,12 +263,18 @@ class Actor(pykka.Actor):
                 self._reply.set(value)
         except Refused as refusal:
             if self._reply is None:
+                outcome = "failed"
                 cell.failed(refusal, message)
             else:
+                outcome = "refused"
                 self._reply.fail(refusal)
         except BaseException as error:  # noqa: BLE001 - every kind of exception fails this actor and no other
+            outcome = "failed"
             cell.failed(error, message)
         cell.handling = None
+        tracer = cell.stage.tracer
+        if tracer is not None:
+            tracer(cell, message, begun, outcome)
         if observing:
             stats = cell.stats.get(body.__class__)
             if stats is None:

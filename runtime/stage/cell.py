@@ -101,6 +101,8 @@ class Cell:
         self.runner: Runner = stage.runner_for(policy)
         self.stats: dict[type[Any], MessageStats] = {}
         self.handling: Envelope | None = None
+        self.handling_since = 0.0
+        self.thread = 0
         self.last_error: str = ""
         self.recent: deque[type[Any]] = deque(maxlen=10)
         self._timers: set[Timer] = set()
@@ -136,6 +138,7 @@ class Cell:
     def turn(self, share: int) -> None:
         """Handles up to ``share`` messages; called with the idle token held, gives it back."""
         enter_turn()
+        self.thread = threading.get_ident()
         depth = len(self.mailbox.user)
         if depth > self.mailbox.highest:
             self.mailbox.highest = depth

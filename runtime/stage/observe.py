@@ -10,12 +10,17 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
+    from runtime.stage.cell import Cell
     from runtime.stage.mailbox import Envelope
 
 BUCKETS = 40
+
+Tracer: TypeAlias = "Callable[[Cell, Envelope, float, str], None]"
+"""Is told of every message once it was handled, on the actor's thread: the cell, the envelope, when handling began (the
+stage's clock) and how it ended (``ok``, ``refused``, ``failed``). It must be quick and may not raise."""
 
 
 class MessageStats:
@@ -86,7 +91,6 @@ class Observations:
     refused_full: int = 0
     last_dead: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=100))
     crashes: deque[CrashReport] = field(default_factory=lambda: deque(maxlen=200))
-    tracer: Callable[[str, Envelope], None] | None = None
 
     def dead_letter(self, path: str, message: object) -> None:
         """Counts a message that nobody could be given."""

@@ -19,7 +19,7 @@ from runtime.stage.answers import ActorUnavailable, Reply, forbid_blocking
 from runtime.stage.cell import Cell, Life
 from runtime.stage.dispatch import Dispatcher, Runner, Threads
 from runtime.stage.messages import ActorDown, ActorUp
-from runtime.stage.observe import CrashReport, Observations
+from runtime.stage.observe import CrashReport, Observations, Tracer
 from runtime.stage.policy import Policy
 from runtime.stage.timers import TimerService
 from runtime.stage.world import World
@@ -42,6 +42,7 @@ class Stage:
         self.dispatcher: Dispatcher = dispatcher if dispatcher is not None else Threads()
         self.observations = Observations()
         self.observing = True
+        self.tracer: Tracer | None = None
         self.crash_listeners: list[Callable[[CrashReport], None]] = []
         self.cells: dict[str, Cell] = {}
         self.read_clock = getattr(self.dispatcher, "read_clock", time.perf_counter)
@@ -119,6 +120,11 @@ class Stage:
         with self._lock:
             self._watching.get(watcher.path, set()).discard(target.path)
             self._drop_watcher(target.path, watcher)
+
+    def watchers_of(self, path: str) -> list[str]:
+        """The paths of those who watch an actor."""
+        with self._lock:
+            return sorted(watcher.path for watcher in self._watchers.get(path, ()))
 
     def _forget_watcher(self, cell: Cell) -> None:
         with self._lock:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
 from runtime.engine_api.sockets import ListenError
@@ -102,7 +102,7 @@ def test_a_busy_actor_shows_what_it_does_and_what_waits(stage: Stage, path: str)
 def test_an_actor_that_does_not_answer_is_shown_as_such(
     stage: Stage, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.introspection.server.STATE_DEADLINE_S", 0.05)
+    monkeypatch.setattr("runtime.introspection.asks.STATE_DEADLINE_S", 0.05)
     worker = stage.mount("worker", Worker)
     block = Block()
     worker.tell(block)
@@ -143,43 +143,57 @@ def test_nobody_at_a_path_is_said(stage: Stage, path: str) -> None:
         client.ask(path, "actor", path="/x")
 
 
-def exchange(path: str, *lines: bytes) -> list[Any]:
+def exchange(path: str, *frames: bytes) -> list[Any]:
     with socket.socket(socket.AF_UNIX) as link:
         link.settimeout(5)
         link.connect(path)
-        for line in lines:
-            link.sendall(line)
+        for frame in frames:
+            link.sendall(frame)
         link.shutdown(socket.SHUT_WR)
         received = b""
         while piece := link.recv(65536):
             received += piece
-    return [json.loads(line) for line in received.splitlines()]
+    return list(split(received))
+
+
+def split(received: bytes) -> Iterator[dict[str, Any]]:
+    """The maps in frames."""
+    while received:
+        length = protocol.frame_length(received[: protocol.HEAD.size], protocol.ANSWER_MAX)
+        body, received = received[protocol.HEAD.size :][:length], received[protocol.HEAD.size + length :]
+        yield protocol.decode(body)
+
+
+def frame(body: bytes) -> bytes:
+    return protocol.HEAD.pack(len(body)) + body
 
 
 @pytest.mark.parametrize(
-    ("line", "because"),
+    ("sent", "because"),
     [
-        (b"hello\n", "one JSON object a line"),
-        (b"[]\n", "one JSON object a line"),
-        (b"\xff\xfe\n", "one JSON object a line"),
-        (b"[" * 5000 + b"\n", "one JSON object a line"),
-        (b"{}\n", "version None is not spoken here; version 1 is"),
-        (b'{"version":2,"ask":"tree"}\n', "version 2 is not spoken here"),
-        (b'{"version":1}\n', "says in 'ask'"),
-        (b'{"version":1,"ask":"fly"}\n', "nothing is known of 'fly'"),
-        (b"x" * (protocol.REQUEST_MAX + 100) + b"\n", "at most"),
+        (frame(b"hello"), "one msgpack map"),
+        (frame(msgpack.packb([])), "one msgpack map"),
+        (frame(b"\xc1"), "one msgpack map"),
+        (frame(b"\x91" * 5000), "one msgpack map"),
+        (protocol.encode({}), "version None is not spoken here; version 2 is"),
+        (protocol.encode({"version": 1, "ask": "tree"}), "version 1 is not spoken here"),
+        (protocol.encode({"version": 2}), "says in 'ask'"),
+        (protocol.encode({"version": 2, "ask": "fly"}), "nothing is known of 'fly'"),
+        (protocol.encode({"version": 2, "ask": "trace"}), "this would trace everything"),
+        (protocol.encode({"version": 2, "ask": "act", "act": "restart"}), "ask for it in write mode"),
+        (protocol.HEAD.pack(protocol.REQUEST_MAX + 1), "too long"),
     ],
 )
-def test_a_request_that_makes_no_sense_is_answered_with_why(stage: Stage, path: str, line: bytes, because: str) -> None:
-    (answer,) = exchange(path, line)
+def test_a_request_that_makes_no_sense_is_answered_with_why(stage: Stage, path: str, sent: bytes, because: str) -> None:
+    (answer,) = exchange(path, sent)
     assert answer["ok"] is False
     assert because in answer["error"]
 
 
 def test_requests_of_one_connection_are_answered_in_their_order(stage: Stage, path: str) -> None:
     stage.mount("worker", Worker)
-    good = b'{"version":1,"ask":"tree"}\n'
-    assert [each["ok"] for each in exchange(path, good, b"bad\n", good)] == [True, False, True]
+    good = protocol.encode({"version": 2, "ask": "tree"})
+    assert [each["ok"] for each in exchange(path, good, frame(b"bad"), good)] == [True, False, True]
 
 
 def test_connections_are_bounded(stage: Stage, path: str) -> None:
@@ -188,7 +202,7 @@ def test_connections_are_bounded(stage: Stage, path: str) -> None:
         for link in links:
             link.settimeout(5)
             link.connect(path)
-            link.sendall(b'{"version":1,"ask":"tree"}\n')
+            link.sendall(protocol.encode({"version": 2, "ask": "tree"}))
             assert link.recv(65536)
         with pytest.raises(ValueError, match="connections are open already"):
             client.ask(path, "tree")
@@ -219,7 +233,7 @@ def test_a_stop_ends_open_connections(stage: Stage, tmp_path: Path) -> None:
         wait(loop, server.start())
         link.settimeout(5)
         link.connect(path)
-        link.sendall(b'{"version":1,"ask":"tree"}\n')
+        link.sendall(protocol.encode({"version": 2, "ask": "tree"}))
         assert link.recv(65536)
         wait(loop, server.stop())
         assert link.recv(10) == b""
@@ -237,7 +251,7 @@ def test_nobody_at_the_socket_is_said_clearly(tmp_path: Path) -> None:
 
 def test_something_else_at_the_socket_is_said_clearly(tmp_path: Path) -> None:
     path = str(tmp_path / "else.sock")
-    answers = [b"220 mail ready\n", b"", b"{}\n", b"5\n"]
+    answers = [b"220 mail ready\n", b"", frame(b"{}"), frame(msgpack.packb({})), frame(msgpack.packb(5))]
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()

@@ -1,4 +1,4 @@
-"""The pure parts of introspection: redaction, lines of the protocol, the drawn tree."""
+"""The pure parts of introspection: redaction, frames of the protocol, the drawn tree."""
 
 from __future__ import annotations
 
@@ -52,16 +52,19 @@ ANYTHING = st.recursive(
 
 
 @given(ANYTHING)
-def test_what_is_shown_is_always_one_line_of_json(value: Any) -> None:
-    line = protocol.answer(redact.redact(value))
-    assert line.count(b"\n") == 1
-    assert json.loads(line)["ok"] is True
+def test_what_is_shown_goes_into_a_frame_and_into_json_and_comes_out_the_same(value: Any) -> None:
+    shown = redact.redact(value)
+    frame = protocol.answer(shown)
+    assert protocol.frame_length(frame[:4], protocol.ANSWER_MAX) == len(frame) - 4
+    answer = protocol.decode(frame[4:])
+    assert answer["ok"] is True
+    assert json.loads(json.dumps(answer["value"])) == json.loads(json.dumps(shown, default=str))
 
 
 @given(st.binary(max_size=60))
-def test_no_bytes_break_the_reading_of_requests(line: bytes) -> None:
+def test_no_bytes_break_the_reading_of_requests(body: bytes) -> None:
     with pytest.raises(protocol.BadRequest):
-        protocol.decode_request(line)
+        protocol.decode_request(body)
 
 
 def row(path: str, **fields: Any) -> dict[str, Any]:

@@ -1,0 +1,202 @@
+"""What a stage can be asked, and what it answers: one method a question, the same over a socket and in the process.
+
+Rules owned here: reading changes nothing and stops nobody. An actor is asked for its declared state ahead of its
+mailbox and with a deadline, and one that does not answer is shown as such, with the stack of its thread. Values are
+made of what msgpack and JSON know, and hold no secrets.
+
+Asks: ``tree`` (rows and totals; with ``"states": true`` the declared states too), ``actor`` (``path``: one row, its
+state, figures per message type, crashes, who waits for whom), ``crashes``, ``raft`` (the declared states of consensus,
+store, dispatcher, scheduler and certificates), ``node`` (who this is, where its API answers).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from runtime.introspection import protocol
+from runtime.introspection.redact import redact
+from runtime.introspection.rows import row, rows, totals
+from runtime.stage import Stage
+from runtime.stage.cell import Cell
+from runtime.stage.observe import CrashReport, MessageStats, describe_error, quantile
+
+STATE_DEADLINE_S: Final = 2.5
+CRASHES_SHOWN: Final = 20
+STUCK_S: Final = 1.0
+"""An actor that handles one message for so long is shown with its thread's stack."""
+FRAMES_SHOWN: Final = 30
+DOMAIN: Final = {
+    "raft": "/cluster/node/manager/raft",
+    "log": "/cluster/node/manager/raft/log",
+    "store": "/cluster/node/manager/store",
+    "dispatcher": "/cluster/node/manager/leader/dispatcher",
+    "scheduler": "/cluster/node/manager/leader/scheduler",
+    "certificate": "/cluster/node/certificate",
+}
+"""Where the views of the domain come from."""
+
+Ask = Callable[[dict[str, Any]], Awaitable[Any]]
+
+
+class Asks:
+    """The questions about one stage. Its methods belong to one event loop; ``about`` says who the node is."""
+
+    def __init__(self, stage: Stage, about: dict[str, Any] | None = None) -> None:
+        self.stage = stage
+        self._about = dict(about or {})
+        self.asks: dict[str, Ask] = {
+            "tree": self._tree,
+            "actor": self._actor,
+            "crashes": self._crashes,
+            "raft": self._raft,
+            "node": self._node,
+        }
+
+    async def answer(self, request: dict[str, Any]) -> Any:
+        """The answer's value; BadRequest with what is wrong."""
+        asked = self.asks.get(request["ask"])
+        if asked is None:
+            raise protocol.BadRequest(f"nothing is known of {request['ask'][:100]!r}")
+        return await asked(request)
+
+    def cell(self, request: dict[str, Any]) -> Cell:
+        """The actor that a request names; BadRequest if nobody lives there."""
+        path = str(request.get("path", ""))
+        cell = self.stage.cells.get(path)
+        if cell is None:
+            raise protocol.BadRequest(f"nobody lives at {path[:200]!r}")
+        return cell
+
+    async def _node(self, request: dict[str, Any]) -> Any:
+        return {**self._about, "name": self.stage.name, "clock": self.stage.read_clock()}
+
+    async def _tree(self, request: dict[str, Any]) -> Any:
+        found = rows(self.stage)
+        if request.get("states") is True:
+            states = await read_states(self.stage.walk())
+            for each in found:
+                each["snapshot"] = states.get(each["path"])
+        return {"stage": totals(self.stage), "actors": found}
+
+    async def _actor(self, request: dict[str, Any]) -> Any:
+        cell = self.cell(request)
+        states = await read_states([cell])
+        parent = cell.parent
+        return {
+            **row(cell, self.stage.read_clock()),
+            "snapshot": states[cell.path],
+            "messages": message_figures([cell]),
+            "parent": parent.path if parent is not None else "",
+            "children": sorted(child.path for child in list(cell.children.values())),
+            "watchers": self.stage.watchers_of(cell.path),
+            "stack": stack(cell, self.stage.read_clock()),
+            "waits_for": waits_for(cell),
+            "crashes": [crash(each) for each in self._reports(cell.path)],
+        }
+
+    def _reports(self, path: str = "") -> list[CrashReport]:
+        found = [each for each in list(self.stage.observations.crashes) if not path or each.path == path]
+        return found[-CRASHES_SHOWN:]
+
+    async def _crashes(self, request: dict[str, Any]) -> Any:
+        return [crash(report) for report in self._reports(str(request.get("path", "")))]
+
+    async def _raft(self, request: dict[str, Any]) -> Any:
+        cells = {name: cell for name, path in DOMAIN.items() if (cell := self.stage.cells.get(path)) is not None}
+        states = await read_states(list(cells.values()))
+        return {name: states[cell.path] for name, cell in cells.items()}
+
+
+def crash(report: CrashReport) -> dict[str, Any]:
+    """A crash report as it may be shown."""
+    return {
+        "path": report.path,
+        "actor": report.actor,
+        "at": report.at,
+        "error": redact(report.error),
+        "message": report.message,
+        "before": list(report.before),
+        "state": redact(report.state),
+        "traceback": redact(report.traceback.splitlines()[-20:]),
+    }
+
+
+def message_figures(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """What actors did, by message type, the busiest first; times in seconds, quantiles as upper bounds of buckets."""
+    merged: dict[str, list[MessageStats]] = {}
+    for cell in cells:
+        for kind, stats in list(cell.stats.items()):
+            merged.setdefault(kind.__name__, []).append(stats)
+    figures = [_figures(name, stats) for name, stats in merged.items()]
+    return sorted(figures, key=lambda each: (-each["busy_s"], each["type"]))
+
+
+def _figures(name: str, stats: list[MessageStats]) -> dict[str, Any]:
+    waits = [sum(column) for column in zip(*(each.wait_buckets for each in stats), strict=True)]
+    busies = [sum(column) for column in zip(*(each.busy_buckets for each in stats), strict=True)]
+    return {
+        "type": name,
+        "count": sum(each.count for each in stats),
+        "failed": sum(each.failed for each in stats),
+        "wait_p50_s": quantile(waits, 0.5),
+        "wait_p99_s": quantile(waits, 0.99),
+        "wait_max_s": max(each.wait_max for each in stats),
+        "busy_p50_s": quantile(busies, 0.5),
+        "busy_p99_s": quantile(busies, 0.99),
+        "busy_max_s": max(each.busy_max for each in stats),
+        "busy_s": sum(each.busy for each in stats),
+    }
+
+
+def stack(cell: Cell, now: float) -> list[str]:
+    """Where the actor's thread is, if it has been at one message for a while: files, lines and functions, no values."""
+    if cell.handling is None or now - cell.handling_since < STUCK_S:
+        return []
+    frame = sys._current_frames().get(cell.thread)
+    if frame is None:
+        return []
+    frames = traceback.extract_stack(frame)[-FRAMES_SHOWN:]
+    return [f"{each.filename}:{each.lineno} in {each.name}" for each in frames]
+
+
+def waits_for(cell: Cell) -> list[dict[str, Any]]:
+    """The questions that this actor asked and that are not answered: of whom, and for how many seconds it will wait."""
+    instance = cell.instance
+    questions = list(instance._questions.values()) if instance is not None else []
+    return [{"path": each.path, "deadline_s": each.seconds} for each in questions]
+
+
+async def read_states(cells: Sequence[Cell]) -> dict[str, Any]:
+    """What each actor declares of its state, taken in its own turn; a sentence for those that do not answer in time."""
+    loop = asyncio.get_running_loop()
+    futures = {cell.path: _state(cell, loop) for cell in cells}
+    if futures:
+        await asyncio.wait(futures.values(), timeout=STATE_DEADLINE_S)
+    late = "(no answer in time)"
+    return {path: future.result() if future.done() else late for path, future in futures.items()}
+
+
+def _state(cell: Cell, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def arrived(state: Any) -> None:
+        if not future.done():
+            future.set_result(state)
+
+    def read() -> None:
+        """Runs in the actor's turn: whatever goes wrong here must not be a failure of the actor."""
+        instance = cell.instance
+        try:
+            state = redact(instance.snapshot()) if instance is not None else None
+        except Exception as error:  # noqa: BLE001 - a broken state is shown, and fails nobody
+            state = f"(its snapshot failed: {describe_error(error)})"
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(arrived, state)
+
+    cell.control(read)
+    return future

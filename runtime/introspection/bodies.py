@@ -1,0 +1,198 @@
+"""Messages as plain values, for traces that are saved, and back, for traces that are replayed into a message test.
+
+Rules owned here: secrets are left out, by type (a dataclass's field with ``repr=False``, the protobuf fields of
+``SECRET_FIELDS``, and bytes of whatever kind: log entries and snapshots hold secrets too); functions, connections and
+other things of one process cannot be kept. A message that lacks a part cannot be made again. A class is found again
+only in the rooms that the reader names, so that a file can run no other code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.message import DecodeError, Message
+
+from runtime.stage import Address
+
+SIZE_MAX: Final = 256 * 1024
+"""Bytes of one protobuf message that are kept."""
+SECRET_FIELDS: Final = frozenset(
+    {
+        "docker.swarmkit.v1.SecretSpec.data",
+        "docker.swarmkit.v1.RootCA.ca_key",
+        "docker.swarmkit.v1.RootCA.join_tokens",
+        "docker.swarmkit.v1.RootRotation.ca_key",
+        "docker.swarmkit.v1.CAConfig.signing_ca_key",
+        "docker.swarmkit.v1.EncryptionKey.key",
+        "docker.swarmkit.v1.ContainerSpec.PullOptions.registry_auth",
+        "docker.swarmkit.v1.IssueNodeCertificateRequest.token",
+        "docker.swarmkit.v1.GetUnlockKeyResponse.unlock_key",
+        "raftpb.Entry.Data",
+        "raftpb.Snapshot.data",
+    }
+)
+ROOMS: Final = ("runtime.", "actors.")
+"""Where the project's own messages are."""
+_DEPTH_MAX: Final = 12
+
+
+class NotReplayable(ValueError):
+    """A message that cannot be made again; the text says which part is missing."""
+
+
+def to_plain(value: Any, depth: int = 0) -> Any:
+    """A value made of what msgpack knows; ``{"$missing": WHY}`` where that cannot be."""
+    if value is None or isinstance(value, (bool, float, str)):
+        return value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return {"$missing": f"{len(value)} bytes are not kept"} if value else b""
+    if depth > _DEPTH_MAX:
+        return {"$missing": "nested too deeply"}
+    if isinstance(value, enum.Enum):
+        return {"$enum": _name(type(value)), "value": to_plain(value.value, depth + 1)}
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**64 else {"$int": str(value)}
+    if isinstance(value, Message):
+        return _protobuf(value)
+    if isinstance(value, Address):
+        return {"$address": value.path}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _dataclass(value, depth)
+    if isinstance(value, Mapping):
+        pairs = [[to_plain(key, depth + 1), to_plain(inner, depth + 1)] for key, inner in value.items()]
+        return {"$map": pairs}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        kind = "list" if isinstance(value, list) else "tuple" if isinstance(value, tuple) else "set"
+        items = sorted(value, key=repr) if kind == "set" else value
+        return {f"${kind}": [to_plain(each, depth + 1) for each in items]}
+    if _stateless(value):
+        return {"$data": _name(type(value)), "fields": {}}  # a signal: its class is all it says
+    return {"$missing": f"a {type(value).__name__} belongs to its process"}
+
+
+def _stateless(value: Any) -> bool:
+    slots = any(getattr(base, "__slots__", ()) for base in type(value).__mro__)
+    return type(value).__module__ != "builtins" and not slots and not getattr(value, "__dict__", None)
+
+
+def _protobuf(value: Message) -> dict[str, Any]:
+    if value.ByteSize() > SIZE_MAX:
+        return {"$missing": f"a message of {value.ByteSize()} bytes is more than is kept"}
+    kept = type(value)()
+    kept.CopyFrom(value)
+    scrub(kept)
+    return {"$protobuf": value.DESCRIPTOR.full_name, "data": kept.SerializeToString(deterministic=True)}
+
+
+def scrub(message: Message) -> None:
+    """Clears every field that holds a secret, in this message and in those within it."""
+    for field, value in message.ListFields():
+        if field.full_name in SECRET_FIELDS:
+            message.ClearField(field.name)
+        elif field.message_type is None:
+            continue
+        elif field.message_type.GetOptions().map_entry:
+            for inner in value.values():
+                if isinstance(inner, Message):
+                    scrub(inner)
+        elif field.is_repeated:
+            for inner in value:
+                scrub(inner)
+        else:
+            scrub(value)
+
+
+def _dataclass(value: Any, depth: int) -> dict[str, Any]:
+    fields = {
+        field.name: to_plain(getattr(value, field.name), depth + 1) if field.repr else {"$missing": "it is a secret"}
+        for field in dataclasses.fields(value)
+        if field.init
+    }
+    return {"$data": _name(type(value)), "fields": fields}
+
+
+def _name(kind: type[Any]) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Reading:
+    resolve: Callable[[str], Address]
+    rooms: tuple[str, ...]
+
+
+def from_plain(value: Any, resolve: Callable[[str], Address], rooms: tuple[str, ...] = ROOMS) -> Any:
+    """What ``to_plain`` was given. NotReplayable, or what a class raises.
+
+    ``resolve`` makes addresses out of paths; ``rooms`` are the beginnings of the modules whose classes may be named.
+    """
+    return _make(value, _Reading(resolve, rooms))
+
+
+def _make(value: Any, reading: _Reading) -> Any:
+    if not isinstance(value, dict):
+        return value
+    tag = next((key for key in value if isinstance(key, str) and key.startswith("$")), "")
+    make = _MAKERS.get(tag)
+    if make is None:
+        raise NotReplayable(f"nothing is known of {tag or 'a map without a tag'}")
+    return make(value, reading)
+
+
+def _missing(value: dict[str, Any], reading: _Reading) -> Any:
+    raise NotReplayable(str(value["$missing"]))
+
+
+def _from_protobuf(value: dict[str, Any], reading: _Reading) -> Message:
+    try:
+        descriptor = descriptor_pool.Default().FindMessageTypeByName(value["$protobuf"])
+        found: Message = message_factory.GetMessageClass(descriptor).FromString(value["data"])
+    except (KeyError, DecodeError, TypeError) as error:
+        raise NotReplayable(f"{value.get('$protobuf')!r} cannot be read: {error}") from None
+    return found
+
+
+def _from_dataclass(value: dict[str, Any], reading: _Reading) -> Any:
+    kind = _class(value["$data"], reading.rooms)
+    return kind(**{str(name): _make(inner, reading) for name, inner in value["fields"].items()})
+
+
+def _from_enum(value: dict[str, Any], reading: _Reading) -> Any:
+    kind = _class(value["$enum"], reading.rooms)
+    if not issubclass(kind, enum.Enum):
+        raise NotReplayable(f"{value['$enum']!r} is no enumeration")
+    return kind(_make(value["value"], reading))
+
+
+def _class(name: Any, rooms: tuple[str, ...]) -> type[Any]:
+    module, _, qualified = str(name).partition(":")
+    if not module.startswith(rooms):
+        raise NotReplayable(f"{name!r} is no message of ours")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in qualified.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError):
+        raise NotReplayable(f"{name!r} is not there any more") from None
+    if not isinstance(found, type) or found.__module__ != module:
+        raise NotReplayable(f"{name!r} is no message of ours")
+    return found
+
+
+_MAKERS: Final[Mapping[str, Callable[[dict[str, Any], _Reading], Any]]] = {
+    "$missing": _missing,
+    "$protobuf": _from_protobuf,
+    "$data": _from_dataclass,
+    "$enum": _from_enum,
+    "$address": lambda value, reading: reading.resolve(value["$address"]),
+    "$int": lambda value, reading: int(value["$int"]),
+    "$map": lambda value, reading: {_make(k, reading): _make(v, reading) for k, v in value["$map"]},
+    "$list": lambda value, reading: [_make(each, reading) for each in value["$list"]],
+    "$tuple": lambda value, reading: tuple(_make(each, reading) for each in value["$tuple"]),
+    "$set": lambda value, reading: frozenset(_make(each, reading) for each in value["$set"]),
+}

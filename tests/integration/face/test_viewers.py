@@ -1,0 +1,246 @@
+"""Traces and acts over the introspection socket: what a viewer may begin, and that it ends with the viewer."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.introspection import client
+from runtime.introspection.bodies import to_plain
+from runtime.introspection.client import Link
+from runtime.introspection.server import IntrospectionServer
+from runtime.protocol.manager import LeaderReady
+from runtime.stage import Actor, Address, Stage, handles
+from runtime.stage.cell import Life
+from runtime.wire.loop import IoLoop
+from tests.integration.face.test_introspection import wait
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Something to do."""
+
+    number: int
+
+
+class Worker(Actor):
+    """Counts what it did in this life."""
+
+    def __init__(self, done: threading.Semaphore) -> None:
+        super().__init__()
+        self.done = done
+        self.count = 0
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    @handles(Work)
+    def work(self, message: Work) -> int:
+        self.count += 1
+        self.done.release()
+        return self.count
+
+    @handles(LeaderReady)
+    def by_hand(self, message: LeaderReady) -> None:
+        self.done.release()
+
+
+class Bench:
+    def __init__(self, stage: Stage, path: str) -> None:
+        self.stage, self.path = stage, path
+        self.done = threading.Semaphore(0)
+        self.worker: Address = stage.mount("worker", Worker, self.done)
+
+    def tell(self, *numbers: int) -> None:
+        for number in numbers:
+            self.worker.tell(Work(number))
+
+    def finished(self, count: int = 1, seconds: float = 10.0) -> bool:
+        return all(self.done.acquire(timeout=seconds) for _ in range(count))
+
+    def cell(self) -> Any:
+        cell = self.worker.resolve()
+        assert cell is not None
+        return cell
+
+    def act(self, link: Link, act: str, **details: Any) -> Any:
+        return link.ask("act", act=act, path="/worker", write=True, **details)
+
+
+@pytest.fixture(params=[False, True], ids=["", "test-mode"])
+def bench(request: pytest.FixtureRequest, short_path: Path) -> Iterator[Bench]:
+    path = str(short_path / "i.sock")
+    stage = Stage(name="shown")
+    with IoLoop("viewers-test") as loop:
+        server = IntrospectionServer(stage, path, about={"api": "/a.sock"}, test_mode=request.param)
+        wait(loop, server.start())
+        yield Bench(stage, path)
+        wait(loop, server.stop())
+    assert stage.close()
+
+
+def until(condition: Any) -> None:
+    pause = threading.Event()
+    for _ in range(1000):
+        if condition():
+            return
+        pause.wait(0.01)
+    raise AssertionError("not in time")
+
+
+def test_a_trace_goes_on_until_its_number_of_messages(bench: Bench) -> None:
+    with Link(bench.path) as link:
+        pieces = link.follow("trace", paths=["/worker"], count=5, bodies=True)
+        assert next(pieces)["value"]["limits"] == {"count": 5, "rate": 1000, "seconds": 60.0}
+        bench.tell(*range(8))
+        *batches, end = pieces
+    records = [record for batch in batches for record in batch["more"]]
+    assert [(each["receiver"], each["type"], each["outcome"]) for each in records] == [("/worker", "Work", "ok")] * 5
+    assert records[2]["body"] == to_plain(Work(2))
+    assert (end["end"], end["taken"], end["dropped"]) == ("5 messages were traced", 5, 0)
+    until(lambda: bench.stage.tracer is None)
+
+
+def test_a_trace_ends_by_itself_when_nothing_comes(bench: Bench) -> None:
+    with Link(bench.path) as link:
+        *_, end = link.follow("trace", paths=["/worker"], seconds=0.2)
+    assert (end["end"], end["taken"]) == ("0.2 s are over", 0)
+
+
+def test_a_connection_goes_on_after_a_trace_that_was_refused(bench: Bench) -> None:
+    with Link(bench.path) as link:
+        with pytest.raises(ValueError, match="would trace everything"):
+            next(link.follow("trace"))
+        assert link.ask("node")["api"] == "/a.sock"
+
+
+def test_a_trace_ends_with_its_viewer(bench: Bench) -> None:
+    link = Link(bench.path)
+    next(link.follow("trace", paths=["/worker"]))
+    assert bench.stage.tracer is not None
+    link.close()
+    until(lambda: bench.stage.tracer is None)
+
+
+def test_a_suspended_actor_handles_nothing_until_its_time_is_over(bench: Bench) -> None:
+    with Link(bench.path) as link:
+        assert bench.act(link, "suspend", seconds=0.3) == "/worker is suspended for 0.3 s"
+        bench.tell(1)
+        assert not bench.finished(seconds=0.1)
+        assert bench.finished()
+
+
+def test_a_suspension_ends_with_its_viewer_by_resume_and_by_clear(bench: Bench) -> None:
+    with Link(bench.path) as link:
+        bench.act(link, "suspend", seconds=60)
+        bench.tell(1)
+        assert not bench.finished(seconds=0.05)
+    assert bench.finished(), "by the end of its viewer"
+    with Link(bench.path) as link, Link(bench.path) as other:
+        bench.act(link, "suspend", seconds=60)
+        bench.act(link, "resume")
+        bench.tell(2)
+        assert bench.finished(), "by resume"
+        bench.act(link, "suspend", seconds=60)
+        assert other.ask("clear") == {"traces": 0, "undone": 1}
+        bench.tell(3)
+        assert bench.finished(), "by another viewer's clear"
+
+
+def test_a_restart_begins_a_new_life_without_a_failure(bench: Bench) -> None:
+    bench.tell(1)
+    assert bench.finished()
+    with Link(bench.path) as link:
+        assert bench.act(link, "restart") == "/worker begins a new life"
+        until(lambda: link.ask("actor", path="/worker")["snapshot"] == {"count": 0})
+    assert bench.cell().failures.total == 0
+    assert bench.cell().life is Life.RUNNING
+
+
+def test_a_log_level_is_raised_for_a_while_and_with_its_viewer(bench: Bench) -> None:
+    logger = logging.getLogger("swarmlet.viewers-test")
+    with Link(bench.path) as link:
+        link.ask("act", act="log-level", logger=logger.name, level="debug", seconds=60, write=True)
+        assert logger.level == logging.DEBUG
+    until(lambda: logger.level == logging.NOTSET)
+    with Link(bench.path) as link:
+        link.ask("act", act="log-level", logger=logger.name, level="debug", seconds=0.1, write=True)
+        until(lambda: logger.level == logging.NOTSET)
+
+
+def test_acts_are_logged_with_who_asked(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    with Link(bench.path) as link:
+        bench.act(link, "restart")
+    assert "by hand, from process" in caplog.text
+    assert "/worker begins a new life" in caplog.text
+
+
+def test_a_message_is_sent_by_hand_in_test_mode_only(bench: Bench, request: pytest.FixtureRequest) -> None:
+    with Link(bench.path) as link:
+        if "test-mode" not in request.node.name:
+            with pytest.raises(ValueError, match="in test mode only"):
+                bench.act(link, "send", message=to_plain(LeaderReady()))
+            return
+        assert bench.act(link, "send", message=to_plain(LeaderReady())) == "/worker was told a LeaderReady"
+        assert bench.finished()
+        with pytest.raises(ValueError, match="this is no message"):
+            bench.act(link, "send", message={"$data": "os:system", "fields": {}})
+
+
+@pytest.mark.parametrize(
+    ("details", "because"),
+    [
+        ({"act": "restart", "path": "/worker"}, "in write mode"),
+        ({"act": "fly", "path": "/worker", "write": True}, "nothing is known of the act 'fly'"),
+        ({"act": "restart", "write": True}, "names the path of an actor"),
+        ({"act": "restart", "path": "/nobody", "write": True}, "nobody lives at '/nobody'"),
+        ({"act": "suspend", "path": "/worker", "seconds": 10**6, "write": True}, "at most 600"),
+        ({"act": "suspend", "path": "/worker", "seconds": "x", "write": True}, "a number of seconds"),
+        ({"act": "log-level", "logger": "root", "level": "debug", "write": True}, "at and below 'swarmlet'"),
+        ({"act": "log-level", "level": "loud", "write": True}, "a log level is one of"),
+    ],
+)
+def test_an_act_that_may_not_be_is_refused_and_nothing_is_done(
+    bench: Bench, details: dict[str, Any], because: str
+) -> None:
+    with pytest.raises(ValueError, match=because):
+        client.ask(bench.path, "act", **details)
+    bench.tell(1)
+    assert bench.finished()
+
+
+def test_who_waits_for_whom_and_where_a_stuck_actor_is(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.introspection.asks.STUCK_S", 0.0)
+    monkeypatch.setattr("runtime.introspection.asks.STATE_DEADLINE_S", 0.05)
+    go_on = threading.Event()
+
+    class Asker(Actor):
+        def __init__(self, other: Address) -> None:
+            super().__init__()
+            self.other = other
+
+        @handles(str)
+        def question(self, message: str) -> None:
+            self.ask(self.other, Work(1), lambda answer: None, 30.0)
+
+        @handles(int)
+        def stuck(self, message: int) -> None:
+            go_on.wait(20)
+
+    with Link(bench.path) as link:
+        bench.act(link, "suspend", seconds=60)
+        asker = bench.stage.mount("asker", Asker, bench.worker)
+        asker.tell("ask")
+        until(lambda: link.ask("actor", path="/asker")["waits_for"] == [{"path": "/worker", "deadline_s": 30.0}])
+        asker.tell(7)
+        until(lambda: link.ask("actor", path="/asker")["handling"] == "int")
+        shown = link.ask("actor", path="/asker")
+        go_on.set()
+    assert any("in stuck" in frame for frame in shown["stack"])
+    assert shown["handling_s"] >= 0
