@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import platform
 import sys
@@ -40,20 +39,11 @@ def _run(asked: options.Options) -> int:
         from swarmlet import up
 
         return up.run(asked, os.environ)
-    if isinstance(asked, options.TreeOptions):
-        return _tree(asked)
+    if isinstance(asked, options.LookOptions):
+        from swarmlet import look
+
+        return look.run(asked)
     print(f"swarmlet {__version__} (Python {platform.python_version()})")
-    return EXIT_OK
-
-
-def _tree(asked: options.TreeOptions) -> int:
-    from runtime.introspection import client, render
-
-    try:
-        value = client.ask(asked.socket, "tree", states=asked.as_json)
-    except (client.NoAnswer, ValueError) as error:
-        raise StartError(str(error)) from None
-    print(json.dumps(value, indent=2) if asked.as_json else render.tree(value))
     return EXIT_OK
 
 

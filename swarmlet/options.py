@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from swarmlet import __version__, places
+from swarmlet import __version__, look_options, places
 from swarmlet.errors import UsageError
 
 LOG_LEVELS: Final = ("debug", "info", "warn", "error", "fatal")
@@ -69,11 +69,13 @@ class UpOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class TreeOptions:
-    """What ``swarmlet tree`` was started with."""
+class LookOptions:
+    """What a command that looks into a running node was started with; ``typed`` are the flags of its own."""
 
+    command: str
     socket: str
     as_json: bool = False
+    typed: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class VersionOptions:
     """``swarmlet version``."""
 
 
-Options = DaemonOptions | UpOptions | TreeOptions | VersionOptions
+Options = DaemonOptions | UpOptions | LookOptions | VersionOptions
 
 
 class _Parser(argparse.ArgumentParser):
@@ -95,7 +97,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str], uid: int) -> Opt
     commands: dict[str, Callable[[argparse.Namespace, Mapping[str, str], int], Options]] = {
         "daemon": _daemon,
         "up": _up,
-        "tree": _tree,
+        **dict.fromkeys(look_options.COMMANDS, _look),
         "version": lambda _typed, _environ, _uid: VersionOptions(),
     }
     return commands[typed.command](typed, environ, uid)
@@ -112,9 +114,7 @@ def _parser() -> _Parser:
     up.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="end by itself after this time")
     up.add_argument("--name", default="", help="name of the stack (default: the file's)")
     up.add_argument("--plain", action="store_true", help="plain lines, also on a terminal")
-    tree = commands.add_parser("tree", help="print the live actor tree of a running node", allow_abbrev=False)
-    tree.add_argument("--socket", default="", metavar="PATH", help="introspection socket of the node")
-    tree.add_argument("--json", action="store_true", help="print it as JSON")
+    look_options.add(commands)
     commands.add_parser("version", help="print the version", allow_abbrev=False)
     return top
 
@@ -285,6 +285,8 @@ def _up(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> UpOp
     return UpOptions(typed.file, typed.listen, typed.seconds, typed.name, typed.plain)
 
 
-def _tree(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> TreeOptions:
+def _look(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> LookOptions:
     default = places.exec_root(environ, uid) / places.INTROSPECTION_SOCKET if not typed.socket else Path(typed.socket)
-    return TreeOptions(places.check_socket_path(str(default.absolute())), typed.json)
+    own = {name: value for name, value in vars(typed).items() if name not in ("command", "socket", "json")}
+    socket = places.check_socket_path(str(default.absolute()))
+    return LookOptions(typed.command, socket, typed.json, look_options.checked(typed.command, own))

@@ -1,8 +1,12 @@
-"""The tree of actors as text: one actor a line, aligned, with the branches drawn."""
+"""Answers as text: the tree with its branches, tables with aligned columns, one actor with all that is known of it."""
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
+
+from runtime.introspection.sequence import duration
 
 _HEADS: Final = ("ACTOR", "STATE", "MAILBOX", "MOST", "HANDLED", "RESTARTS", "LAST ERROR")
 ERROR_SHOWN: Final = 80
@@ -64,3 +68,139 @@ def _draw(
         mark, below = ("", "") if not parent else ("└─ ", "   ") if last else ("├─ ", "│  ")
         drawn.append((indent + mark, by_path[path]))
         _draw(path, indent + below, children, by_path, drawn)
+
+
+# Windows of time
+
+
+def window(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """What happened between two answers to ``tree``: for each actor messages a second, share of busy time, growth of
+    the mailbox. Actors that were not there before count from nothing."""
+    seconds = max(1e-6, after["stage"]["clock"] - before["stage"]["clock"])
+    known = {row["path"]: row for row in before["actors"]}
+    rows = [_between(known.get(row["path"], {}), row, seconds) for row in after["actors"]]
+    return {"seconds": seconds, "actors": sorted(rows, key=lambda row: (-row["busy"], -row["rate"], row["path"]))}
+
+
+def _between(before: Mapping[str, Any], row: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    return {
+        "path": row["path"],
+        "state": row["state"],
+        "rate": (row["handled"] - before.get("handled", 0)) / seconds,
+        "busy": (row["busy_s"] - before.get("busy_s", 0.0)) / seconds,
+        "depth": row["depth"],
+        "grown": row["depth"] - before.get("depth", 0),
+        "oldest_s": row["oldest_s"],
+        "failures": row["restarts"] - before.get("restarts", 0),
+        "handling": row["handling"],
+        "handling_s": row["handling_s"],
+    }
+
+
+def top(value: Mapping[str, Any], rows: int) -> str:
+    """The busiest actors of a window."""
+    heads = ("ACTOR", "MSG/S", "BUSY", "MAILBOX", "GROWN", "OLDEST", "FAILED", "NOW")
+    table = [heads]
+    for each in value["actors"][:rows]:
+        now = f"{each['handling']} for {duration(each['handling_s'])}" if each["handling"] else ""
+        oldest = duration(each["oldest_s"]) if each["depth"] else ""
+        table.append(
+            (
+                each["path"],
+                f"{each['rate']:.1f}",
+                f"{each['busy'] * 100:.1f} %",
+                str(each["depth"]),
+                f"{each['grown']:+d}" if each["grown"] else "",
+                oldest,
+                str(each["failures"] or ""),
+                now,
+            )
+        )
+    total = sum(each["rate"] for each in value["actors"])
+    busy = sum(each["busy"] for each in value["actors"])
+    closing = f"{total:.1f} messages a second, {busy * 100:.1f} % of one thread busy, over {value['seconds']:.1f} s"
+    return f"{columns(table, right=range(1, 7))}\n{closing}"
+
+
+def columns(table: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Aligned columns, two blanks apart; those in ``right`` stand at their right edge."""
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    return "\n".join(
+        "  ".join(
+            text.rjust(width) if column in right else text.ljust(width)
+            for column, (text, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in table
+    )
+
+
+# One actor, crashes, states
+
+
+def actor(value: Mapping[str, Any]) -> str:
+    """All that is known of one actor."""
+    lines = [f"{value['path']}  ({value['actor']}, {value['state']})"]
+    if value["handling"]:
+        lines.append(f"handles {value['handling']} for {duration(value['handling_s'])}")
+    waits = f"{value['depth']} wait, the oldest for {duration(value['oldest_s'])}"
+    lines.append(f"mailbox: {waits}; at most {value['highest']} so far")
+    lines.append(f"handled {value['handled']}, failed {value['failed']}, restarts {value['restarts']}")
+    for name in ("parent", "children", "watchers"):
+        paths = [value[name]] if name == "parent" else value[name]
+        if any(paths):
+            lines.append(f"{name}: {', '.join(paths)}")
+    for waited in value["waits_for"]:
+        lines.append(f"waits for an answer from {waited['path']} (deadline {duration(waited['deadline_s'])})")
+    lines += ["", "STATE", states(value["snapshot"])]
+    lines += ["", messages(value["messages"])]
+    if value["stack"]:
+        lines += ["", "WHERE ITS THREAD IS", *(f"  {frame}" for frame in value["stack"])]
+    if value["crashes"]:
+        lines += ["", crashes(value["crashes"], tracebacks=False)]
+    return "\n".join(lines)
+
+
+def messages(figures: Sequence[Mapping[str, Any]]) -> str:
+    """Figures by message type."""
+    table: list[tuple[str, ...]] = [
+        ("MESSAGE", "COUNT", "FAILED", "WAIT P50", "P99", "MAX", "BUSY P50", "P99", "MAX", "IN ALL")
+    ]
+    times = ("wait_p50_s", "wait_p99_s", "wait_max_s", "busy_p50_s", "busy_p99_s", "busy_max_s", "busy_s")
+    for each in figures:
+        table.append(
+            (each["type"], str(each["count"]), str(each["failed"] or ""), *(duration(each[name]) for name in times))
+        )
+    return columns(table, right=range(1, 10))
+
+
+def crashes(reports: Sequence[Mapping[str, Any]], tracebacks: bool) -> str:
+    """The last failures, newest last; how often each actor failed with the same error."""
+    if not reports:
+        return "nothing failed"
+    lines: list[str] = []
+    for each in reports:
+        at = datetime.datetime.fromtimestamp(each["at"], datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
+        lines.append(f"{at}  {each['path']}  over {each['message']}: {' '.join(str(each['error']).split())}")
+        if each["before"]:
+            lines.append(f"    before it: {', '.join(each['before'])}")
+        if tracebacks:
+            lines += [f"    {line}" for line in each["traceback"]]
+    return "\n".join(lines)
+
+
+def states(value: Any, indent: str = "  ") -> str:
+    """A declared state as indented lines."""
+    if isinstance(value, Mapping):
+        width = max((len(str(key)) for key in value), default=0)
+        lines = []
+        for key, inner in value.items():
+            if isinstance(inner, (Mapping, list)) and inner:
+                lines.append(f"{indent}{key}:")
+                lines.append(states(inner, indent + "  "))
+            else:
+                lines.append(f"{indent}{str(key).ljust(width)}  {inner if inner not in ({}, []) else '(none)'}")
+        return "\n".join(lines)
+    if isinstance(value, list):
+        flat = all(not isinstance(each, (Mapping, list)) for each in value)
+        return f"{indent}{', '.join(map(str, value))}" if flat else "\n".join(states(each, indent) for each in value)
+    return f"{indent}{value}"

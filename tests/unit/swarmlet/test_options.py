@@ -11,7 +11,7 @@ import pytest
 
 from swarmlet import options, places
 from swarmlet.errors import StartError, UsageError
-from swarmlet.options import DaemonOptions, TlsHost, TreeOptions, UpOptions, VersionOptions
+from swarmlet.options import DaemonOptions, LookOptions, TlsHost, UpOptions, VersionOptions
 
 ENVIRON = {"HOME": "/home/me", "TMPDIR": "/tmp/x"}
 TLS = ["--tlsverify", "--tlscacert", "ca", "--tlscert", "cert", "--tlskey", "key"]
@@ -226,10 +226,42 @@ def test_the_other_commands_have_their_options(tmp_path: pathlib.Path) -> None:
     assert options.parse(["up", "a.yml", "--for", "20", "--listen", "eth0"], ENVIRON, 1) == UpOptions(
         pathlib.Path("a.yml"), "eth0", 20.0
     )
-    assert options.parse(["tree", "--json", "--socket", "/a"], ENVIRON, 1) == TreeOptions("/a", True)
-    assert options.parse(["tree"], ENVIRON, 0) == TreeOptions("/run/swarmlet/introspection.sock")
+    assert options.parse(["tree", "--json", "--socket", "/a"], ENVIRON, 1) == LookOptions("tree", "/a", True)
+    assert options.parse(["tree"], ENVIRON, 0) == LookOptions(
+        "tree", "/run/swarmlet/introspection.sock"
+    )
     assert options.parse(["version"], ENVIRON, 1) == VersionOptions()
 
 
 def test_the_tls_key_is_in_no_repr() -> None:
     assert "secret-key" not in repr(daemon("-H", "tcp://a:1", *TLS[:-1], "secret-key"))
+
+
+def look(*arguments: str) -> LookOptions:
+    found = options.parse(list(arguments), ENVIRON, 0)
+    assert isinstance(found, LookOptions)
+    return found
+
+
+def test_the_commands_that_look_inside_have_flags_of_their_own() -> None:
+    assert look("top", "--window", "5").typed == {"window": 5.0, "rows": 20}
+    assert look("crashes", "/cluster").typed == {"path": "/cluster", "tracebacks": False}
+    assert look("actor", "/a", "--suspend", "3", "--write").typed["suspend"] == 3.0
+    traced = look("trace", "/a/*", "--type", "Write", "--count", "5").typed
+    assert (traced["paths"], traced["types"], traced["count"]) == (["/a/*"], ["Write"], 5)
+
+
+@pytest.mark.parametrize(
+    ("typed", "because"),
+    [
+        (["actor", "/a", "--restart"], "needs --write too"),
+        (["actor", "/a", "--restart", "--resume", "--write"], "one act at a time"),
+        (["top", "--window", "0.1"], "at least 1 second"),
+        (["top", "--rows", "0"], "at least one row"),
+        (["trace", "/a", "--load", "x"], "loaded or made, not both"),
+        (["trace", "--count", "many"], "invalid int value"),
+    ],
+)
+def test_what_a_look_cannot_do_is_an_error_of_usage(typed: list[str], because: str) -> None:
+    with pytest.raises(UsageError, match=because):
+        options.parse(typed, ENVIRON, 0)

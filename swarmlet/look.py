@@ -1,0 +1,129 @@
+"""The commands that look into a running node: each asks its introspection socket and prints the answer.
+
+Rules it owns: ``--json`` prints the answer as it came; acts ask for confirmation and are undone when the command ends;
+what the node refuses is one sentence and exit code 1.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from runtime.introspection import client, recording, render, sequence
+from runtime.introspection.client import Link
+from swarmlet.errors import EXIT_OK, StartError
+from swarmlet.options import LookOptions
+
+
+def run(asked: LookOptions) -> int:
+    """One command; its exit code. StartError with what is wrong."""
+    try:
+        return _COMMANDS[asked.command](asked)
+    except (client.NoAnswer, ValueError, OSError) as error:
+        raise StartError(str(error)) from None
+    except KeyboardInterrupt:
+        return EXIT_OK  # whoever looked has seen enough; what was begun ends with the connection
+
+
+def _show(asked: LookOptions, value: Any, text: Callable[[Any], str]) -> int:
+    print(json.dumps(value, indent=2, default=str) if asked.as_json else text(value))
+    return EXIT_OK
+
+
+def _tree(asked: LookOptions) -> int:
+    return _show(asked, client.ask(asked.socket, "tree", states=asked.as_json), render.tree)
+
+
+def _top(asked: LookOptions) -> int:
+    with Link(asked.socket) as link:
+        before = link.ask("tree")
+        time.sleep(asked.typed["window"])
+        after = link.ask("tree")
+    found = render.window(before, after)
+    return _show(asked, found, lambda value: render.top(value, asked.typed["rows"]))
+
+
+def _crashes(asked: LookOptions) -> int:
+    value = client.ask(asked.socket, "crashes", path=asked.typed["path"])
+    return _show(asked, value, lambda found: render.crashes(found, asked.typed["tracebacks"]))
+
+
+def _raft(asked: LookOptions) -> int:
+    return _show(asked, client.ask(asked.socket, "raft"), render.states)
+
+
+# One actor
+
+
+def _actor(asked: LookOptions) -> int:
+    typed = asked.typed
+    act = next((name for name in ("restart", "suspend", "resume") if typed[name] not in (False, None)), "")
+    if not act:
+        return _show(asked, client.ask(asked.socket, "actor", path=typed["path"]), render.actor)
+    if not typed["yes"] and not _confirmed(act, typed):
+        return EXIT_OK
+    details = {"seconds": typed["suspend"]} if act == "suspend" else {}
+    with Link(asked.socket) as link:
+        print(link.ask("act", act=act, path=typed["path"], write=True, **details))
+        if act == "suspend":
+            print("it is resumed at Ctrl-C")
+            sys.stdout.flush()
+            time.sleep(typed["suspend"])
+    return EXIT_OK
+
+
+def _confirmed(act: str, typed: Mapping[str, Any]) -> bool:
+    print(f"{act} {typed['path']} of a running node? [y/N] ", end="", flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+# Traces
+
+
+def _trace(asked: LookOptions) -> int:
+    typed = asked.typed
+    if typed["load"] is not None:
+        head, records = recording.load(typed["load"])
+        return _show(asked, records, lambda found: f"{_drawn(typed)(found)}\n{head.get('end', '')}".rstrip())
+    records, end = _follow(asked)
+    if typed["save"] is not None:
+        recording.save(typed["save"], records, **end)
+        print(f"{len(records)} messages are in {typed['save']}", file=sys.stderr)
+    _show(asked, records, _drawn(typed))
+    dropped = f", {end['dropped']} more were dropped" if end.get("dropped") else ""
+    print(f"{end.get('end', 'interrupted')}{dropped}", file=sys.stderr)
+    return EXIT_OK
+
+
+def _follow(asked: LookOptions) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    names = ("paths", "types", "count", "rate", "seconds", "everything", "bodies")
+    records: list[dict[str, Any]] = []
+    end: dict[str, Any] = {}
+    with Link(asked.socket) as link:
+        try:
+            for piece in link.follow("trace", **{name: asked.typed[name] for name in names}):
+                records += piece.get("more", ())
+                if "end" in piece:
+                    end = {key: piece[key] for key in ("end", "dropped", "taken")}
+        except KeyboardInterrupt:
+            end = {"end": "interrupted"}
+    return records, end
+
+
+def _drawn(typed: Mapping[str, Any]) -> Callable[[list[dict[str, Any]]], str]:
+    if typed["mermaid"]:
+        return sequence.mermaid
+    return sequence.text if typed["sequence"] else sequence.table
+
+
+_COMMANDS: Final[Mapping[str, Callable[[LookOptions], int]]] = {
+    "tree": _tree,
+    "top": _top,
+    "actor": _actor,
+    "crashes": _crashes,
+    "raft": _raft,
+    "trace": _trace,
+}

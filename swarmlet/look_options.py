@@ -1,0 +1,74 @@
+"""The flags of the commands that look into a running node, and act on it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from swarmlet.errors import UsageError
+
+COMMANDS: Final = ("tree", "top", "actor", "crashes", "raft", "trace")
+INTERVAL_MIN_S: Final = 1.0
+
+
+def add(commands: Any) -> None:
+    """Adds a parser for each of the commands."""
+    _command(commands, "tree", "print the live actor tree of a running node")
+    top = _command(commands, "top", "what the actors of a running node do, over a window of time")
+    top.add_argument("--window", type=float, default=2.0, metavar="SECONDS", help="what is compared (at least 1)")
+    top.add_argument("--rows", type=int, default=20, metavar="N", help="the busiest N")
+    _actor(_command(commands, "actor", "one actor: its state, its messages, its crashes; or act on it"))
+    crashes = _command(commands, "crashes", "the last failures, each with the message that did it")
+    crashes.add_argument("path", nargs="?", default="", metavar="PATH", help="of this actor only")
+    crashes.add_argument("--tracebacks", action="store_true", help="where each happened")
+    _command(commands, "raft", "consensus, store, dispatcher and certificate of a running node")
+    _trace(_command(commands, "trace", "messages as they are handled, up to a limit"))
+
+
+def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    parser.add_argument("--socket", default="", metavar="PATH", help="introspection socket of the node")
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    return parser
+
+
+def _actor(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("path", metavar="PATH", help="as swarmlet tree shows it, from the top: /cluster/node/agent")
+    add("--restart", action="store_true", help="begin a new life")
+    add("--suspend", type=float, metavar="SECONDS", help="hold its messages back for a while, or until Ctrl-C")
+    add("--resume", action="store_true", help="let its messages go again")
+    add("--write", action="store_true", help="allow what changes the running node")
+    add("--yes", action="store_true", help="do not ask for confirmation")
+
+
+def _trace(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("paths", nargs="*", metavar="PATH", help="actors, as patterns: '/cluster/node/manager/*'")
+    add("--type", dest="types", action="append", default=[], metavar="NAME", help="message types, as patterns")
+    add("--count", type=int, default=100, help="end after so many messages")
+    add("--rate", type=int, default=1000, help="end if more than this come in a second")
+    add("--seconds", type=float, default=60.0, help="end after this time")
+    add("--everything", action="store_true", help="no filter at all")
+    add("--sequence", action="store_true", help="as a sequence diagram")
+    add("--mermaid", action="store_true", help="as a sequence diagram in Mermaid's language")
+    add("--bodies", action="store_true", help="keep the messages themselves (for --save), without secrets")
+    add("--save", type=Path, metavar="FILE", help="write the trace to a file, to be shown or replayed")
+    add("--load", type=Path, metavar="FILE", help="show a trace that was saved")
+
+
+def checked(command: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What was typed, if it can be done; UsageError with what is wrong."""
+    if command == "actor":
+        acts = [name for name in ("restart", "suspend", "resume") if own[name] not in (False, None)]
+        if len(acts) > 1:
+            raise UsageError(f"one act at a time, not {' and '.join(acts)}")
+        if acts and not own["write"]:
+            raise UsageError(f"--{acts[0]} changes the running node: it needs --write too")
+    if command == "top" and not (own["window"] >= INTERVAL_MIN_S and own["rows"] > 0):
+        raise UsageError("the window is at least 1 second, and at least one row is shown")
+    if command == "trace" and own["load"] is not None and (own["paths"] or own["save"] is not None):
+        raise UsageError("a trace is loaded or made, not both")
+    return own
