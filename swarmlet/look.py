@@ -22,6 +22,8 @@ def run(asked: LookOptions) -> int:
     """One command; its exit code. StartError with what is wrong."""
     try:
         return _COMMANDS[asked.command](asked)
+    except BrokenPipeError:
+        raise  # whoever read our output is gone: the command line's own matter
     except (client.NoAnswer, ValueError, OSError) as error:
         raise StartError(str(error)) from None
     except KeyboardInterrupt:

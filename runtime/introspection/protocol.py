@@ -24,8 +24,8 @@ class BadRequest(ValueError):
 
 
 def encode(message: dict[str, Any]) -> bytes:
-    """One frame. Integers beyond 64 bits, which msgpack does not know, become text."""
-    body: bytes = msgpack.packb(message, default=str)
+    """One frame."""
+    body: bytes = msgpack.packb(message)
     return HEAD.pack(len(body)) + body
 
 
@@ -40,8 +40,8 @@ def frame_length(head: bytes, limit: int) -> int:
 def decode(body: bytes) -> dict[str, Any]:
     """The map in a frame; BadRequest for anything else."""
     try:
-        message = msgpack.unpackb(body, max_map_len=REQUEST_MAX, strict_map_key=False)
-    except (ValueError, msgpack.UnpackException, RecursionError):
+        message = msgpack.unpackb(body)
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError):
         raise BadRequest("a frame is one msgpack map") from None
     if not isinstance(message, dict):
         raise BadRequest("a frame is one msgpack map")

@@ -22,8 +22,10 @@ _SECRET_TEXTS: Final = re.compile(r"SWMTKN-\S+|SWMKEY-\S+|-----BEGIN [A-Z ]*PRIV
 
 def redact(value: Any, depth: int = 0) -> Any:
     """A copy of ``value`` made of plain types that JSON knows, cut to size, with secrets replaced by ``(hidden)``."""
-    if value is None or isinstance(value, (bool, int, float)):
+    if value is None or isinstance(value, (bool, float)):
         return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**64 else str(value)  # msgpack knows no more
     if isinstance(value, str):
         return _SECRET_TEXTS.sub(HIDDEN, value[: TEXT_MAX * 4])[:TEXT_MAX]
     if isinstance(value, (bytes, bytearray, memoryview)):

@@ -56,6 +56,7 @@ class Bench:
         self.stage, self.path = stage, path
         self.done = threading.Semaphore(0)
         self.worker: Address = stage.mount("worker", Worker, self.done)
+        until(lambda: self.cell().life is Life.RUNNING)
 
     def tell(self, *numbers: int) -> None:
         for number in numbers:
