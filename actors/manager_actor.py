@@ -21,7 +21,7 @@ from actors.raft_actor import RaftActor
 from actors.serving import Serving, serves
 from actors.store_actor import StoreActor
 from actors.wire_actor import WireActor
-from runtime.disk.errors import DiskFailed
+from runtime.disk.errors import CannotUnseal, DiskFailed, LogDamaged, NothingToForce
 from runtime.protocol.manager import (
     EndManager,
     LeaderContext,
@@ -51,7 +51,7 @@ DISCARD_WAIT = 20.0
 class ManagerActor(Serving):
     """``node`` is who it works for."""
 
-    policy = Policy(down_after_two=(DiskFailed,))
+    policy = Policy(down_after_two=(DiskFailed, LogDamaged, CannotUnseal, NothingToForce))
 
     def __init__(self, node: Address, setup: ManagerSetup) -> None:
         super().__init__()
@@ -94,6 +94,7 @@ class ManagerActor(Serving):
             election_tick=setup.election_tick,
             force_new_cluster=setup.force_new_cluster,
             join_addrs=setup.join_addrs,
+            founds=setup.root.signer is not None,
             credentials=setup.credentials,
         )
         fails_with_us = Policy(escalates=(Exception,))

@@ -282,8 +282,10 @@ class NodeActor(Actor):
     def down(self, message: ActorDown) -> None:
         """The manager failed or ended, or there is no certificate to be had."""
         if self.manager is not None and message.path == self.manager.path:
-            if not self._told_ready and message.error is not None:
-                self.fail(message.error)  # a start that fails is the cluster's to answer for
+            if message.error is not None and not self._told_ready:
+                if self._is_first_start:
+                    self.fail(message.error)  # whoever asked for the swarm is to hear of it
+                self.tell(self.cluster, NodeTrouble(message.error))
             self._manager_ready = False
             self._tell_managers()
             if message.final:
@@ -294,6 +296,13 @@ class NodeActor(Actor):
                     self._manager_gone()
         elif self.identity is None and message.error is not None and message.path == self.below("certificate").path:
             self.fail(message.error)
+
+    @property
+    def _is_first_start(self) -> bool:
+        """Whether an init or a join asked for this start. Later ones keep the agent, whatever the manager does."""
+        config, identity = self.config, self.identity
+        asked = bool(config.join_addr or config.force_new_cluster)
+        return asked or (identity is not None and identity.root.signer is not None)
 
     # Questions
 

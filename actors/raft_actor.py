@@ -22,6 +22,7 @@ from typing import Any
 from actors.raft_log_actor import RaftLogActor
 from actors.raft_members import RaftMembers, address_book, conf_change
 from actors.raft_transport_actor import RaftTransportActor
+from runtime.disk.errors import LogDamaged
 from runtime.disk.raft_log import Loaded
 from runtime.disk.raft_records import Member
 from runtime.errors import Code, Refused
@@ -44,6 +45,7 @@ from runtime.protocol.raft import (
     WipeLog,
 )
 from runtime.protocol.store import Entries, Leading, NotLeading, ProposalRefused, Propose, Restore
+from runtime.raft.admission import refusal
 from runtime.raft.codec import decode_change, encode_change
 from runtime.raft.confchange import ChangeRefused, ChangeType
 from runtime.raft.config import RaftConfig
@@ -57,7 +59,6 @@ from runtime.raft.types import (
     EntryType,
     HardState,
     Message,
-    MessageType,
     PeerNotFound,
     ProposalDropped,
     Ready,
@@ -73,6 +74,10 @@ APPENDS_IN_FLIGHT = 2
 LOAD_WAIT = 600.0
 SNAPSHOT_INTERVAL = 10_000
 KEPT_ENTRIES = 500
+LOG_LOST = (
+    "this node was a manager, but its raft log is gone and no other manager is known: restore a backup of it, or leave "
+    "the swarm by force and join it again"
+)
 
 
 @dataclass(slots=True)
@@ -116,6 +121,8 @@ class RaftActor(RaftMembers):
         self._term = 0
         self._leads_from = 0
         self._epoch = 0
+        self._refused_messages = 0
+        self._last_refusal = ""
         self._applied = 0
         self._may_campaign = False
         self._conf_states: list[tuple[int, ConfState]] = []
@@ -140,6 +147,8 @@ class RaftActor(RaftMembers):
             "appends in flight": len(self._writes),
             "waiting": len(self._waiting),
             "members": len(self.members),
+            "messages refused": self._refused_messages,
+            "last refusal": self._last_refusal,
         }
 
     # Starting
@@ -157,8 +166,10 @@ class RaftActor(RaftMembers):
             self._start_core(loaded, loaded.member)
         elif setup.join_addrs:
             self._join(persists=False)
-        elif loaded.member is None:
+        elif loaded.member is None and setup.founds:
             self._begin_log()
+        elif loaded.member is None:
+            raise LogDamaged(LOG_LOST)
         else:
             raise Refused(Code.FAILED_PRECONDITION, "this manager joined a group whose members it does not know")
 
@@ -244,8 +255,11 @@ class RaftActor(RaftMembers):
         """A message from another member. Answers from members that are gone are nothing."""
         if self.node is None or message.message.from_ in self.removed:
             return
-        if message.message.type is MessageType.HEARTBEAT and message.message.commit > self.node.raft.log.last_index():
-            return  # no leader commits beyond what it knows a follower to have
+        why = refusal(self.node.raft, message.message)
+        if why:
+            self._refused_messages += 1
+            self._last_refusal = f"{message.message.type.name} of {message.message.from_:x}: {why}"
+            return
         try:
             self.node.step(message.message)
         except (PeerNotFound, LocalMessage, ProposalDropped):

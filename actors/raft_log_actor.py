@@ -7,6 +7,7 @@ fails, which its parent and then the manager answer for: the handle is closed an
 from __future__ import annotations
 
 from runtime.disk.data_root import RAFT_DATABASE
+from runtime.disk.errors import LogDamaged
 from runtime.disk.force import force_new_cluster
 from runtime.disk.port import Database
 from runtime.disk.raft_log import Loaded, RaftLog
@@ -26,6 +27,11 @@ from runtime.raft.types import Snapshot
 from runtime.stage import Actor, Policy, handles
 from runtime.store.snapshot import dump
 from runtime.wire.pb import snapshot_pb2
+
+WHAT_NEXT = (
+    "Nothing of it was changed. Where other managers run: leave the swarm by force here, remove this node there, and "
+    "join again; else restore a backup"
+)
 
 
 class RaftLogActor(Actor):
@@ -67,7 +73,10 @@ class RaftLogActor(Actor):
         self._close()
         self._db = self.world.disk.open_database(RAFT_DATABASE)
         self._log = RaftLog(self._db, Sealer(self._keys, self.world.entropy))
-        loaded = self._log.load()
+        try:
+            loaded = self._log.load()
+        except LogDamaged as damage:
+            raise LogDamaged(f"the raft log is damaged: {damage}. {WHAT_NEXT}") from damage
         if message.force_new_cluster and force_new_cluster(self._log, loaded, message.force_new_cluster):
             loaded = self._log.load()
         return loaded

@@ -64,7 +64,7 @@ class ManagersKnown:
 
 @dataclass(frozen=True, slots=True)
 class NodeTrouble:
-    """Told to the cluster: a part of the node is down and stays down, for this reason."""
+    """Told to the cluster: a part of the node is down, for good or before the node was ready, for this reason."""
 
     error: BaseException
 

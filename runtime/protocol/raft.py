@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class RaftSetup:
     """Whose log it is. ``addr`` is where other managers reach this one; ticks count ``tick`` seconds each.
 
-    A node without a log joins through one of ``join_addrs``, or begins a log of its own where there are none.
+    A node without a log joins through one of ``join_addrs``, or begins a log of its own where there are none and it
+    ``founds`` a cluster: a manager that lost its log must not begin another under the old name.
     ``credentials`` are what it calls other managers with.
     """
 
@@ -30,6 +31,7 @@ class RaftSetup:
     election_tick: int = 10
     force_new_cluster: str = ""
     join_addrs: tuple[str, ...] = ()
+    founds: bool = True
     credentials: Credentials | None = None
 
 

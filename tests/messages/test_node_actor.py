@@ -8,6 +8,7 @@ import pytest
 
 from actors import node_actor
 from actors.node_actor import NodeActor
+from runtime.disk.errors import LogDamaged
 from runtime.disk.memory import MemoryDisk
 from runtime.disk.state_files import Remote, StateFiles
 from runtime.errors import Code, Refused
@@ -135,8 +136,27 @@ def test_the_agent_prefers_the_own_manager_while_it_serves(monkeypatch: pytest.M
     assert bench.last("agent", Managers).local is None
 
 
-def test_a_manager_that_cannot_start_fails_the_node_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manager_that_cannot_start_leaves_the_agent_of_a_known_node_and_its_reason_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     bench = Bench(monkeypatch)
+    bench.start()
+    cell, node = bench.stage.at("/node/manager").resolve(), bench.node.resolve()
+    assert cell is not None
+    assert node is not None
+    damage = LogDamaged("entry 7 is missing")
+    cell.control(lambda: cell.failed(damage, None))
+    bench.simulator.settle()
+    assert node.failures.total == 0
+    assert bench.cluster.expect(NodeTrouble) == NodeTrouble(damage)
+    bench.simulator.run_for(1)
+    assert bench.told.started == ["certificate", "agent", "manager", "manager"]
+
+
+def test_a_manager_that_a_join_asked_for_and_cannot_start_fails_the_node_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(monkeypatch, config=StartConfig(listen_addr="10.0.0.1:2377", join_addr="10.0.0.2:2377"))
     bench.start()
     cell, node = bench.stage.at("/node/manager").resolve(), bench.node.resolve()
     assert cell is not None

@@ -9,12 +9,13 @@ import pytest
 from runtime.disk.data_root import RAFT_DATABASE
 from runtime.errors import Refused
 from runtime.failpoints import armed
-from runtime.protocol.raft import ChangeDataKey, RaftStatus
+from runtime.protocol.raft import ChangeDataKey, RaftStatus, StepRaft
 from runtime.protocol.store import Write
 from runtime.stage import ActorUnavailable
 from runtime.store.transaction import Transaction
 from runtime.wire.pb import objects_pb2 as pb
 from tests.messages.raft_bench import KEY, Bench, create
+from tests.unit.raft.test_admission import absurd
 
 
 def test_a_new_node_becomes_leader_of_a_cluster_of_one_without_waiting_for_an_election_timeout() -> None:
@@ -268,3 +269,32 @@ def test_one_change_of_the_data_key_at_a_time() -> None:
     first.result(0)
     with pytest.raises(Refused, match="cannot be changed now"):
         second.result(0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_absurd_message_ends_the_consensus_or_harms_what_is_in_its_log(seed: int) -> None:
+    bench = Bench(seed)
+    bench.lead()
+    for number in range(5):
+        bench.simulator.ask(bench.store, Write(create(f"s{number}")))
+    rng = random.Random(seed)
+    own = bench.raft.node.raft.id
+    for _ in range(400):
+        message = absurd(rng)
+        message.to = own if message.to == 1 else message.to
+        bench.stage.at("/manager/raft").tell(StepRaft(message))
+        bench.simulator.run_for(rng.choice((0, 0, 0.5)))
+    bench.simulator.run_for(60)
+    above = bench.above.resolve()
+    assert above is not None
+    assert above.failures.total == 0
+    assert bench.raft.snapshot()["messages refused"] > 100
+    assert bench.raft.snapshot()["last refusal"]
+    bench.lead()
+    bench.simulator.ask(bench.store, Write(create("after")))
+    wanted = {*(f"s{number}" for number in range(5)), "after"}
+    assert set(bench.ids()) == wanted
+    bench.cut_power(seed)
+    bench.boot()
+    bench.lead()
+    assert set(bench.ids()) == wanted

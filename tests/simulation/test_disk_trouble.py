@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
+from actors.raft_actor import LOG_LOST
 from runtime.disk.ballast import BALLAST, BALLAST_BYTES, DISK_FULL, FLOOR
 from runtime.disk.data_root import RAFT_DATABASE
 from runtime.errors import Code, Refused
+from runtime.protocol.cluster import Info
 from runtime.wire.pb import types_pb2 as types
 from tests.simulation.cluster import Host, Swarm, replicated, worker_token
 
@@ -106,3 +110,70 @@ def test_the_reserve_is_given_back_by_a_clean_stop_and_found_again_after_a_crash
     manager.stage.cells["/cluster"].request_stop()
     swarm.simulator.run_for(5)
     assert (files.free, files.exists(BALLAST)) == (free + BALLAST_BYTES, False)
+
+
+def swarm_of_two(seed: int) -> tuple[Swarm, Host, Host, str]:
+    swarm = Swarm(seed, hosts=2)
+    manager, worker = swarm.boot()
+    manager.init()
+    worker.join(manager, worker_token(manager))
+    service = manager.control("CreateService", spec=replicated("web", 4)).service.id
+    swarm.wait_running(manager, service, 4)
+    return swarm, manager, worker, service
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_damaged_log_keeps_the_manager_down_says_where_and_leaves_it_as_it_is(seed: int) -> None:
+    swarm, manager, _worker, _ = swarm_of_two(seed)
+    manager.crash(power=seed)
+    image = manager.disk.image(RAFT_DATABASE)
+    image.corrupt(random.Random(seed))
+    before = image.current()
+    manager.boot()
+    swarm.simulator.run_for(40)
+    info = manager.ask(Info())
+    assert info.local_node_state == "error"
+    assert "damaged" in info.error or "data key" in info.error
+    assert image.current() == before
+    assert manager.stage is not None
+    assert manager.stage.cells["/cluster/node"].failures.total == 0, "the node itself goes on"
+    assert manager.stage.cells["/cluster/node/agent"].failures.total == 0
+
+
+def test_a_manager_whose_log_is_gone_begins_no_other_one() -> None:
+    swarm, manager, _worker, _ = swarm_of_two(31)
+    manager.crash()
+    manager.disk.files.remove_tree("raft")
+    for _ in range(2):
+        manager.boot()
+        swarm.simulator.run_for(40)
+        info = manager.ask(Info())
+        assert (info.local_node_state, info.error) == ("error", LOG_LOST)
+        assert manager.disk.image(RAFT_DATABASE).current() == {}
+        manager.crash()
+
+
+@pytest.mark.parametrize("failing", ["sync", "full"])
+def test_a_disk_that_fails_twice_within_a_minute_keeps_the_manager_down_and_tasks_run_on(failing: str) -> None:
+    swarm, manager, worker, service = swarm_of_two(33)
+    image = manager.disk.image(RAFT_DATABASE)
+    for number in range(2):
+        if failing == "sync":
+            image.sync_error_at(0)
+        else:
+            image.full_after(0)
+        swarm.simulator.run_for(8)
+        try:
+            manager.control("CreateService", spec=replicated(f"more-{number}", 1))
+        except Refused as refused:
+            assert refused.text
+        swarm.simulator.run_for(2)
+    info = manager.ask(Info())
+    assert info.local_node_state == "error"
+    assert "write failed" in info.error
+    image.heal()
+    manager.crash()
+    manager.boot()
+    swarm.simulator.run_for(15)
+    assert len(swarm.wait_running(manager, service, 4)) == 4
+    assert worker.state() == "active"

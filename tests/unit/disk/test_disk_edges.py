@@ -15,10 +15,19 @@ import pytest
 from runtime.disk import level
 from runtime.disk.ballast import BALLAST, Ballast
 from runtime.disk.data_root import RAFT_DATABASE, clear_data_root, inspect_data_root
-from runtime.disk.errors import DiskDamaged, DiskFailed, DiskInUse, ForeignState, LogDamaged, StateDamaged
+from runtime.disk.errors import (
+    CannotUnseal,
+    DiskDamaged,
+    DiskFailed,
+    DiskInUse,
+    ForeignState,
+    LogDamaged,
+    StateDamaged,
+)
 from runtime.disk.memory import MemoryDisk
 from runtime.disk.port import Disk
 from runtime.disk.raft_log import RaftLog
+from runtime.disk.raft_records import Member
 from runtime.disk.real import RealDisk
 from runtime.disk.sealer import Sealer
 from runtime.disk.state_files import (
@@ -31,7 +40,8 @@ from runtime.disk.state_files import (
     StateFiles,
 )
 from runtime.disk.tasks import TaskDatabase
-from runtime.raft.types import Entry, EntryType, HardState
+from runtime.raft.types import ConfState, Entry, EntryType, HardState, Snapshot
+from tests.unit.disk.test_disk import a_log, entries
 
 
 @pytest.fixture(params=["memory", "real"])
@@ -449,3 +459,32 @@ def test_a_reserve_that_does_not_fit_leaves_nothing(tmp_path: Path, monkeypatch:
         files.reserve("ballast", 1 << 20)
     assert files.listdir("") == []
     assert descriptors() == before
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_bit_flipped_anywhere_in_a_real_database_is_found_or_changes_nothing(tmp_path: Path, seed: int) -> None:
+    """Log, tables, manifest and CURRENT alike: never is a log loaded that is not what was written."""
+    rng = random.Random(seed)
+    disk = RealDisk(tmp_path)
+    log, _, db = a_log(disk)
+    log.set_member(Member(7, "node", "addr:1"))
+    for first in range(1, 200, 20):
+        log.append(entries(first, first + 19, size=300), HardState(1, 7, first))
+        if seed % 2:
+            db.close()  # the next opening makes a table of what was in the write-ahead log
+            log, _, db = a_log(disk)
+    log.save_snapshot(Snapshot(100, 1, ConfState((7,)), bytes(range(256)) * 8))
+    log.compact(80)
+    before = log.load()
+    db.close()
+    kept = [path for path in sorted((tmp_path / RAFT_DATABASE).iterdir()) if path.stat().st_size]
+    path = rng.choice([path for path in kept if path.name not in ("LOG", "LOG.old", "LOCK")])
+    content = bytearray(path.read_bytes())
+    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    path.write_bytes(bytes(content))
+    try:
+        _, loaded, again = a_log(disk)
+    except (DiskFailed, LogDamaged, CannotUnseal):
+        return
+    again.close()
+    assert loaded == before
