@@ -126,6 +126,8 @@ class NodeActor(Actor):
     @handles(CertificateRenewed)
     def certificate_renewed(self, message: CertificateRenewed) -> None:
         """The certificate was renewed, perhaps with another role."""
+        if message.role != self.role and self.identity is not None:
+            self.tell(self.cluster, NodeIdentified(self.identity.node_id, message.role))
         self.role = message.role
         if self._roles is not None:
             self.tell(self._roles, RoleObserved(message.role))
