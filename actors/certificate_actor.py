@@ -48,12 +48,13 @@ from runtime.pki.node_identity import (
     root_for,
     under_unlock_key,
 )
-from runtime.pki.renewal import FORCED_PAUSE, Renewal
+from runtime.pki.renewal import FORCED_PAUSE, Renewal, out_of_date
 from runtime.pki.root import RootCA, load_root
 from runtime.protocol.agent import CertificateRenewed, Managers, RootSeen
 from runtime.protocol.certificate import (
     BeginDataKeyRotation,
     CertificateSetup,
+    CertificateTrouble,
     DropDataKeys,
     FinishDataKeyRotation,
     GetDataKeys,
@@ -102,6 +103,7 @@ class CertificateActor(Actor):
         self._due: Timer | None = None
         self._directory = CaDirectory(self.world.transport, self.world.random)
         self._trouble = ""
+        self._dates = ""
 
     def started(self) -> None:
         known = (*self.setup.remotes, *([("", self.setup.join_addr)] if self._joins else []))
@@ -145,8 +147,8 @@ class CertificateActor(Actor):
             if step is Start.READY:
                 assert root is not None
                 assert pair is not None
-                allow = self.setup.force_new_cluster
-                self._identify(read_identity(root, *pair, self.setup.lock.key, self.now(), allow_expired=allow), root)
+                # A certificate that expired while the machine was off: the node starts with it, and says so.
+                self._identify(read_identity(root, *pair, self.setup.lock.key, self.now(), allow_expired=True), root)
                 return
         except InvalidUnlockKey:
             raise ClusterError("unavailable", LOCKED) from None
@@ -211,7 +213,17 @@ class CertificateActor(Actor):
         self._use(identity)
         info = identity.info
         self.tell(self.node, Identified(info.node_id, info.role, info.organization, self.setup.credentials, root))
+        self._see_dates()
         self._schedule()
+
+    def _see_dates(self) -> None:
+        """The node hears whether its certificate holds, when that changes."""
+        assert self.identity is not None
+        info = self.identity.info
+        text = out_of_date(info.not_before, info.not_after, self.now())
+        if bool(text) != bool(self._dates):
+            self.tell(self.node, CertificateTrouble(text))
+        self._dates = text
 
     def _use(self, identity: NodeIdentity) -> None:
         self._become(identity)
@@ -372,6 +384,7 @@ class CertificateActor(Actor):
             return
         self._use(new)
         self._trouble = ""
+        self._see_dates()
         if self._renewal.succeeded(new.info.role):
             self.tell(self.node, CertificateRenewed(new.info.role))
         self._schedule()
@@ -382,6 +395,7 @@ class CertificateActor(Actor):
         if self.identity is None:
             raise error
         self._trouble = str(error)
+        self._see_dates()
         self._renewal.failed()
         self._schedule()
 
@@ -430,6 +444,8 @@ class CertificateActor(Actor):
         """Whom to ask from now on."""
         own_id = self.identity.info.node_id if self.identity is not None else ""
         self._directory.told(message.local, message.remotes, own_id)
+        if self._dates and message.local is not None and self._exchange is None:
+            self._arm(FORCED_PAUSE)  # its own manager takes this node for what it is, whatever its certificate says
 
     @handles(RootSeen)
     def root_seen(self, message: RootSeen) -> None:

@@ -20,9 +20,10 @@ from actors.connection_actor import ConnectionActor
 from actors.event_publisher_actor import EventPublisherActor
 from runtime.engine_api.backend import InitRequest, JoinRequest, RemoteManager, SwarmInfo
 from runtime.errors import Code, Refused
+from runtime.pki.join_tokens import parse_join_token
 from runtime.pki.unlock_key import UnlockKeyBox, parse_unlock_key
 from runtime.protocol import cluster as say
-from runtime.protocol.cluster import ClusterError, ConfigEventKind, LocalNodeState
+from runtime.protocol.cluster import CertificateExpired, ClusterError, ConfigEventKind, LocalNodeState
 from runtime.protocol.node import (
     ClusterState,
     ControlConnection,
@@ -30,6 +31,7 @@ from runtime.protocol.node import (
     LeaveNode,
     ManagersKnown,
     NodeIdentified,
+    NodeMended,
     NodeReady,
     NodeStatus,
     NodeTrouble,
@@ -290,7 +292,8 @@ class ClusterActor(Actor):
 
     def _join(self, message: say.Join, reply: Reply) -> None:
         request = dataclasses.replace(message.request, listen_addr=self._fix_port(message.request.listen_addr))
-        if self._in_swarm():
+        anew = isinstance(self.error, CertificateExpired)
+        if self._in_swarm() and not anew:
             raise ClusterError("unavailable", say.SWARM_EXISTS)
         listen = cluster_config.parse_listen(request.listen_addr)
         remote = cluster_config.parse_remote(request.remote_addrs)
@@ -304,11 +307,19 @@ class ClusterActor(Actor):
             join_token=request.join_token,
             availability=_availability(request.availability),
         )
-        self.state.clear()
+        if anew:
+            _check_token(request.join_token)  # what the node has is given up only for something that can be used
         self._operation = _Operation("join", reply)
         self._overdue = self.after(JOIN_WAIT, _Overdue("join", say.JOIN_TIMEOUT))
-        self._start_node(self._ticks(config))
-        self.state.save(config)
+        if self.node is None:
+            self._found(config)
+        else:
+            self._operation.after_stop = config
+            self.ask(self.node, LeaveNode(), self._old_tasks_gone, LEAVE_WAIT)
+
+    def _old_tasks_gone(self, answer: Answer) -> None:
+        if self.node is not None:
+            self.stop(self.node)
 
     def _join_advertise(self, request: JoinRequest) -> str:
         """A bad one is ignored, as the engine does: the remote side detects the address."""
@@ -436,6 +447,12 @@ class ClusterActor(Actor):
     def node_trouble(self, message: NodeTrouble) -> None:
         """A part of the node stays down: shown until the node starts again."""
         self.error = message.error
+
+    @handles(NodeMended)
+    def node_mended(self, message: NodeMended) -> None:
+        """The node's certificate holds again."""
+        if isinstance(self.error, CertificateExpired):
+            self.error = None
 
     @handles(ActorUp)
     def up(self, message: ActorUp) -> None:
@@ -666,6 +683,13 @@ LEAVE_LAST_MANAGER = (
     "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last manager "
     "erases all current state of the swarm. Use `--force` to ignore this message. "
 )
+
+
+def _check_token(token: str) -> None:
+    try:
+        parse_join_token(token)
+    except Refused as refused:
+        raise ClusterError("plain", refused.text) from None
 
 
 def _is_locked(error: BaseException | None) -> bool:

@@ -26,7 +26,8 @@ from runtime.protocol.agent import (
     SessionDown,
     SessionUp,
 )
-from runtime.protocol.certificate import CertificateSetup, DropDataKeys, GetDataKeys, Identified
+from runtime.protocol.certificate import CertificateSetup, CertificateTrouble, DropDataKeys, GetDataKeys, Identified
+from runtime.protocol.cluster import CertificateExpired
 from runtime.protocol.manager import EndManager, ManagerReady, ManagerRemoved, ManagerSetup
 from runtime.protocol.node import (
     GetNodeStatus,
@@ -35,6 +36,7 @@ from runtime.protocol.node import (
     ManagersKnown,
     NodeChanged,
     NodeIdentified,
+    NodeMended,
     NodeReady,
     NodeStatus,
     NodeTrouble,
@@ -133,6 +135,12 @@ class NodeActor(Actor):
             self.tell(self._roles, RoleObserved(message.role))
         if self.agent is not None:
             self.tell(self.agent, message)
+
+    @handles(CertificateTrouble)
+    def certificate_trouble(self, message: CertificateTrouble) -> None:
+        """The certificate does not hold, or holds again: the node goes on, and the operator hears of it."""
+        told = NodeTrouble(CertificateExpired(message.text)) if message.text else NodeMended()
+        self.tell(self.cluster, told)
 
     @handles(RenewCertificate, RootSeen)
     def to_certificate(self, message: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 FORCED_PAUSE = 0.5
 """Seconds between a forced renewal being asked for and being made."""
@@ -47,6 +48,26 @@ def renewal_wait(not_before: float, not_after: float, now: float, rng: random.Ra
 def is_expired(not_after: float, now: float) -> bool:
     """Whether renewals are now retried with backoff instead of by schedule."""
     return now > not_after
+
+
+def out_of_date(not_before: float, not_after: float, now: float) -> str:
+    """What an operator has to hear about a certificate that does not hold now, with both times; empty if it holds."""
+    if now > not_after:
+        return (
+            f"The certificate of this node expired on {_stamp(not_after)}, and it is {_stamp(now)} now. Its tasks run "
+            "on. A manager that is alone renews its certificate by itself; any other node gets a new one with "
+            '"docker swarm join --token TOKEN MANAGER:2377" on this node, which makes it a new node of the swarm.'
+        )
+    if now < not_before:
+        return (
+            f"The certificate of this node is not valid before {_stamp(not_before)}, and it is {_stamp(now)} now: the "
+            "clock of this machine, or that of the manager that issued it, is wrong. Its tasks run on."
+        )
+    return ""
+
+
+def _stamp(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Renewal:

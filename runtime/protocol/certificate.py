@@ -54,6 +54,13 @@ class Identified:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateTrouble:
+    """Told to the node: its certificate does not hold at this time, for this reason; empty once it does again."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class GetDataKeys:
     """Question: the DataKeys that seal this manager's log; made, and kept in the key file, when there are none."""
 

@@ -43,6 +43,13 @@ class ClusterError(Refused):
         return self.text
 
 
+class CertificateExpired(ClusterError):
+    """The node's certificate does not hold now. The node runs, and may join its swarm anew."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("plain", text)
+
+
 NO_SWARM = "This node is not part of a swarm"
 SWARM_EXISTS = (
     'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'

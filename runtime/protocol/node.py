@@ -70,6 +70,11 @@ class NodeTrouble:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeMended:
+    """Told to the cluster: the certificate of which there was trouble holds again."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """What a node says of itself. ``manager`` is true while a manager runs here, whether or not it can be asked."""
 

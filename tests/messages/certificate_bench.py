@@ -16,7 +16,7 @@ from runtime.errors import Refused
 from runtime.pki.node_identity import found_identity
 from runtime.pki.root import describe_root
 from runtime.protocol.agent import CertificateRenewed
-from runtime.protocol.certificate import CertificateSetup, Identified
+from runtime.protocol.certificate import CertificateSetup, CertificateTrouble, Identified
 from runtime.protocol.manager import LeaderContext
 from runtime.protocol.store import Entries, Leading, NotLeading, Propose, Write
 from runtime.stage import Actor, ActorDown, Address, Stage, handles
@@ -207,7 +207,7 @@ class Parent(Actor):
     def started(self) -> None:
         self.watch(self.spawn("certificate", CertificateActor, self.address, self.setup))
 
-    @handles(Identified, CertificateRenewed)
+    @handles(Identified, CertificateRenewed, CertificateTrouble)
     def keep(self, message: Any) -> None:
         self.host.told.append(message)
 

@@ -1,0 +1,116 @@
+"""Certificates that ran out while a machine was off or cut off: what goes on, what is said, and how it is mended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runtime.errors import Refused
+from runtime.pki.certificates import certificate_expiry
+from runtime.protocol.cluster import Info, Inspect, Update
+from runtime.stage.simulator import EPOCH
+from runtime.wire.pb import control_pb2
+from runtime.wire.pb import types_pb2 as types
+from tests.simulation.cluster import Host, Swarm, replicated, worker_token
+
+HOUR = 3600.0
+
+
+def a_swarm(seed: int, workers: int) -> tuple[Swarm, list[Host]]:
+    """A swarm whose certificates are good for an hour."""
+    swarm = Swarm(seed, workers + 1)
+    hosts = swarm.boot()
+    hosts[0].init()
+    cluster = hosts[0].ask(Inspect())
+    cluster.spec.ca_config.node_cert_expiry.seconds = 3600
+    hosts[0].ask(Update(cluster.meta.version.index, cluster.spec, control_pb2.KeyRotation()))
+    for host in hosts[1:]:
+        host.join(hosts[0], worker_token(hosts[0]))
+    return swarm, hosts
+
+
+def expiry(host: Host) -> float:
+    """When the certificate on this host's disk ends, in seconds of virtual time."""
+    found = certificate_expiry(host.disk.files.read("certificates/swarm-node.crt") or b"")
+    assert found is not None
+    return found - EPOCH
+
+
+def pass_over(swarm: Swarm, host: Host) -> None:
+    """Until the host's certificate, which it cannot renew, is a minute too old."""
+    while swarm.simulator.time < expiry(host) + 60.0:
+        swarm.simulator.run_for(300.0)
+
+
+def wait(swarm: Swarm, condition: Any, within: float = 60.0) -> None:
+    limit = swarm.simulator.time + within
+    while not condition():
+        assert swarm.simulator.time < limit, "it did not come about in time"
+        swarm.simulator.run_for(0.5)
+
+
+def test_a_new_lifetime_counts_for_the_next_certificate_at_once() -> None:
+    swarm, (_, worker) = a_swarm(1, 1)
+    assert expiry(worker) - swarm.simulator.time == pytest.approx(HOUR, abs=60.0)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_manager_that_is_alone_starts_with_an_expired_certificate_and_renews_it(seed: int) -> None:
+    swarm = Swarm(seed, 1)
+    (manager,) = swarm.boot()
+    manager.init()
+    service = manager.control("CreateService", spec=replicated("web", 2, "sleep", "100000000")).service.id
+    before = {task.id for task in swarm.wait_running(manager, service, 2)}
+    manager.crash()
+    pass_over(swarm, manager)
+    manager.boot()
+    wait(swarm, lambda: manager.state() == "active")
+    wait(swarm, lambda: expiry(manager) > swarm.simulator.time)
+    wait(swarm, lambda: manager.ask(Info()).error == "")
+    assert {task.id for task in swarm.wait_running(manager, service, 2)} == before
+
+
+def test_an_expired_worker_keeps_its_tasks_says_what_is_wrong_and_joins_anew() -> None:
+    swarm, (manager, worker) = a_swarm(3, 1)
+    service = manager.control("CreateService", spec=replicated("web", 2)).service.id
+    swarm.wait_running(manager, service, 2)
+    running = worker.executor.running
+    assert running
+    worker.crash()
+    pass_over(swarm, worker)
+    worker.boot()
+    wait(swarm, lambda: worker.state() == "error")
+    swarm.simulator.run_for(60.0)
+    assert worker.executor.running == running
+    said = worker.ask(Info()).error
+    for part in ("expired on", "docker swarm join --token", "Its tasks run on"):
+        assert part in said
+    with pytest.raises(Refused, match="invalid join token"):
+        worker.join(manager, "bogus")
+    assert worker.executor.running == running
+    worker.join(manager, worker_token(manager))
+    assert (worker.state(), worker.ask(Info()).error) == ("active", "")
+    states = sorted(node.status.state for node in manager.control("ListNodes").nodes)
+    assert states == [types.NodeStatus.DOWN, types.NodeStatus.READY, types.NodeStatus.READY]
+
+
+def test_a_node_that_is_cut_off_until_its_certificate_is_too_old_says_so_while_it_runs() -> None:
+    swarm, (manager, worker) = a_swarm(4, 1)
+    manager.crash()
+    pass_over(swarm, worker)
+    wait(swarm, lambda: worker.state() == "error", 2 * HOUR)
+    assert "expired on" in worker.ask(Info()).error
+
+
+def test_a_clock_that_is_far_behind_does_not_end_a_node() -> None:
+    swarm, (manager, worker) = a_swarm(5, 1)
+    service = manager.control("CreateService", spec=replicated("web", 2)).service.id
+    swarm.wait_running(manager, service, 2)
+    worker.crash()
+    worker.boot()
+    assert worker.stage is not None
+    worker.stage.world.clock.skew = -100 * 24 * HOUR  # type: ignore[attr-defined]
+    swarm.simulator.run_for(1.0)
+    wait(swarm, lambda: "not valid before" in worker.ask(Info()).error or worker.state() == "active")
+    assert worker.executor.running
