@@ -175,7 +175,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, help="this one alone, explained")
     given = parser.parse_args(arguments)
-    _quiet()
     if given.seed is not None:
         print(text := explain(given.system, given.seed))
         return int(not text.endswith("does not fail"))
@@ -192,4 +191,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    _quiet()
     sys.exit(main())
