@@ -22,6 +22,7 @@ from actors.serving import Serving, serves
 from actors.store_actor import StoreActor
 from actors.wire_actor import WireActor
 from runtime.disk.errors import CannotUnseal, DiskFailed, LogDamaged, NothingToForce
+from runtime.protocol.certificate import GetDataKeys
 from runtime.protocol.manager import (
     EndManager,
     LeaderContext,
@@ -69,6 +70,18 @@ class ManagerActor(Serving):
         self._control: Address | None = None
 
     def started(self) -> None:
+        certificate = self.setup.certificate
+        if certificate is None:
+            self._start_servers()
+        else:
+            self.ask(certificate, GetDataKeys(), self._keys_known)
+
+    def _keys_known(self, answer: Answer) -> None:
+        """They may have been changed since this manager was set up, in an earlier life."""
+        self.setup = replace(self.setup, data_keys=answer.get().in_order)
+        self._start_servers()
+
+    def _start_servers(self) -> None:
         self.watch(self.spawn("wire", WireActor, self.address, self.setup, self.published))
 
     def snapshot(self) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class ManagerKeysActor(StoreWatcher):
         if not keys.pending or self.context.raft is None:
             self._ended()
             return
-        self.ask(self.context.raft, ChangeDataKey((keys.pending, keys.current)), self._sealed, SNAPSHOT_WAIT)
+        self.ask(self.context.raft, ChangeDataKey(keys.in_order), self._sealed, SNAPSHOT_WAIT)
 
     def _sealed(self, answer: Answer) -> None:
         if answer.error is not None:

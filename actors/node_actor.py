@@ -233,7 +233,7 @@ class NodeActor(Actor):
             cluster_id=identity.cluster_id,
             credentials=identity.credentials,
             root=identity.root,
-            data_keys=(keys.pending, keys.current) if keys.pending else (keys.current,),
+            data_keys=keys.in_order,
             listen_addr=config.listen_addr,
             advertise_addr=config.advertise_addr,
             control_socket=self._control_socket,

@@ -37,6 +37,11 @@ class DataKeys:
     pending: bytes = field(default=b"", repr=False)
     needs_rotation: bool = False
 
+    @property
+    def in_order(self) -> tuple[bytes, ...]:
+        """What opens the log, the one to seal with first."""
+        return (self.pending, self.current) if self.pending else (self.current,)
+
     def begin_rotation(self, entropy: Entropy) -> DataKeys:
         """With a pending key, and the request for one answered. One rotation at a time."""
         assert not self.pending, "a rotation of the data key is already under way"

@@ -192,6 +192,7 @@ def test_what_fails_within_a_process_needs_no_key_again() -> None:
         cell.control(lambda cell=cell: cell.failed(ValueError("a fault of the test"), None))
         swarm.simulator.run_for(30.0)
         assert manager.state() == "active", path
+        assert manager.control("ListNodes").nodes, path
 
 
 class _Crash(BaseException):
