@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from runtime.store.changes import Action, Change
@@ -59,12 +59,15 @@ class Select:
         return self._match_names(obj) and self._match_task(obj) and self._match_rest(obj)
 
     def _match_names(self, obj: Any) -> bool:
+        if (self.id is not None and obj.id != self.id) or (
+            self.id_prefix is not None and not obj.id.startswith(self.id_prefix)
+        ):
+            return False
+        if self.name is None and self.name_prefix is None:
+            return True
         name = TABLES[self.kind].name(obj)
-        return (
-            (self.id is None or obj.id == self.id)
-            and (self.id_prefix is None or obj.id.startswith(self.id_prefix))
-            and (self.name is None or name == self.name)
-            and (self.name_prefix is None or name.startswith(self.name_prefix))
+        return (self.name is None or name == self.name) and (
+            self.name_prefix is None or name.startswith(self.name_prefix)
         )
 
     def _match_task(self, obj: Any) -> bool:
@@ -89,6 +92,12 @@ class WatchFilter:
     """Events that match any of the selections; no selection at all is every event."""
 
     selections: tuple[Select, ...] = ()
+    whole_kinds: frozenset[Kind] = field(init=False, repr=False, compare=False)
+    """The kinds of which every change is asked for: most watchers ask for nothing else."""
+
+    def __post_init__(self) -> None:
+        whole = frozenset(each.kind for each in self.selections if each == Select(each.kind))
+        object.__setattr__(self, "whole_kinds", whole)
 
     @classmethod
     def kinds(cls, *kinds: Kind) -> WatchFilter:
@@ -97,7 +106,9 @@ class WatchFilter:
 
     def match(self, event: Event) -> bool:
         """True when the event is asked for."""
-        return not self.selections or any(select.match(event) for select in self.selections)
+        if not self.selections or event.kind in self.whole_kinds:
+            return True
+        return any(select.match(event) for select in self.selections)
 
     def pick(self, commit: Commit) -> Commit | None:
         """The commit with the events asked for, or None if there are none."""

@@ -51,12 +51,13 @@ class OutOfSequence(Refused):
 class Transaction:
     """``version`` is what written objects are stamped with; None neither stamps nor checks (log replay)."""
 
-    __slots__ = ("_base", "_version", "_written", "changes", "now")
+    __slots__ = ("_base", "_keys", "_version", "_written", "changes", "now")
 
     def __init__(self, base: View, version: int | None, now: float) -> None:
         self._base = base
         self._version = version
         self._written: dict[Kind, dict[str, Any | None]] = {}
+        self._keys: dict[int, tuple[Any, set[tuple[str, str]]]] = {}  # of what was written, once somebody asked
         self.now = now
         self.changes: list[Change] = []
 
@@ -82,9 +83,15 @@ class Transaction:
         if not written:
             return found
         wanted = (index, str(key).lower() if index == "name" else str(key))
-        table = TABLES[kind]
-        mine = [obj for obj in written.values() if obj is not None and wanted in index_keys(table, obj)]
+        mine = [obj for obj in written.values() if obj is not None and wanted in self._keys_of(kind, obj)]
         return sorted([obj for obj in found if obj.id not in written] + mine, key=lambda obj: obj.id)
+
+    def _keys_of(self, kind: Kind, obj: Any) -> set[tuple[str, str]]:
+        """The object's index keys. A batch of many steps asks for those of what it wrote again and again."""
+        known = self._keys.get(id(obj))
+        if known is None:
+            known = self._keys[id(obj)] = (obj, index_keys(TABLES[kind], obj))  # with it, so that its id stays its own
+        return known[1]
 
     def all(self, kind: type[T]) -> list[T]:
         """As View.all, with what this transaction wrote."""

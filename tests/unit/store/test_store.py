@@ -403,3 +403,33 @@ def check_indices(view: View) -> None:
     for (index, key), ids in expected.items():
         assert {obj.id for obj in view.find(pb.Task, index, key)} == ids
     assert len(list(view.table(pb.Task).indices)) == len(expected)
+
+
+def test_a_filter_of_whole_kinds_matches_what_its_selections_match() -> None:
+    """The short cut for watchers that ask for everything of a kind changes nothing."""
+    whole = WatchFilter.kinds(pb.Task, pb.Node)
+    mixed = WatchFilter(
+        (Select(pb.Task), Select(pb.Service, id="a"), Select(pb.Node, actions=frozenset([Action.REMOVE])))
+    )
+    assert whole.whole_kinds == {pb.Task, pb.Node}
+    assert mixed.whole_kinds == {pb.Task}
+    for kind in (pb.Task, pb.Node, pb.Service):
+        for id in ("a", "b"):
+            for action, old, new in ((Action.CREATE, None, kind(id=id)), (Action.REMOVE, kind(id=id), None)):
+                event = Change(action, kind, old, new)
+                for asked in (whole, mixed):
+                    assert asked.match(event) == any(select.match(event) for select in asked.selections)
+
+
+def test_a_transaction_finds_what_it_wrote_under_its_newest_keys() -> None:
+    tx = Transaction(View(), 1, 0.0)
+    tx.create(pb.Task(id="t", service_id="one", node_id="n"))
+    assert [task.id for task in tx.find(pb.Task, "service", "one")] == ["t"]
+    moved = pb.Task(id="t", service_id="one", node_id="m")
+    moved.meta.CopyFrom(tx.find(pb.Task, "node", "n")[0].meta)
+    tx.update(moved)
+    assert tx.find(pb.Task, "node", "n") == []
+    assert [task.id for task in tx.find(pb.Task, "node", "m")] == ["t"]
+    tx.roll_back(1)
+    assert tx.find(pb.Task, "node", "m") == []
+    assert [task.id for task in tx.find(pb.Task, "node", "n")] == ["t"]
