@@ -35,7 +35,7 @@ from runtime.wire.netlink import interfaces
 from swarmlet import host, places
 from swarmlet.cluster_state import FileClusterState
 from swarmlet.errors import StartError
-from swarmlet.executors import ExecutorFactory, ExecutorPlace
+from swarmlet.executors import ExecutorFactory, ExecutorPlace, images_of
 
 if TYPE_CHECKING:
     from runtime.executor.port import Executor
@@ -165,7 +165,8 @@ class Assembly:
             "cluster", ClusterActor, self._cluster_settings(), FileClusterState(disk.files), self._node_class()
         )
         enforced = executor.describe().engine.labels.get("swarmlet.limits") == "enforced"
-        system = host.system_info(hostname, settings.state_dir, settings.executor.name, enforced)
+        images = images_of(settings.executor)
+        system = host.system_info(hostname, settings.state_dir, settings.executor.name, enforced, images)
         self.backend = ClusterBackend(self._cluster, transport, self._control_socket, lambda: system)
         parts.callback(loop.call_soon, self.backend.close)
         self._serve(self.backend, self.stage)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from runtime.executor.port import Executor
@@ -51,6 +51,7 @@ class ProcessExecutor:
     require_limits: bool = False
     generic_resources: tuple[str, ...] = ()
     name: str = "process"
+    images: ClassVar[tuple[str, ...]] = ("host",)
 
     def build(self, place: ExecutorPlace) -> Executor:
         """As ``ExecutorFactory.build``."""
@@ -66,6 +67,11 @@ class ProcessExecutor:
             linger=self.linger,
             clock=place.clock,
         )
+
+
+def images_of(factory: ExecutorFactory) -> tuple[str, ...]:
+    """The images that an executor has by nature, as ``docker images`` shows them; a factory need not name any."""
+    return tuple(getattr(factory, "images", ()))
 
 
 @dataclass(frozen=True, slots=True)

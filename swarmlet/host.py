@@ -71,7 +71,9 @@ def features(limits_enforced: bool) -> frozenset[str]:
     return frozenset(found)
 
 
-def system_info(name: str, root_dir: Path, executor: str, limits_enforced: bool = False) -> SystemInfo:
+def system_info(
+    name: str, root_dir: Path, executor: str, limits_enforced: bool = False, image_names: tuple[str, ...] = ()
+) -> SystemInfo:
     """The host and this node, as the Engine API shows them."""
     return SystemInfo(
         name=name,
@@ -84,6 +86,7 @@ def system_info(name: str, root_dir: Path, executor: str, limits_enforced: bool 
         architecture=platform.machine(),
         kernel_version=platform.release(),
         features=features(limits_enforced),
+        image_names=image_names,
     )
 
 

@@ -94,7 +94,7 @@ class SwarmInfo:
 
 @dataclass(frozen=True, slots=True)
 class SystemInfo:
-    """The host and this daemon. Memory is in bytes; counts are of what the executor runs on this node.
+    """The host and this daemon. Memory is in bytes; ``image_names`` are what the executor can run.
 
     ``features`` names what is true of this host and executor among the flags of ``GET /info`` (``MemoryLimit``,
     ``IPv4Forwarding``, ...); clients warn their users of those that are missing.
@@ -114,10 +114,7 @@ class SystemInfo:
     build_time: str = ""
     daemon_id: str = ""
     features: frozenset[str] = frozenset()
-    containers: int = 0
-    containers_running: int = 0
-    containers_stopped: int = 0
-    images: int = 0
+    image_names: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

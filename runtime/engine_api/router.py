@@ -13,7 +13,19 @@ from typing import Final
 from runtime.engine_api import versions
 from runtime.engine_api.call import Answer, Call, Stream
 from runtime.engine_api.errors import ApiError
-from runtime.engine_api.routes import events, later, logs, networks, nodes, secrets, services, swarm, system, tasks
+from runtime.engine_api.routes import (
+    containers,
+    events,
+    later,
+    logs,
+    networks,
+    nodes,
+    secrets,
+    services,
+    swarm,
+    system,
+    tasks,
+)
 
 Handler = Callable[[Call], Awaitable[Answer | Stream]]
 
@@ -27,6 +39,7 @@ ROUTES: Final[dict[str, Handler]] = {
     **events.ROUTES,
     **networks.ROUTES,
     **secrets.ROUTES,
+    **containers.ROUTES,
     **later.ROUTES,
 }
 
@@ -63,4 +76,4 @@ def _image_route(method: str, parts: list[str]) -> Handler | None:
     """Names of images have slashes in them, so these two paths are of any length."""
     if method != "GET" or not all(parts):
         return None
-    return {"distribution": system.distribution, "images": later.refuse}.get(parts[0])
+    return {"distribution": system.distribution, "images": containers.image}.get(parts[0])

@@ -67,7 +67,7 @@ class TemplateContext:
         }
         task: dict[str, Value] = {"ID": self.task_id, "Name": self.task_name, "Slot": self.task_slot}
         return Record(
-            "template.Context",
+            "*template.Context",
             {
                 "Service": Record("struct { ID string; Name string; Labels map[string]string }", service),
                 "Node": Record("struct { ID string; Hostname string; Platform template.Platform }", node),

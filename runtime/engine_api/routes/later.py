@@ -1,6 +1,6 @@
-"""What the Engine API has and this daemon does not offer yet: said plainly, with status 501.
+"""What the Engine API has and this daemon does not offer: said plainly, with status 501.
 
-Rule: never an empty list or a success in the place of something that is not there.
+Rule: never a success in the place of something that was not done.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from runtime.engine_api.errors import ApiError
 SENTENCES: Final = {
     "networks": "pruning networks and connecting containers to them are not offered by this version of the daemon",
     "volumes": "volumes are not offered by this version of the daemon",
-    "images": "this daemon keeps no images",
-    "containers": "containers are not offered by this daemon; look at the tasks of services",
+    "images": "this daemon pulls and keeps no images",
+    "containers": "containers are made by services alone; this daemon changes none by itself",
     "exec": "running commands in containers is not offered by this daemon",
-    "system": "disk usage is not offered by this version of the daemon",
+    "auth": "this daemon asks no registry, so it checks no credentials",
+    "plugins": "this daemon has no plugins",
 }
 
 
@@ -29,23 +30,23 @@ PATHS: Final = (
     "POST /networks/prune",
     "POST /networks/*/connect",
     "POST /networks/*/disconnect",
-    "GET /volumes",
-    "GET /volumes/*",
     "POST /volumes/create",
     "POST /volumes/prune",
     "PUT /volumes/*",
-    "DELETE /volumes/*",
-    "GET /images/json",
-    "GET /images/*/json",
     "POST /images/create",
-    "GET /containers/json",
+    "POST /images/prune",
+    "DELETE /images/*",
     "POST /containers/create",
-    "GET /containers/*/json",
-    "GET /containers/*/logs",
+    "POST /containers/prune",
+    "POST /containers/*/start",
+    "POST /containers/*/stop",
+    "POST /containers/*/kill",
     "POST /containers/*/exec",
+    "DELETE /containers/*",
     "POST /exec/*/start",
     "GET /exec/*/json",
-    "GET /system/df",
+    "POST /auth",
+    "GET /plugins",
 )
 
 ROUTES = dict.fromkeys(PATHS, refuse)

@@ -42,7 +42,7 @@ async def service_logs(call: Call) -> Stream:
     options = options_of(call)
     found = await resolve.find(call.backend, resolve.SERVICE, call.target)
     selector = logs_pb2.LogSelector(service_ids=[found.id])
-    return _stream(call, selector, options, found.spec.task.container.tty)
+    return stream(call, selector, options, found.spec.task.container.tty)
 
 
 async def task_logs(call: Call) -> Stream:
@@ -50,7 +50,7 @@ async def task_logs(call: Call) -> Stream:
     options = options_of(call)
     found = await resolve.find(call.backend, resolve.TASK, call.target)
     selector = logs_pb2.LogSelector(task_ids=[found.id])
-    return _stream(call, selector, options, found.spec.container.tty)
+    return stream(call, selector, options, found.spec.container.tty)
 
 
 def options_of(call: Call) -> logs_pb2.LogSubscriptionOptions:
@@ -93,7 +93,8 @@ def set_since(target: Timestamp, text: str) -> None:
     target.nanos = int(fraction[:9].ljust(9, "0"))
 
 
-def _stream(call: Call, selector: logs_pb2.LogSelector, options: logs_pb2.LogSubscriptionOptions, tty: bool) -> Stream:
+def stream(call: Call, selector: logs_pb2.LogSelector, options: logs_pb2.LogSubscriptionOptions, tty: bool) -> Stream:
+    """The logs of what is selected, as the query wants them to look; ``tty`` of what was selected."""
     look = Look(call.loose("timestamps"), call.loose("details"), framed=not tty)
     request = logs_pb2.SubscribeLogsRequest(selector=selector, options=options)
     framed_type = MULTIPLEXED if call.version >= (1, 42) else RAW

@@ -286,7 +286,7 @@ def test_what_is_not_there_is_said_as_the_engine_says_it(docker: Docker) -> None
 
 
 def test_what_is_not_offered_is_told_to_the_user(docker: Docker) -> None:
-    ((code, _, err),) = docker(FakeBackend(), "volume ls")
+    ((code, _, err),) = docker(FakeBackend(), "volume create data")
     assert code != 0
     assert "volumes are not offered by this version of the daemon" in err
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from runtime.engine_api import filters, router, versions
 from runtime.engine_api.call import Call
 from runtime.engine_api.errors import ApiError
-from runtime.engine_api.routes import later, networks, nodes, services, system, tasks
+from runtime.engine_api.routes import containers, later, networks, nodes, services, system, tasks
 from tests.unit.engine_api.fake import FakeBackend
 from tests.unit.engine_api.support import ask
 
@@ -79,8 +79,9 @@ def test_paths_work_bare_and_below_a_version(path: str, expected: object) -> Non
         ("HEAD", "/_ping", system.ping),
         ("GET", "/distribution/busybox/json", system.distribution),
         ("GET", "/distribution/reg.example:5000/a/b/json", system.distribution),
-        ("GET", "/images/a/b/json", later.refuse),
-        ("GET", "/volumes", later.refuse),
+        ("GET", "/images/a/b/json", containers.image),
+        ("GET", "/volumes", containers.volumes),
+        ("POST", "/volumes/create", later.refuse),
         ("GET", "/networks", networks.listing),
         ("DELETE", "/networks/x", networks.remove),
     ],

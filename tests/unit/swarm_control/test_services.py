@@ -138,7 +138,7 @@ INVALID_TASKS: list[tuple[specs.TaskSpec, Code, str]] = [
         container(env=["A=b", "X={{.Nope}}"]),
         Code.INVALID_ARGUMENT,
         'expanding env failed: expanding env "X={{.Nope}}": template: expansion:1:2: executing "expansion" at <.Nope>: '
-        "can't evaluate field Nope in type template.Context",
+        "can't evaluate field Nope in type *template.Context",
     ),
     (container(secrets=[secret_ref(secret_id="")]), Code.INVALID_ARGUMENT, "malformed secret reference"),
     (

@@ -73,7 +73,7 @@ def test_templates_mean_what_they_mean_in_go(source: str, text: str) -> None:
 
 
 FAILURES = [
-    ("{{.Nope}}", '1:2: executing "expansion" at <.Nope>: can\'t evaluate field Nope in type template.Context'),
+    ("{{.Nope}}", '1:2: executing "expansion" at <.Nope>: can\'t evaluate field Nope in type *template.Context'),
     ("x\n {{.Node.Nope}}", "2:8: "),
     ("{{.Node.Nope}}", '1:7: executing "expansion" at <.Node.Nope>: can\'t evaluate field Nope in type struct { ID '),
     ("é{{.Nope}}", "1:4: "),

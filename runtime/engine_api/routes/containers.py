@@ -1,0 +1,135 @@
+"""What clients of an engine look for on one node: its containers (the tasks that it runs), images, volumes, disk usage.
+
+Rules: everything here is of this node alone and is read, never changed; on a worker it answers as on a manager, from
+the agent. There are no volumes and no layers, so these lists are empty and their names are not found. An image is a
+name that the executor can run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+from runtime.engine_api import filters
+from runtime.engine_api.call import Answer, Call, Stream, answer
+from runtime.engine_api.convert import local
+from runtime.engine_api.errors import ApiError, bad
+from runtime.engine_api.routes import logs
+from runtime.wire.pb import logs_pb2
+
+if TYPE_CHECKING:
+    from runtime.engine_api.backend import Backend
+
+LIMIT_DIGITS: Final = 9
+
+
+async def containers_of(backend: Backend) -> list[local.Container]:
+    """Newest first."""
+    found = [local.Container(task, status) for task, status in await backend.local_tasks()]
+    known = [each for each in found if each.id]
+    return sorted(known, key=lambda each: (-each.status.timestamp.ToNanoseconds(), each.id))
+
+
+async def listing(call: Call) -> Answer:
+    """``GET /containers/json``: those that run; with ``all`` or a filter for another state, the others too."""
+    given = filters.parse(call.query("filters"), local.FILTERS)
+    found = local.chosen(await containers_of(call.backend), given)
+    limit = _limit(call)
+    if not (call.loose("all") or limit or given.keys() & {"status", "exited"}):
+        found = [each for each in found if each.state == "running"]
+    now = time.time()
+    return answer([local.listed_to_json(each, now) for each in found[: limit or None]])
+
+
+def _limit(call: Call) -> int:
+    text = call.query("limit")
+    digits = text.removeprefix("-")
+    if text and not (digits.isascii() and digits.isdecimal() and len(digits) <= LIMIT_DIGITS):
+        raise bad(f'strconv.Atoi: parsing "{text}": invalid syntax')
+    return max(0, int(text or 0))
+
+
+async def find(call: Call) -> local.Container:
+    """The container with an id, a name or a prefix of an id. Raises ApiError 404, 400 for a prefix of several."""
+    term = call.target
+    found = await containers_of(call.backend)
+    exact = [each for each in found if term.removeprefix("/") in (each.id, each.name)]
+    several = exact or [each for each in found if each.id.startswith(term)]
+    if not several:
+        raise ApiError(404, f"No such container: {term}")
+    if len(several) > 1:
+        raise bad(f"Multiple IDs found with provided prefix: {term}")
+    return several[0]
+
+
+async def inspect(call: Call) -> Answer:
+    """``GET /containers/{id}/json``."""
+    return answer(local.container_to_json(await find(call)))
+
+
+async def container_logs(call: Call) -> Stream:
+    """``GET /containers/{id}/logs``: the logs of the task, from a manager."""
+    options = logs.options_of(call)
+    found = await find(call)
+    if not (await call.backend.swarm_info()).control_available:
+        raise ApiError(501, "logs are read on a manager of the swarm: docker service logs TASK")
+    selector = logs_pb2.LogSelector(task_ids=[found.task.id])
+    return logs.stream(call, selector, options, found.task.spec.container.tty)
+
+
+async def images(call: Call) -> Answer:
+    """``GET /images/json``."""
+    names = (await call.backend.system()).image_names
+    return answer([local.image_to_json(name, -1, listed=True) for name in names])
+
+
+async def image(call: Call) -> Answer:
+    """``GET /images/{name}/json``."""
+    name = "/".join(call.parts[1:-1])
+    for known in (await call.backend.system()).image_names:
+        shown = local.image_to_json(known, -1, listed=False)
+        if name in (known, *shown["RepoTags"]) or (len(name) >= len("sha256:0") and shown["Id"].startswith(name)):
+            return answer(shown)
+    tag = name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+    raise ApiError(404, f"no such image: {name}: No such image: {tag}")
+
+
+async def volumes(call: Call) -> Answer:
+    """``GET /volumes``: there are none."""
+    return answer({"Volumes": [], "Warnings": None})
+
+
+async def volume(call: Call) -> Answer:
+    """``GET`` and ``DELETE /volumes/{name}``."""
+    raise ApiError(404, f"get {call.target}: no such volume")
+
+
+async def disk_usage(call: Call) -> Answer:
+    """``GET /system/df``: tasks are processes, so nothing of them is counted here."""
+    now = time.time()
+    found = await containers_of(call.backend)
+    names = (await call.backend.system()).image_names
+    return answer(
+        {
+            "LayersSize": 0,
+            "Images": [local.image_to_json(name, len(found), listed=True) for name in names],
+            "Containers": [local.listed_to_json(each, now) for each in found],
+            "Volumes": [],
+            "BuildCache": None,
+            "BuilderSize": 0,
+        }
+    )
+
+
+ROUTES: Final[dict[str, Callable[[Call], Awaitable[Answer | Stream]]]] = {
+    "GET /containers/json": listing,
+    "GET /containers/*/json": inspect,
+    "GET /containers/*/logs": container_logs,
+    "GET /images/json": images,
+    "GET /images/*/json": image,
+    "GET /volumes": volumes,
+    "GET /volumes/*": volume,
+    "DELETE /volumes/*": volume,
+    "GET /system/df": disk_usage,
+}

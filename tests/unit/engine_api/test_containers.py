@@ -1,0 +1,218 @@
+"""This node's tasks as containers: lists, filters, one of them, images, volumes, disk usage, and what info counts."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from runtime.engine_api.convert import local
+from runtime.errors import Refused
+from runtime.protocol.cluster import ClusterError
+from runtime.wire.pb import types_pb2 as types
+from runtime.wire.pb.objects_pb2 import Task
+from tests.unit.engine_api.fake import NODE_ID, FakeBackend
+from tests.unit.engine_api.support import ask
+
+
+class Local(FakeBackend):
+    """A node with an image and some tasks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.web = self.add_service("web")
+        self.web.spec.task.container.command.append("sleep")
+        self.web.spec.task.container.args.append("1d")
+        self.web.spec.task.container.labels["mine"] = "yes"
+        self.trouble: Refused | None = None
+
+    def task(self, number: int, state: Any = types.RUNNING, ago: int = 100, code: int = 0) -> Task:
+        task = self.add_task(self.web, number)
+        task.service_annotations.name = "web"
+        task.status.state = state
+        task.status.timestamp.seconds = int(time.time()) - ago
+        task.status.container.container_id = f"{number:064x}"
+        task.status.container.pid = 1000 + number
+        task.status.container.exit_code = code
+        return task
+
+    async def system(self) -> Any:
+        import dataclasses
+
+        return dataclasses.replace(await super().system(), image_names=("host",))
+
+    async def local_tasks(self) -> Any:
+        if self.trouble is not None:
+            raise self.trouble
+        return await super().local_tasks()
+
+
+def listed(backend: FakeBackend, query: str = "") -> list[str]:
+    status, found = ask(backend, "GET", f"/containers/json{query}")
+    assert status == 200, found
+    return [each["Id"].lstrip("0") for each in found]
+
+
+def test_a_running_task_is_a_container_with_the_labels_of_the_engine() -> None:
+    backend = Local()
+    task = backend.task(1)
+    status, (found,) = ask(backend, "GET", "/containers/json")
+    assert status == 200
+    assert found == {
+        "Id": f"{1:064x}",
+        "Names": [f"/web.1.{task.id}"],
+        "Image": "busybox",
+        "ImageID": local.image_id("busybox"),
+        "Command": "sleep 1d",
+        "Created": task.status.timestamp.seconds,
+        "Ports": [],
+        "Labels": {
+            "com.docker.swarm.node.id": NODE_ID,
+            "com.docker.swarm.service.id": backend.web.id,
+            "com.docker.swarm.service.name": "web",
+            "com.docker.swarm.task": "",
+            "com.docker.swarm.task.id": task.id,
+            "com.docker.swarm.task.name": f"web.1.{task.id}",
+            "mine": "yes",
+        },
+        "State": "running",
+        "Status": "Up 1 minute",
+        "HostConfig": {"NetworkMode": "host"},
+        "NetworkSettings": {"Networks": {}},
+        "Mounts": [],
+    }
+
+
+def test_only_those_that_run_are_listed_unless_asked_otherwise() -> None:
+    backend = Local()
+    backend.task(1, ago=30)
+    backend.task(2, types.FAILED, ago=10, code=3)
+    backend.task(3, types.STARTING, ago=20)
+    backend.task(4).status.ClearField("container")
+    assert listed(backend) == ["1"]
+    assert listed(backend, "?all=1") == ["2", "3", "1"]
+    assert listed(backend, "?limit=2") == ["2", "3"]
+    assert listed(backend, '?filters={"status":["exited"]}') == ["2"]
+    assert listed(backend, '?filters={"exited":["3"]}') == ["2"]
+    assert listed(backend, '?filters={"exited":["4"]}') == []
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ('{"label":["mine"]}', ["2", "1"]),
+        ('{"label":{"mine=yes":true,"com.docker.swarm.service.name=web":true}}', ["2", "1"]),
+        ('{"label":["mine=no"]}', []),
+        ('{"name":["web.1"]}', ["1"]),
+        ('{"name":["^/web"]}', ["2", "1"]),
+        ('{"id":["' + f"{1:064x}"[:63] + '2"]}', ["2"]),
+        ('{"is-task":["true"]}', ["2", "1"]),
+        ('{"ancestor":["busybox"]}', ["2", "1"]),
+        ('{"ancestor":["other"]}', []),
+    ],
+)
+def test_containers_are_filtered(filters: str, found: list[str]) -> None:
+    backend = Local()
+    backend.task(1, ago=30)
+    backend.task(2, ago=20)
+    assert listed(backend, f"?filters={filters}") == found
+
+
+def test_what_a_container_query_may_not_say() -> None:
+    assert ask(Local(), "GET", '/containers/json?filters={"foo":["a"]}') == (400, "Invalid filter 'foo'")
+    assert ask(Local(), "GET", "/containers/json?limit=x")[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "Up Less than a second"),
+        (1, "Up 1 second"),
+        (59, "Up 59 seconds"),
+        (7200, "Up 2 hours"),
+        (90000, "Up 1 day"),
+        (1300000, "Up 2 weeks"),
+    ],
+)
+def test_how_long_it_is_up_is_told_in_one_unit(seconds: int, text: str) -> None:
+    task = Task()
+    task.status.state = types.RUNNING
+    task.status.timestamp.seconds = 1000
+    assert local.Container(task, task.status).described(1000.0 + seconds) == text
+
+
+def test_a_container_is_found_by_id_name_and_prefix() -> None:
+    backend = Local()
+    task = backend.task(1, types.FAILED, code=3)
+    backend.task(2)
+    for term in (f"{1:064x}", f"web.1.{task.id}"):
+        status, found = ask(backend, "GET", f"/containers/{term}/json")
+        assert (status, found["Name"]) == (200, f"/web.1.{task.id}")
+    assert found["State"] == {
+        "Status": "exited", "Running": False, "Paused": False, "Restarting": False, "OOMKilled": False, "Dead": False,
+        "Pid": 0, "ExitCode": 3, "Error": "", "StartedAt": "0001-01-01T00:00:00Z",
+        "FinishedAt": found["State"]["FinishedAt"],
+    }  # fmt: skip
+    assert found["State"]["FinishedAt"] > "2020"
+    assert ask(backend, "GET", "/containers/0/json") == (400, "Multiple IDs found with provided prefix: 0")
+    assert ask(backend, "GET", "/containers/nosuch/json") == (404, "No such container: nosuch")
+
+
+def test_logs_of_a_container_are_those_of_its_task_on_a_manager_alone() -> None:
+    import asyncio
+    import dataclasses
+
+    from runtime.engine_api.call import Call, Stream
+    from runtime.engine_api.routes import containers
+
+    backend = Local()
+    task = backend.task(1)
+    call = Call(backend, "GET", ["containers", f"{1:064x}", "logs"], "stdout=1")
+
+    async def read() -> None:
+        found = await containers.container_logs(call)
+        assert isinstance(found, Stream)
+        assert [piece async for piece in found.pieces] == []
+
+    asyncio.run(read())
+    assert list(backend.log_requests[0].selector.task_ids) == [task.id]
+    backend.info = dataclasses.replace(backend.info, control_available=False)
+    status, text = ask(backend, "GET", f"/containers/{1:064x}/logs?stdout=1")
+    assert (status, "docker service logs" in text) == (501, True)
+
+
+def test_images_are_what_the_executor_runs() -> None:
+    backend = Local()
+    status, (found,) = ask(backend, "GET", "/images/json")
+    assert (status, found["RepoTags"], found["Size"]) == (200, ["host:latest"], 0)
+    for name in ("host", "host:latest", found["Id"], found["Id"][:20]):
+        assert ask(backend, "GET", f"/images/{name}/json")[1]["Id"] == found["Id"]
+    assert ask(backend, "GET", "/images/a/b/json") == (404, "no such image: a/b: No such image: a/b:latest")
+    assert ask(backend, "GET", "/images/x:1/json") == (404, "no such image: x:1: No such image: x:1")
+
+
+def test_there_are_no_volumes() -> None:
+    assert ask(Local(), "GET", "/volumes") == (200, {"Volumes": [], "Warnings": None})
+    for method in ("GET", "DELETE"):
+        assert ask(Local(), method, "/volumes/data") == (404, "get data: no such volume")
+
+
+def test_disk_usage_counts_what_is_there_and_no_bytes() -> None:
+    backend = Local()
+    backend.task(1)
+    status, found = ask(backend, "GET", "/system/df")
+    assert status == 200
+    assert [len(found[key]) for key in ("Images", "Containers", "Volumes")] == [1, 1, 0]
+    assert found["LayersSize"] == 0
+
+
+def test_info_counts_containers_and_is_answered_when_the_agent_is_not() -> None:
+    backend = Local()
+    backend.task(1)
+    backend.task(2, types.FAILED)
+    counted = ask(backend, "GET", "/info")[1]
+    assert [counted[key] for key in ("Containers", "ContainersRunning", "ContainersStopped", "Images")] == [2, 1, 1, 1]
+    backend.trouble = ClusterError("unavailable", "starting again")
+    assert ask(backend, "GET", "/info")[1]["Containers"] == 0
+    assert ask(backend, "GET", "/containers/json") == (503, "starting again")
