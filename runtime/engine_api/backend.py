@@ -170,9 +170,10 @@ class Backend(Protocol):
         """Log messages as they come. Refusals are raised by the first step; closing the iterator unsubscribes."""
         ...
 
-    def events(self, since_ns: int | None) -> AsyncIterator[SwarmEvent]:
-        """What happens to the swarm's objects, first what is kept from ``since_ns`` on; nothing on a worker. Refusals
-        are raised by the first step; closing the iterator unsubscribes."""
+    def events(self, since_ns: int | None, until_ns: int | None) -> AsyncIterator[SwarmEvent]:
+        """What happens to the swarm's objects, first what is kept from ``since_ns`` on; nothing on a worker. Ends when
+        ``until_ns`` has come and what was kept is told. Refusals are raised by the first step; closing the iterator
+        unsubscribes."""
         ...
 
     async def local_tasks(self) -> Sequence[tuple[Task, TaskStatus]]:

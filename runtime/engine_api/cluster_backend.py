@@ -153,7 +153,7 @@ class ClusterBackend:
             async for batch in batches:
                 yield batch
 
-    async def events(self, since_ns: int | None) -> AsyncIterator[SwarmEvent]:
+    async def events(self, since_ns: int | None, until_ns: int | None) -> AsyncIterator[SwarmEvent]:
         """As ``Backend.events``."""
         if self._landing is None:
             self._begin()
@@ -161,7 +161,7 @@ class ClusterBackend:
         stream = EventStream(self._landing)
         try:
             await self._ask(say.SubscribeEvents(stream, since_ns))
-            async for event in stream.read():
+            async for event in stream.read(until_ns):
                 yield event
         finally:
             self._cluster.tell(say.UnsubscribeEvents(stream))

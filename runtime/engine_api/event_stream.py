@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 
-from runtime.engine_api.events import SwarmEvent, gap
+from runtime.engine_api.events import NANOS, SwarmEvent, gap
 
 if TYPE_CHECKING:
     from runtime.engine_api.questions import Landing
@@ -56,12 +56,16 @@ class EventStream:
         self._ended = True
         self._filled.set()
 
-    async def read(self) -> AsyncIterator[SwarmEvent]:
-        """Each event once, then the end."""
+    async def read(self, until_ns: int | None = None) -> AsyncIterator[SwarmEvent]:
+        """Each event once, then the end; also the end when ``until_ns`` (unix time) has come and nothing waits."""
         while True:
             while self._waiting:
                 yield self._waiting.popleft()
             if self._ended:
                 return
             self._filled.clear()
-            await self._filled.wait()
+            try:
+                async with asyncio.timeout(None if until_ns is None else max(0.0, (until_ns - time.time_ns()) / NANOS)):
+                    await self._filled.wait()
+            except TimeoutError:
+                return

@@ -93,6 +93,7 @@ def mask(text: str, address: str, port: int) -> tuple[str, ...]:
 
 def script() -> list[str]:
     """The lines that are run."""
+    # ``{address}``, ``{listen}`` and ``{begin}`` (unix time of the run's beginning) are filled in.
     lines = COMMANDS.read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
@@ -101,6 +102,7 @@ def run(daemon: Daemon, home: Path, docker: str = "docker") -> Iterator[Entry]:
     """Runs everything; an entry for each command."""
     environment = {"HOME": str(home), "DOCKER_HOST": f"unix://{daemon.socket}", "DOCKER_API_VERSION": API}
     values = {"address": daemon.address, "listen": f"{daemon.address}:{daemon.port}"}
+    values["begin"] = str(int(time.time()))
     for line in script():
         if line.startswith("@"):
             _wait(daemon, *line[1:].split())
@@ -210,9 +212,20 @@ def main() -> None:
             peer = begin(kind(lab, "m1"))
             answers[kind.kind] = list(run(peer, lab.root))
     RECORDED.write_text("\n".join(entry.text() for entry in answers["dockerd"]), encoding="utf-8")
+    reasons = {each.command: each.why for each in differences()} if DIFFERENCES.exists() else {}
+    parts = []
     for theirs, ours in zip(answers["dockerd"], answers["swarmlet"], strict=True):
         if theirs != ours:
             sys.stdout.write(f"{theirs.text()}--- swarmlet\n{ours.text()}\n")
+            parts.append(_table(ours, reasons.get(ours.command, "")))
+    DIFFERENCES.write_text("\n".join(parts), encoding="utf-8")
+
+
+def _table(entry: Entry, why: str) -> str:
+    """A known difference as it is kept; its reason is a person's to write."""
+    values = {"command": entry.command, "why": why, "code": entry.code, "out": list(entry.out), "err": list(entry.err)}
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value != []]
+    return "\n".join(["[[difference]]", *lines, ""])
 
 
 def begin(peer: Any) -> Any:

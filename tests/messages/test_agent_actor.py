@@ -27,6 +27,7 @@ from runtime.protocol.agent import (
     TaskProgress,
     TaskRemoved,
 )
+from runtime.protocol.cluster import LocalTasks
 from runtime.stage import Stage
 from runtime.stage.probe import Probe
 from runtime.stage.simulator import Simulator
@@ -138,6 +139,13 @@ def test_a_change_reaches_the_task_and_the_disk() -> None:
     bench.assign(task(desired=SHUTDOWN))
     assert bench.state() == SHUTDOWN
     assert bench.stored()["t1"].task.desired_state == SHUTDOWN
+
+
+def test_the_tasks_of_this_node_are_told_with_how_far_they_came() -> None:
+    bench = Bench()
+    bench.assign(task("t1"), task("t2"))
+    told = bench.simulator.ask(bench.agent, LocalTasks())
+    assert {task.id: status.state for task, status in told} == {"t1": RUNNING, "t2": RUNNING}
 
 
 def test_what_is_told_again_unchanged_disturbs_nothing() -> None:

@@ -7,6 +7,7 @@ name that the executor can run.
 
 from __future__ import annotations
 
+import fnmatch
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
@@ -79,9 +80,16 @@ async def container_logs(call: Call) -> Stream:
 
 
 async def images(call: Call) -> Answer:
-    """``GET /images/json``."""
+    """``GET /images/json``; a reference in the filter is a name or ``name:tag``, with wildcards."""
+    given = filters.parse(call.query("filters"), ("reference",))
     names = (await call.backend.system()).image_names
-    return answer([local.image_to_json(name, -1, listed=True) for name in names])
+    shown = [local.image_to_json(name, -1, listed=True) for name in names]
+    return answer([image for image in shown if _referred(image["RepoTags"][0], given.get("reference", []))])
+
+
+def _referred(tag: str, wanted: list[str]) -> bool:
+    name = tag.rpartition(":")[0]
+    return not wanted or any(fnmatch.fnmatchcase(each, value) for value in wanted for each in (tag, name))
 
 
 async def image(call: Call) -> Answer:

@@ -6,8 +6,6 @@ that cannot go on without a gap says so in its last line.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
@@ -24,7 +22,7 @@ async def listen(call: Call) -> Stream:
     since, until = time_of(call, "since"), time_of(call, "until")
     if since is not None and until is not None and since > until:
         raise bad(f"`since` time ({call.query('since')}) cannot be after `until` time ({call.query('until')})")
-    return Stream(JSON_TYPE, pieces(call.backend.events(since), given, until))
+    return Stream(JSON_TYPE, pieces(call.backend.events(since, until), given, until))
 
 
 def time_of(call: Call, key: str) -> int | None:
@@ -44,9 +42,8 @@ async def pieces(
 ) -> AsyncGenerator[bytes, None]:
     """The stream's lines, up to ``until``. Closing it ends the subscription."""
     try:
-        while True:
-            event = await _next(told, until)
-            if event is None or (until is not None and event.time_ns > until):
+        async for event in told:
+            if until is not None and event.time_ns > until:
                 return
             if events.wanted(event, given):
                 yield jsonio.encode(events.event_to_json(event))
@@ -54,16 +51,6 @@ async def pieces(
         close = getattr(told, "aclose", None)
         if close is not None:
             await close()
-
-
-async def _next(told: AsyncIterator[events.SwarmEvent], until: int | None) -> events.SwarmEvent | None:
-    """The next event; None at the end of the stream and when the time is up."""
-    left = None if until is None else max(0.0, (until - time.time_ns()) / events.NANOS)
-    try:
-        async with asyncio.timeout(left):
-            return await anext(told)
-    except (StopAsyncIteration, TimeoutError):
-        return None
 
 
 ROUTES = {"GET /events": listen}

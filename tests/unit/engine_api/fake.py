@@ -265,8 +265,8 @@ class FakeBackend:
     async def local_tasks(self) -> list[tuple[Task, Any]]:
         return [(task, task.status) for task in self.tasks.values() if task.node_id == NODE_ID]
 
-    async def events(self, since_ns: int | None) -> AsyncIterator[Any]:
-        self.did.append(("events", since_ns))
+    async def events(self, since_ns: int | None, until_ns: int | None) -> AsyncIterator[Any]:
+        self.did.append(("events", since_ns, until_ns))
         try:
             for event in self.told:
                 yield event

@@ -192,6 +192,13 @@ def test_images_are_what_the_executor_runs() -> None:
     assert ask(backend, "GET", "/images/x:1/json") == (404, "no such image: x:1: No such image: x:1")
 
 
+def test_images_are_chosen_by_reference() -> None:
+    for reference, count in (("host", 1), ("host:latest", 1), ("ho*", 1), ("nosuch", 0), ("host:1", 0)):
+        status, found = ask(Local(), "GET", f'/images/json?filters={{"reference":["{reference}"]}}')
+        assert (status, len(found)) == (200, count), reference
+    assert ask(Local(), "GET", '/images/json?filters={"dangling":["true"]}') == (400, "Invalid filter 'dangling'")
+
+
 def test_there_are_no_volumes() -> None:
     assert ask(Local(), "GET", "/volumes") == (200, {"Volumes": [], "Warnings": None})
     for method in ("GET", "DELETE"):

@@ -227,7 +227,7 @@ def test_the_stream_is_one_object_a_line_and_filters_in_both_forms_count(tmp_pat
     assert [line["Actor"]["ID"] for line in read(tmp_path, backend, "")[1]] == ["id1", "id2", "id3"]
     for filters in ('{"type":{"service":true}}', '{"type":["service"]}'):
         assert [line["Actor"]["ID"] for line in read(tmp_path, backend, f"?filters={filters}")[1]] == ["id1", "id3"]
-    assert backend.did[0] == ("events", None)
+    assert backend.did[0] == ("events", None, None)
 
 
 def test_since_is_asked_for_and_until_ends_the_stream(tmp_path: pathlib.Path) -> None:
@@ -235,16 +235,21 @@ def test_since_is_asked_for_and_until_ends_the_stream(tmp_path: pathlib.Path) ->
     backend.told = [an_event(2), an_event(4)]
     backend.events_go_on = True
     assert [line["Actor"]["ID"] for line in read(tmp_path, backend, "?since=1.5&until=3")[1]] == ["id2"]
-    assert backend.did == [("events", 1_500_000_000)]
+    assert backend.did == [("events", 1_500_000_000, 3 * NANOS)]
     assert backend.events_closed.is_set()
 
 
-def test_until_ends_a_silent_stream_when_its_time_has_come(tmp_path: pathlib.Path) -> None:
-    backend = FakeBackend()
-    backend.events_go_on = True
-    until = time.time() + 0.05
-    assert read(tmp_path, backend, f"?until={until:.9f}") == (200, [])
-    assert time.time() >= until
+def test_until_ends_a_silent_stream_when_its_time_has_come() -> None:
+    async def run(until_ns: int) -> list[str]:
+        stream = EventStream(Landing(asyncio.get_running_loop()))
+        stream.events((an_event(1), an_event(2)))
+        await asyncio.sleep(0)
+        return [event.id async for event in stream.read(until_ns)]
+
+    assert asyncio.run(run(0)) == ["id1", "id2"]
+    until = time.time_ns() + NANOS // 20
+    assert asyncio.run(run(until)) == ["id1", "id2"]
+    assert time.time_ns() >= until
 
 
 @pytest.mark.parametrize(
