@@ -93,7 +93,7 @@ def mask(text: str, address: str, port: int) -> tuple[str, ...]:
 
 def script() -> list[str]:
     """The lines that are run."""
-    # ``{address}``, ``{listen}`` and ``{begin}`` (unix time of the run's beginning) are filled in.
+    # ``{address}``, ``{listen}``, ``{begin}`` and ``{soon}`` (unix times) and ``{here}`` (this folder) are filled in.
     lines = COMMANDS.read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
@@ -102,7 +102,8 @@ def run(daemon: Daemon, home: Path, docker: str = "docker") -> Iterator[Entry]:
     """Runs everything; an entry for each command."""
     environment = {"HOME": str(home), "DOCKER_HOST": f"unix://{daemon.socket}", "DOCKER_API_VERSION": API}
     values = {"address": daemon.address, "listen": f"{daemon.address}:{daemon.port}"}
-    values["begin"] = str(int(time.time()))
+    values["here"] = str(SCRIPT)
+    values["begin"] = str(int(time.time()) + 1)
     for line in script():
         if line.startswith("@"):
             _wait(daemon, *line[1:].split())
@@ -110,6 +111,7 @@ def run(daemon: Daemon, home: Path, docker: str = "docker") -> Iterator[Entry]:
         fed, command = None, line
         if line.startswith("<< "):
             fed, command = _fed(line)
+        values["soon"] = str(int(time.time()) + 1)
         for name, value in values.items():
             command = command.replace(f"{{{name}}}", value)
         done = subprocess.run(
