@@ -6,16 +6,15 @@ without a message), each with a caller that is let in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from runtime.pki.key_file import decode_key_file
 from runtime.pki.keys import dump_key
 from runtime.wire.services import METHODS
+from tests.interop.fixtures import Start
 from tests.interop.peers import Dockerd, Peer, Swarmlet
 from tests.unit.wire.authority import Authority
 
-Start = Callable[[type[Peer], str], Peer]
 Answers = dict[str, dict[str, tuple[str, str]]]
 
 ENDS_DOCKERD = {"ResourceAllocator/AttachNetwork": ("worker", "manager"), "Raft/StreamRaftMessage": ("manager",)}

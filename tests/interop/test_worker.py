@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from tests.interop.fixtures import Start
 from tests.interop.lab import until
 from tests.interop.peers import Dockerd, Peer, Swarmlet
-
-Start = Callable[[type[Peer], str], Peer]
 
 
 def logged(manager: Peer, service: str) -> str:
