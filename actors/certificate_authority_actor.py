@@ -8,14 +8,17 @@ store; who is admitted and what is signed is decided by ``runtime.pki.signing``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import Message
 
+from actors.external_authority import ask_to_sign
 from actors.serving import Serving, serves
 from actors.store_watcher import StoreWatcher
 from runtime.errors import Code, Refused
 from runtime.failpoints import failpoint
+from runtime.pki.cfssl import PERMANENT
 from runtime.pki.errors import InvalidCertificate
 from runtime.pki.identity import new_id
 from runtime.pki.signing import (
@@ -44,6 +47,8 @@ from runtime.wire.port import Call
 RETRY_PERIOD = 10.0
 STATUS_WAIT = 60.0
 """Seconds for which a caller may wait for a certificate; SwarmKit's ask anew after five."""
+ASKED_MAX = 8
+"""Requests to an external CA that may be under way at once."""
 MAX_WAITING = 10_000
 """Callers that may wait at once."""
 
@@ -79,6 +84,8 @@ class CertificateAuthorityActor(Serving, StoreWatcher):
         self._waiters: dict[str, dict[_Waiter, None]] = {}
         self._waiting = 0
         self._round: Timer | None = None
+        self._asked: set[tuple[str, bytes]] = set()
+        self._not_now = ""
 
     def begin(self, view: View) -> None:
         self._learn(view.get(objects_pb2.Cluster, self.context.cluster_id))
@@ -104,7 +111,8 @@ class CertificateAuthorityActor(Serving, StoreWatcher):
             "pending": len(self._pending),
             "being written": len(self._signing),
             "callers waiting": self._waiting,
-            "trouble": self._authority.trouble,
+            "asked elsewhere": len(self._asked),
+            "trouble": self._authority.trouble or self._not_now,
         }
 
     # The store
@@ -145,6 +153,7 @@ class CertificateAuthorityActor(Serving, StoreWatcher):
 
     def _sign(self, node_ids: Any) -> None:
         """Signs for these nodes as they stand in the newest view, up to the first that cannot be signed now."""
+        self._not_now = ""
         steps: list[Step] = []
         written: list[tuple[str, bytes]] = []
         rest = iter(node_ids)
@@ -157,11 +166,17 @@ class CertificateAuthorityActor(Serving, StoreWatcher):
             csr = node.certificate.csr
             if self._signing.get(node_id) == csr:
                 continue
+            if self._authority.urls and len(self._asked) >= ASKED_MAX:
+                break
             try:
+                if self._authority.urls:
+                    self._ask_external(node)
+                    continue
                 steps.append(recording(node_id, csr, self._authority.sign(node, self.now(), self.world.entropy)))
             except InvalidCertificate as error:
                 steps.append(recording(node_id, csr, b"", str(error)))
-            except NotNow:
+            except NotNow as reason:
+                self._not_now = str(reason)
                 break
             self._signing[node_id] = csr
             written.append((node_id, csr))
@@ -169,6 +184,36 @@ class CertificateAuthorityActor(Serving, StoreWatcher):
         if steps:
             self.write_batch(steps, lambda answer: self._recorded(written, answer))
         self._arm()
+
+    def _ask_external(self, node: Node) -> None:
+        node_id, csr = node.id, node.certificate.csr
+        body = self._authority.external_request(node)
+        self._signing[node_id] = csr
+        self._asked.add((node_id, csr))
+        ask_to_sign(
+            self.world.https,
+            self._authority.urls,
+            body,
+            self.context.credentials,
+            self._authority.external_roots,
+            self.sink,
+            partial(self._external_answered, node_id, csr),
+        )
+
+    def _external_answered(self, node_id: str, csr: bytes, answer: bytes | Refused) -> None:
+        """A refusal by the CA is final; anything else may go better in the next round."""
+        self._asked.discard((node_id, csr))
+        if isinstance(answer, Refused) and answer.code is not PERMANENT:
+            self._not_now = answer.text
+            if self._signing.get(node_id) == csr:
+                del self._signing[node_id]
+            return
+        if isinstance(answer, Refused):
+            step = recording(node_id, csr, b"", answer.text)
+        else:
+            step = recording(node_id, csr, self._authority.taken(answer))
+        self.write_batch([step], lambda written: self._recorded([(node_id, csr)], written))
+        self._sign(list(self._pending))
 
     def _recorded(self, written: list[tuple[str, bytes]], answer: Answer) -> None:
         """What was not written stays pending: for the next round here, or for the next leader."""

@@ -215,7 +215,7 @@ class ControlActor(Actor):
             self.ask(self.store, Write(step), lambda answer: _pass(answer, reply))
 
         decision = decide_root(cluster.root_ca, request.spec.ca_config, self.now(), self.world.entropy)
-        RootDecision(self.world, self.credentials, self.sink, decided, write).start(decision)
+        RootDecision(self.world, self.credentials or Credentials(b""), self.sink, decided, write).start(decision)
 
 
 def _pass(answer: Answer, reply: Reply) -> None:

@@ -8,24 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from runtime.errors import Code, Refused
-from runtime.pki.cfssl import ANSWER_MAX, SIGN_TIMEOUT, authority_request, read_answer
+from actors.external_authority import Sink, ask_to_sign
+from runtime.errors import Refused
+from runtime.pki.cfssl import authority_request
 from runtime.pki.rotation import CrossSign, DecidedRoot, Decision, Reachable
 from runtime.stage.world import World
-from runtime.wire.https import HttpAnswer
-from runtime.wire.port import Credentials, Material
+from runtime.wire.port import Credentials
 
 PROBE_TIMEOUT = 5.0
-
-Sink = Callable[[Callable[[Any], None]], Callable[[Any], None]]
-"""An actor's ``sink``: makes a callback of the world into a message of its present life."""
 
 
 class RootDecision:
     """``into`` has the outcome when ``then`` is called; ``then`` may be called before ``start`` returns."""
 
     def __init__(
-        self, world: World, credentials: Credentials | None, sink: Sink, into: DecidedRoot, then: Callable[[], None]
+        self, world: World, credentials: Credentials, sink: Sink, into: DecidedRoot, then: Callable[[], None]
     ) -> None:
         self._world = world
         self._credentials = credentials
@@ -55,12 +52,11 @@ class RootDecision:
     def _ask(self, question: Reachable | CrossSign) -> None:
         if isinstance(question, Reachable):
             self._probe(question.root, list(question.urls))
-        elif self._world.https is None or self._credentials is None:
-            self._go_on(Refused(Code.UNAVAILABLE, "this manager has no way to an external CA"))
         else:
-            own = self._credentials.material
-            material = Material(own.version, question.root, own.certificate, own.key)
-            self._sign(material, authority_request(question.new_root, self._world.entropy), list(question.urls))
+            body = authority_request(question.new_root, self._world.entropy)
+            ask_to_sign(
+                self._world.https, question.urls, body, self._credentials, question.root, self._sink, self._go_on
+            )
 
     def _probe(self, root: bytes, urls: list[str]) -> None:
         """One after the other, until one answers."""
@@ -70,21 +66,3 @@ class RootDecision:
         url = urls.pop(0)
         heard = self._sink(lambda reached: self._go_on(True) if reached else self._probe(root, urls))
         self._world.https.probe(url, roots=root, timeout=PROBE_TIMEOUT, done=heard)
-
-    def _sign(self, material: Material, body: bytes, urls: list[str], last: Refused | None = None) -> None:
-        if not urls:
-            self._go_on(last)
-            return
-        url = urls.pop(0)
-
-        def heard(answer: HttpAnswer | Refused) -> None:
-            read = answer if isinstance(answer, Refused) else read_answer(url, answer.status, answer.body)
-            if isinstance(read, Refused):
-                self._sign(material, body, urls, read)
-            else:
-                self._go_on(read)
-
-        assert self._world.https is not None
-        self._world.https.post(
-            url, body, material=material, timeout=SIGN_TIMEOUT, limit=ANSWER_MAX, done=self._sink(heard)
-        )

@@ -8,16 +8,19 @@ written down as FAILED. Steps are checked again inside the transaction that writ
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from runtime.errors import Code, Refused
 from runtime.pki.certificates import DEFAULT_LIFETIME, MANAGER_ROLE, MIN_LIFETIME, WORKER_ROLE, Holder
+from runtime.pki.cfssl import node_request
 from runtime.pki.errors import InvalidCertificate, InvalidKey
 from runtime.pki.identity import Entropy
 from runtime.pki.join_tokens import match_role
 from runtime.pki.pem import normalize
 from runtime.pki.root import NoSigner, RootCA, root_of_cluster
+from runtime.pki.rotation import external_urls
 from runtime.wire.pb import ca_pb2, objects_pb2, specs_pb2, types_pb2
 
 STOPPED = "CA signer is stopped"
@@ -142,12 +145,15 @@ class Authority:
         self._lifetime = 0.0
         self._external = False
         self.trouble = ""
+        self.urls: tuple[str, ...] = ()
+        self.external_roots = b""
 
     def learn(self, cluster: objects_pb2.Cluster, now: float) -> bool:
         """Takes over what the cluster object says; True when that may let waiting nodes be signed."""
-        external = has_external_authority(cluster)
-        changed = external != self._external
-        self._external = external
+        before = self._external, self.urls
+        self._external = has_external_authority(cluster)
+        self._see_external(cluster)
+        changed = before != (self._external, self.urls)
         self._lifetime = node_lifetime(cluster)
         described = _without_tokens(cluster.root_ca)
         if described != self._described:
@@ -162,19 +168,38 @@ class Authority:
             # Nobody can be served under such a root, and nobody is to blame who asks: all wait for a better one.
             self._root, self.trouble = None, f"the cluster's root cannot be used: {error}"
 
+    def _see_external(self, cluster: objects_pb2.Cluster) -> None:
+        root = cluster.root_ca
+        wanted = root.root_rotation.ca_cert if root.HasField("root_rotation") else root.ca_cert
+        self.urls = ()
+        with contextlib.suppress(InvalidCertificate):  # a root that cannot be read has nobody to sign for it
+            self.urls = external_urls(cluster.spec.ca_config.external_cas, normalize(root.ca_cert), normalize(wanted))
+        self.external_roots = root.ca_cert + root.root_rotation.ca_cert
+
+    def external_request(self, node: objects_pb2.Node) -> bytes:
+        """What an external CA is asked for a node that waits; ``InvalidCertificate`` when that can't be granted."""
+        return node_request(node.certificate.csr, self._holder(node))
+
+    def taken(self, issued: bytes) -> bytes:
+        """An external CA's certificate with the intermediates that nodes need beside it."""
+        return normalize(issued + (self._root.intermediates if self._root is not None else b""))
+
+    def _holder(self, node: objects_pb2.Node) -> Holder:
+        role = _ROLE_OF.get(node.certificate.role)
+        if role is None:
+            raise InvalidCertificate(f"node {node.id} asks for the unknown role {node.certificate.role}")
+        return Holder(node.certificate.cn, role, self._cluster_id)
+
     def sign(self, node: objects_pb2.Node, now: float, entropy: Entropy) -> bytes:
         """The certificate for a node that waits: PEM of leaf and intermediates.
 
         ``NotNow`` when there is no signer at the moment, ``InvalidCertificate`` when the request can't be granted.
         """
         if self._external:
-            raise NotNow("an external CA signs for this cluster, and this manager cannot ask one")
+            raise NotNow("an external CA signs for this cluster, and none that is listed can be asked over https")
         if self._root is None:
             raise NotNow(self.trouble or "the cluster's root is not known yet")
-        role = _ROLE_OF.get(node.certificate.role)
-        if role is None:
-            raise InvalidCertificate(f"node {node.id} asks for the unknown role {node.certificate.role}")
-        holder = Holder(node.certificate.cn, role, self._cluster_id)
+        holder = self._holder(node)
         try:
             issued = self._root.sign_csr(node.certificate.csr, holder, self._lifetime, now, entropy)
         except NoSigner as error:
