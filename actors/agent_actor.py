@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from actors.ingress_actor import IngressActor
 from actors.log_publisher_actor import LogPublisherActor
 from actors.session_actor import SessionActor
 from actors.task_actor import TaskActor
@@ -34,6 +35,8 @@ from runtime.protocol.agent import (
     Assignments,
     CertificateRenewed,
     DropTasks,
+    IngressLife,
+    IngressTablesAre,
     LogBrokerAt,
     LogsLife,
     Managers,
@@ -141,6 +144,7 @@ class AgentActor(Actor):
             log.warning("task %s ran without its keeper and was killed: %s", orphan.task_id, orphan.text)
         self.spawn("session", SessionActor, self.address, self.node, self.setup)
         self.spawn("logs", LogPublisherActor, self.address, self.setup)
+        self.spawn("ingress", IngressActor, self.address)
 
     @handles(_LifeBegan)
     def life_began(self, message: _LifeBegan) -> None:
@@ -208,6 +212,8 @@ class AgentActor(Actor):
     def drop_tasks(self, message: DropTasks) -> None:
         """Everything goes, and nothing more is taken."""
         self._leaving = True
+        self.dependencies.tables = {}
+        self._tell_ingress()
         self._leavers.append(self.defer())
         self._remove(list(self.tasks))
         self._answer_leavers()
@@ -266,7 +272,8 @@ class AgentActor(Actor):
         """Secrets and configs, then the disk, then the tasks."""
         if self._leaving:
             return
-        self.dependencies.apply(message.message)
+        if self.dependencies.apply(message.message):
+            self._tell_ingress()
         changes = task_changes(message.message)
         batch = self.database.batch()
         taken = {task_id for task_id, given in changes.given.items() if self._take(*given, batch)}
@@ -454,6 +461,20 @@ class AgentActor(Actor):
     def report_again(self, message: _ReportAgain) -> None:
         """What failed waits again."""
         self._report()
+
+    # Published services
+
+    @handles(IngressLife)
+    @of_this_life
+    def ingress_life(self, message: IngressLife) -> None:
+        """It knows nothing yet."""
+        self._tell_ingress()
+
+    def _tell_ingress(self) -> None:
+        ingress = self.child("ingress")
+        if ingress is not None:
+            tables = self.dependencies.tables
+            self.tell(ingress, IngressTablesAre(tuple(tables[id] for id in sorted(tables))))
 
     # Logs
 

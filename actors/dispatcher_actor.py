@@ -35,6 +35,7 @@ from runtime.store.view import View
 from runtime.swarm.addresses import split_host_port
 from runtime.swarm.assignments import CHANGES_MAX, QUIET, AssignmentSet
 from runtime.swarm.identity import new_id
+from runtime.swarm.ingress_tables import IngressTables, takes_tables
 from runtime.swarm.node_status import (
     NodeRegistry,
     NodeUpdate,
@@ -79,7 +80,8 @@ class _Session:
 class _Assignments:
     """A node's assignment stream. ``due`` is when what waits is sent; ``timer`` is set while something waits.
 
-    ``whole`` is the old form of it: every message is the list of all tasks.
+    ``whole`` is the old form of it: every message is the list of all tasks. ``forwards``: its node is told the tables
+    of published services.
     """
 
     call: Call
@@ -88,6 +90,7 @@ class _Assignments:
     whole: bool
     due: float = 0.0
     timer: Timer | None = None
+    forwards: bool = False
 
 
 @dataclass(slots=True)
@@ -121,6 +124,10 @@ class _Look:
     """A node may be lost, or given up."""
 
 
+class _TablesChanged:
+    """100 ms since tables of published services began to change."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Quiet:
     """No change for this stream for a while, perhaps."""
@@ -132,7 +139,7 @@ class DispatcherActor(Serving, StoreWatcher):
     """``registry`` is who is alive; streams are by node id."""
 
     policy = Policy(give_up=GiveUp.NEVER)
-    watched = WatchFilter.kinds(objects.Task, objects.Node, objects.Cluster)
+    watched = WatchFilter.kinds(objects.Task, objects.Node, objects.Cluster, objects.Service)
 
     def __init__(self, context: LeaderContext) -> None:
         super().__init__(context)
@@ -145,13 +152,20 @@ class DispatcherActor(Serving, StoreWatcher):
         self._writing: list[_Waiting] = []
         self._flush_timer: Timer | None = None
         self._look_timer: Timer | None = None
+        self.tables = IngressTables()
+        self._tables_timer: Timer | None = None
 
     def begin(self, view: View) -> None:
         """Every node that is not down has a while to show that it lives."""
         self._see_cluster(the_cluster(view))
         now = self.monotonic()
         steps: list[Step] = []
+        for service in view.all(objects.Service):
+            self.tables.put_service(service)
+        for task in view.all(objects.Task):
+            self.tables.put_task(task)
         for node in view.all(objects.Node):
+            self.tables.put_node(node)
             if node.status.state == types.NodeStatus.DOWN:
                 self.registry.down(node.id, now)
             else:
@@ -199,6 +213,12 @@ class DispatcherActor(Serving, StoreWatcher):
                 self._node_changed(event, commit)
             elif event.kind is objects.Cluster:
                 self._see_cluster(event.object)
+            elif event.action is Action.REMOVE:
+                self.tables.remove_service(event.object.id)
+            else:
+                self.tables.put_service(event.object)
+        if self.tables.changed and self._tables_timer is None:
+            self._tables_timer = self.after(QUIET, _TablesChanged())
 
     @handles(MembersChanged)
     def members_changed(self, message: MembersChanged) -> None:
@@ -233,18 +253,21 @@ class DispatcherActor(Serving, StoreWatcher):
         node_id = event.object.id
         if event.action is Action.REMOVE:
             self.registry.remove(node_id)
+            self.tables.remove_node(node_id)
             self._end_streams(node_id, not_registered())
             return
+        self.tables.put_node(event.object)
         session = self.sessions.get(node_id)
         if session is not None and commit.version > session.version:
             self._speak(session, commit.view)
 
     def _task_changed(self, event: Event, commit: Commit) -> None:
         task = event.object
+        gone = event.action is Action.REMOVE
+        (self.tables.remove_task if gone else self.tables.put_task)(task)
         stream = self.assignments.get(task.node_id)
         if stream is None or commit.version <= stream.version:
             return
-        gone = event.action is Action.REMOVE
         if stream.assigned.remove(task) if gone else stream.assigned.put(commit.view, task):
             self._modified(stream)
 
@@ -481,7 +504,20 @@ class DispatcherActor(Serving, StoreWatcher):
         view = self.view
         stream = self.assignments[node_id] = _Assignments(call, AssignmentSet(node_id), view.version, whole)
         self._when_gone(call, lambda: self._forget_assignments(stream))
-        self._send(stream, stream.assigned.begin(view))
+        node = view.get(objects.Node, node_id)
+        stream.forwards = not whole and node is not None and takes_tables(node)
+        self._send(stream, stream.assigned.begin(view, self.tables.all() if stream.forwards else ()))
+
+    @handles(_TablesChanged)
+    def tables_changed(self, message: _TablesChanged) -> None:
+        """What nodes of processes forward to has changed: all of them are to know."""
+        self._tables_timer = None
+        changed = self.tables.take()
+        for stream in list(self.assignments.values()):
+            if stream.forwards:
+                for id, table in changed.items():
+                    stream.assigned.put_table(id, table)
+                self._send(stream, stream.assigned.take())
 
     def _modified(self, stream: _Assignments) -> None:
         if stream.assigned.pending >= CHANGES_MAX:

@@ -28,8 +28,10 @@ from runtime.engine_api.sockets import TlsListener
 from runtime.introspection.server import IntrospectionServer
 from runtime.stage import Actor, Address, RealClock, Stage, World
 from runtime.swarm.addresses import Interface, IPNetwork
+from runtime.swarm.ingress_tables import EXECUTOR_LABEL, PROCESS
 from runtime.wire.grpc_transport import GrpcTransport
 from runtime.wire.https import LoopHttps
+from runtime.wire.ingress_proxy import IngressProxy
 from runtime.wire.loop import IoLoop
 from runtime.wire.netlink import interfaces
 from swarmlet import host, places
@@ -149,6 +151,8 @@ class Assembly:
         )
         parts.callback(self._end_executor, executor)
         hostname = settings.hostname or host.hostname()
+        proxy = IngressProxy(loop)
+        parts.callback(lambda: self.run(proxy.close(), SERVERS_STOP_S))
         world = World(
             name=settings.name,
             clock=clock,
@@ -158,6 +162,7 @@ class Assembly:
             executor=executor,
             settings={"hostname": hostname, "control_socket": self._control_socket},
             host_subnets=self._host_subnets,
+            ingress=proxy if executor.describe().engine.labels.get(EXECUTOR_LABEL) == PROCESS else None,
         )
         self.stage = Stage(world, name=settings.name)
         parts.callback(self._end_stage, self.stage)

@@ -219,6 +219,7 @@ class Tasks:
         record = {
             "id": task_id, "state": "running", "pid": child.pid, "start": child.start, "boot": self._boot,
             "cgroups": cgroups, "started_ns": time.time_ns(), "code": None, "error": "", "lost": "",
+            "ports": spec.get("ports", []),
         }  # fmt: skip
         running = Running(record, spec if spec.get("probes") else _without_env(spec), child)
         writer = LogWriter(self.directory(task_id), int(spec["log_bytes"]), int(spec["log_files"]))

@@ -22,6 +22,7 @@ from runtime.executor.payload_files import payload_root
 from runtime.executor.port import Orphan, Rejected, TaskContext
 from runtime.executor.process_controller import Loop, ProcessController
 from runtime.executor.process_plan import PlanSettings, make_plan
+from runtime.executor.task_ports import TaskPorts, from_record
 from runtime.wire.pb import objects_pb2, types_pb2
 
 EXECUTOR_LABEL, LIMITS_LABEL = "swarmlet.executor", "swarmlet.limits"
@@ -66,6 +67,7 @@ class ProcessExecutor:
         self._settings = PlanSettings(task_user, require_limits, found.reason, dict(os.environ))
         self._client = KeeperClient(directory, run_dir, linger, clock or _Monotonic(), self._records)
         self._payloads = payload_root(run_dir)
+        self._ports = TaskPorts()
         self._description = describe_machine(parse_generic_resources(generic_resources), found.reason)
         self._controllers: list[ProcessController] = []
         self._orphans: list[Orphan] = []
@@ -84,7 +86,7 @@ class ProcessExecutor:
         if self._closed:
             raise Rejected("the executor is closed")
         plan = make_plan(task, context, self._settings)
-        controller = ProcessController(self._loop, self._client, plan, context, self._payloads)
+        controller = ProcessController(self._loop, self._client, plan, context, self._payloads, self._ports)
         with self._lock:
             self._controllers = [each for each in self._controllers if not each.closed]
             self._controllers.append(controller)
@@ -113,6 +115,9 @@ class ProcessExecutor:
         self._loop.submit(self._client.close(), lambda _: done())
 
     def _records(self, records: list[Record]) -> None:
+        for record in records:
+            if record["state"] == "running":
+                self._ports.restore(record["id"], from_record(record.get("ports", ())).values())
         lost = [Orphan(record["id"], record["lost"]) for record in records if record["lost"]]
         with self._lock:
             self._orphans += [orphan for orphan in lost if orphan.task_id not in self._told]

@@ -34,8 +34,10 @@ from runtime.executor.port import (
     TaskContext,
 )
 from runtime.executor.process_plan import Plan
+from runtime.executor.task_ports import TaskPorts, as_record, environment, from_record
 from runtime.wire.pb import objects_pb2, types_pb2
 
+DRAIN_S = 2.0
 UNKNOWN_EXIT = -1  # a container status's exit code where nobody knows it
 
 
@@ -104,12 +106,21 @@ def _outcome(result: Any) -> Outcome:
 class ProcessController:
     """``payloads`` is the directory for files of secrets and configs."""
 
-    def __init__(self, loop: Loop, client: KeeperClient, plan: Plan, context: TaskContext, payloads: str) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        client: KeeperClient,
+        plan: Plan,
+        context: TaskContext,
+        payloads: str,
+        ports: TaskPorts | None = None,
+    ) -> None:
         self._loop = loop
         self._client = client
         self._plan = plan
         self._context = context
         self._payloads = payloads
+        self._task_ports = ports or TaskPorts()
         self._open: list[Work] = []
         self._closed = False
 
@@ -188,7 +199,7 @@ class ProcessController:
 
     async def _prepare(self) -> Outcome:
         record = await self._client.call("record", id=self._plan.task_id)
-        return Done() if record is None else Already(self._status(record), self._plan.ports)
+        return Done() if record is None else Already(self._status(record), self._ports(record))
 
     async def _start(self) -> Outcome:
         try:
@@ -196,19 +207,22 @@ class ProcessController:
             known = await self._client.call("record", id=self._plan.task_id)
             if known is None:
                 added = write_payloads(self._payloads, self._plan, self._context.secret, self._context.config)
-                spec = {**spec, "env": {**spec["env"], **added}}
+                given = self._task_ports.assign(self._plan.task_id, [port.target_port for port in self._plan.ingress])
+                env = {**environment(given, spec["env"]), **spec["env"], **added}
+                spec = {**spec, "env": env, "ports": as_record(given)}
         except (KeyError, Refused, OSError) as error:
-            remove_payloads(self._payloads, self._plan.task_id)
+            self._clear()
             return Failed(f"starting container failed: {_why(error)}")
         record = await self._client.call("start", spec=spec)
         status = self._status(record)
         if record["error"]:
-            remove_payloads(self._payloads, self._plan.task_id)
+            self._clear()
             return Failed(f"starting container failed: {record['error']}", record["code"], container_status=status)
         # One that was begun before is watched until it is healthy all the same; the engine lets it pass.
         if self._plan.health is not None and record["state"] == "running":
             return await self._until_healthy()
-        return Already(status, self._plan.ports) if record.get("already") else Done(status, self._plan.ports)
+        ports = self._ports(record)
+        return Already(status, ports) if record.get("already") else Done(status, ports)
 
     async def _wait(self) -> Outcome:
         if self._plan.health is None:
@@ -218,9 +232,21 @@ class ProcessController:
     async def _stop(self, number: int, grace: float) -> Outcome:
         record = None
         if self._client.kept:
+            await self._drain(grace)
             record = await self._client.call("stop", id=self._plan.task_id, signal=int(number), grace=grace)
-        remove_payloads(self._payloads, self._plan.task_id)
+        self._clear()
         return Done() if record is None else Done(self._status(record))
+
+    async def _drain(self, grace: float) -> None:
+        """Gives those who forward connections the time to hear that this task takes no new ones."""
+        if self._plan.ingress and grace > 0:
+            record = await self._client.call("record", id=self._plan.task_id)
+            if record is not None and record["state"] == "running":
+                await asyncio.sleep(DRAIN_S)
+
+    def _clear(self) -> None:
+        remove_payloads(self._payloads, self._plan.task_id)
+        self._task_ports.release(self._plan.task_id)
 
     async def _remove(self) -> Outcome:
         await self._stop(self._plan.stop_signal, self._plan.grace)
@@ -253,7 +279,7 @@ class ProcessController:
                 return self._exit(end.result())
             if well.done():
                 record = await self._client.call("record", id=self._plan.task_id)
-                return Done(None if record is None else self._status(record), self._plan.ports)
+                return Done() if record is None else Done(self._status(record), self._ports(record))
             sick.result()
             return await self._unhealthy()
         finally:
@@ -281,7 +307,7 @@ class ProcessController:
 
     def _exit(self, record: Record | None) -> Outcome:
         """What an end means; nobody reads the task's secrets any more."""
-        remove_payloads(self._payloads, self._plan.task_id)
+        self._clear()
         if record is None:
             return Failed("exit code unknown: the task is gone")
         status = self._status(record)
@@ -293,6 +319,18 @@ class ProcessController:
         if code:
             return Failed(f"task: non-zero exit ({code})", code, container_status=status)
         return Done(status)
+
+    def _ports(self, record: Record) -> types_pb2.PortStatus:
+        """The task's own ports of this host: those published here, and those that connections are forwarded to."""
+        status = types_pb2.PortStatus()
+        status.CopyFrom(self._plan.ports)
+        given = from_record(record.get("ports", ()))
+        for port in self._plan.ingress:
+            if port.target_port in given:
+                added = status.ports.add(protocol=port.protocol, target_port=port.target_port, name=port.name)
+                added.published_port = given[port.target_port]
+                added.publish_mode = types_pb2.PortConfig.HOST
+        return status
 
     def _status(self, record: Record) -> types_pb2.ContainerStatus:
         running = record["state"] == "running"

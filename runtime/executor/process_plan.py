@@ -54,6 +54,7 @@ class Plan:
     secrets: tuple[types_pb2.SecretReference, ...]
     configs: tuple[types_pb2.ConfigReference, ...]
     ports: types_pb2.PortStatus
+    ingress: tuple[types_pb2.PortConfig, ...] = ()
 
 
 Check = Callable[[specs_pb2.ContainerSpec], object]
@@ -116,6 +117,7 @@ def make_plan(task: objects_pb2.Task, context: TaskContext, settings: PlanSettin
         tuple(_checked_file(each) for each in spec.secrets),
         tuple(_checked_file(each) for each in spec.configs if each.HasField("file")),
         _ports(task),
+        _ingress(task),
     )
 
 
@@ -153,12 +155,9 @@ def _ports(task: objects_pb2.Task) -> types_pb2.PortStatus:
     """The host ports that the task's process itself listens on; others can't be had."""
     status = types_pb2.PortStatus()
     for port in task.endpoint.ports:
-        protocol = types_pb2.PortConfig.Protocol.Name(port.protocol).lower()
         if port.publish_mode != _HOST_MODE:
-            raise Rejected(
-                f"the process executor cannot honour the ingress port {port.published_port}/{protocol}: "
-                "publish it in host mode"
-            )
+            continue
+        protocol = types_pb2.PortConfig.Protocol.Name(port.protocol).lower()
         if port.published_port not in (0, port.target_port):
             raise Rejected(
                 f"the process executor cannot publish {port.target_port}/{protocol} as {port.published_port}: "
@@ -167,6 +166,19 @@ def _ports(task: objects_pb2.Task) -> types_pb2.PortStatus:
         status.ports.add().CopyFrom(port)
         status.ports[-1].published_port = port.target_port
     return status
+
+
+def _ingress(task: objects_pb2.Task) -> tuple[types_pb2.PortConfig, ...]:
+    """The ports that nodes publish for this task's service; connections are forwarded, and nothing else is."""
+    found = tuple(port for port in task.endpoint.ports if port.publish_mode != _HOST_MODE)
+    for port in found:
+        if port.protocol != types_pb2.PortConfig.TCP:
+            protocol = types_pb2.PortConfig.Protocol.Name(port.protocol).lower()
+            raise Rejected(
+                f"the process executor cannot honour the ingress port {port.published_port}/{protocol}: "
+                "only tcp is forwarded, publish it in host mode"
+            )
+    return found
 
 
 def parse_signal(text: str) -> int:

@@ -201,6 +201,18 @@ class TaskGone:
 
 
 @dataclass(frozen=True, slots=True)
+class IngressLife:
+    """Told to the agent: a life of the actor that takes connections for published services begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngressTablesAre:
+    """Told to that actor: all tables of published services, as they came with the assignments."""
+
+    tables: tuple[bytes, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ReadLogs:
     """Question to a task: read its logs. Answered with a callable that breaks it off once the reading has begun, or
     with None if there is nothing to read from. The callbacks are called from any thread."""

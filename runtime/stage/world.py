@@ -27,6 +27,13 @@ class Clock(Protocol):
     def now(self) -> float: ...
 
 
+class IngressEdge(Protocol):
+    """Takes connections for published services and hands them on (``runtime.wire.ingress_proxy`` does)."""
+
+    def apply(self, routes: Any, done: Callable[[Any], None]) -> None:
+        """Takes over routes; ``done`` hears of the ports that cannot be listened on, from any thread."""
+
+
 class RealClock:
     """The machine's clocks."""
 
@@ -56,3 +63,4 @@ class World:
     executor: Executor | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     host_subnets: Callable[[], Sequence[Any]] = tuple
+    ingress: IngressEdge | None = None

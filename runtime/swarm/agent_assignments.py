@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from runtime.errors import Code, Refused, invalid, not_found
+from runtime.swarm.ingress_tables import PREFIX
 from runtime.swarm.templates import PayloadContext, TemplateContext, TemplateError, expand_payload, expand_text
 from runtime.wire.pb import dispatcher_pb2 as dispatcher
 from runtime.wire.pb import objects_pb2 as objects
@@ -66,23 +67,27 @@ def needs_payloads(task: objects.Task) -> bool:
 class Dependencies:
     """The secrets and configs of a node. Changed by its agent alone, read by anybody."""
 
-    __slots__ = ("configs", "secrets")
+    __slots__ = ("configs", "secrets", "tables")
 
     def __init__(self) -> None:
         self.secrets: Mapping[str, objects.Secret] = {}
         self.configs: Mapping[str, objects.Config] = {}
+        self.tables: Mapping[str, bytes] = {}
 
     def __repr__(self) -> str:
         return f"Dependencies({len(self.secrets)} secrets, {len(self.configs)} configs)"
 
-    def apply(self, message: dispatcher.AssignmentsMessage) -> None:
-        """Takes over what a message says of secrets and configs."""
+    def apply(self, message: dispatcher.AssignmentsMessage) -> bool:
+        """Takes over what a message says of secrets and configs. True if the tables of published services changed."""
         complete = message.type == dispatcher.AssignmentsMessage.COMPLETE
         kinds = {change.assignment.WhichOneof("item") for change in message.changes}
         if complete or "secret" in kinds:
             self.secrets = _changed({} if complete else self.secrets, message, "secret")
         if complete or "config" in kinds:
             self.configs = _changed({} if complete else self.configs, message, "config")
+        before = self.tables
+        self.tables = {id: config.spec.data for id, config in self.configs.items() if id.startswith(PREFIX)}
+        return self.tables != before
 
 
 Item = TypeVar("Item", objects.Secret, objects.Config)

@@ -12,7 +12,7 @@ It holds the published objects themselves, so a set costs a reference for each t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
 from runtime.swarm.ports import View
@@ -73,9 +73,11 @@ class AssignmentSet:
         """All tasks of the set, by id."""
         return [self._tasks[id] for id in sorted(self._tasks)]
 
-    def begin(self, view: View) -> dispatcher.AssignmentsMessage:
-        """The complete set of a view; the first message of a stream."""
+    def begin(self, view: View, tables: Iterable[objects.Config] = ()) -> dispatcher.AssignmentsMessage:
+        """The complete set of a view, with what this node is told beside; the first message of a stream."""
         assert self._number == 0, "a stream begins once"
+        for table in tables:
+            self._note(("config", table.id), table)
         for task in view.find(objects.Task, "node", self.node_id):
             self.put(view, task)
         return self.take()
@@ -97,6 +99,10 @@ class AssignmentSet:
             self._release(task)
         self._note(("task", task.id), task)
         return True
+
+    def put_table(self, id: str, table: objects.Config | None) -> None:
+        """A config that no task refers to, in its newest state; None when it is no more."""
+        self._note(("config", id), table)
 
     def remove(self, task: objects.Task) -> bool:
         """A task that is gone. True if there is more to tell."""

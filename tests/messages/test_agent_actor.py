@@ -31,6 +31,7 @@ from runtime.protocol.cluster import LocalTasks
 from runtime.stage import Stage
 from runtime.stage.probe import Probe
 from runtime.stage.simulator import Simulator
+from runtime.swarm.ingress_tables import PREFIX, encode
 from runtime.wire.pb import objects_pb2, types_pb2
 from tests.unit.agent import dispatcher
 from tests.unit.agent.dispatcher import SOCKET, later, silence, task
@@ -108,6 +109,45 @@ class Bench:
         return int(self.manager.last(task_id).state)
 
 
+# Published services
+
+
+class Edge:
+    """An ingress edge that takes note."""
+
+    def __init__(self) -> None:
+        self.applied: list[Any] = []
+
+    def apply(self, routes: Any, done: Any) -> None:
+        self.applied.append({port: [each.host for each in backends] for port, backends in routes.items()})
+        done({})
+
+
+def table(service: str, *hosts: str) -> objects_pb2.Config:
+    made = objects_pb2.Config(id=PREFIX + service)
+    made.spec.data = encode([(8080, 80)], [(f"t{number}", host, {80: 9000}) for number, host in enumerate(hosts)])
+    return made
+
+
+def test_tables_of_published_services_reach_the_edge_in_every_life_and_go_with_the_node() -> None:
+    bench = Bench()
+    edge = bench.stage.world.ingress = Edge()
+    bench.assign(task(), configs=(table("web", "10.0.0.1"),))
+    assert edge.applied == [{8080: ["10.0.0.1"]}]
+    bench.assign(configs=(table("web", "10.0.0.1", "10.0.0.2"),))
+    assert edge.applied[-1] == {8080: ["10.0.0.1", "10.0.0.2"]}
+    count = len(edge.applied)
+    bench.assign(task("t2"))
+    assert len(edge.applied) == count
+    cell = bench.stage.cells["/agent/ingress"]
+    cell.control(lambda: cell.failed(RuntimeError("broken by the test"), None))
+    later(bench.simulator, 1)
+    assert edge.applied[-1] == {8080: ["10.0.0.1", "10.0.0.2"]}
+    bench.agent.tell(DropTasks())
+    later(bench.simulator, 1)
+    assert edge.applied[-1] == {}
+
+
 # Assignments
 
 
@@ -175,7 +215,7 @@ def test_a_task_that_is_no_longer_assigned_is_removed() -> None:
     assert bench.executor.names("t1")[-1] == "remove"
     assert bench.stored() == {}
     assert bench.actor.tasks == {}
-    assert bench.stage.cells.keys() == {"/node", "/agent", "/agent/session", "/agent/logs"}
+    assert bench.stage.cells.keys() == {"/node", "/agent", "/agent/session", "/agent/logs", "/agent/ingress"}
 
 
 def test_a_complete_set_removes_what_it_does_not_name() -> None:

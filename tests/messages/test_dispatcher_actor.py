@@ -23,6 +23,7 @@ from runtime.stage import Actor, Address, handles
 from runtime.stage.cell import Life
 from runtime.stage.simulator import Simulator
 from runtime.store.view import Published
+from runtime.swarm.ingress_tables import Backend, routes
 from runtime.wire.inbound import Ending, InboundCall
 from runtime.wire.memory import MemoryNetwork
 from runtime.wire.pb import dispatcher_pb2 as dispatcher
@@ -30,7 +31,8 @@ from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
 from runtime.wire.port import Access, Credentials, Identity, StreamLimits
-from runtime.wire.services import METHODS, path, routes
+from runtime.wire.services import METHODS, path
+from runtime.wire.services import routes as service_routes
 from runtime.wire.to_actor import to_actor
 from tests.unit.wire.authority import CLUSTER, authority
 
@@ -1042,7 +1044,7 @@ def test_over_a_network_with_certificates() -> None:
         schedule, random.Random(5), clock=lambda: begun + simulator.time, jitter=0.002, dead_after=3.0
     )
     names = ("Session", "Assignments", "Heartbeat", "UpdateTaskStatus")
-    table = routes({path("Dispatcher", name): to_actor(bench.actor) for name in names})
+    table = service_routes({path("Dispatcher", name): to_actor(bench.actor) for name in names})
     network.transport("manager").serve(
         "manager:2377", table, access=lambda: Access(CLUSTER), credentials=authority().manager()
     )
@@ -1068,3 +1070,76 @@ def test_over_a_network_with_certificates() -> None:
     assert bench.state() == (DOWN, "heartbeat failure")
     assert len(ends) == 2
     assert bench.instance.sessions == {}
+
+
+# Published services
+
+
+def process_node(bench: Bench, node_id: str = "w1") -> Sent:
+    """The assignments of a node of processes."""
+    request = dispatcher.SessionRequest()
+    request.description.engine.labels["swarmlet.executor"] = "process"
+    stream = bench.call("Dispatcher", "Session", request, node_id)
+    bench.simulator.run_for(0.15)
+    return bench.assign(stream.look().items[-1].session_id, node_id)
+
+
+def published_service(port: int = 8080) -> objects.Service:
+    made = objects.Service(id="web")
+    made.spec.annotations.name = "web"
+    made.endpoint.ports.add(target_port=80, published_port=port)
+    return made
+
+
+def serving(id: str, node_id: str = "w2") -> objects.Task:
+    made = task(id, node_id, types.RUNNING)
+    made.status.port_status.ports.add(target_port=80, published_port=9000, publish_mode=types.PortConfig.HOST)
+    return made
+
+
+def tables(*messages: dispatcher.AssignmentsMessage) -> list[Any]:
+    """The routes of every table in messages."""
+    changes = [each for message in messages for each in message.changes]
+    configs = [each.assignment.config for each in changes if each.assignment.WhichOneof("item") == "config"]
+    return [routes([config.spec.data]) for config in configs]
+
+
+def test_a_node_of_processes_is_told_where_the_tasks_of_published_services_answer() -> None:
+    bench = Bench(published_service(), serving("t1"))
+    bench.register("w2", remote_addr="10.0.0.9:1000")
+    bench.run_for(0.3)
+    stream = process_node(bench)
+    first = stream.take()
+    assert told(first[0]) == ["+config swarmlet.ingress.web"]
+    assert tables(*first)[-1] == {8080: (Backend("10.0.0.9", 9000, "t1"),)}
+    bench.create(serving("t2"))
+    bench.run_for(0.3)
+    (told_now,) = tables(*stream.take())
+    assert [each.task_id for each in told_now[8080]] == ["t1", "t2"]
+
+
+def test_a_task_is_taken_out_when_it_is_to_stop_and_a_lost_nodes_tasks_are_too() -> None:
+    bench = Bench(published_service(), serving("t1"), serving("t2", "w1"), period=5)
+    bench.register("w2", remote_addr="10.0.0.9:1000")
+    stream = process_node(bench)
+    bench.run_for(0.3)
+    stream.take()
+    bench.change(objects.Task, "t2", lambda made: setattr(made, "desired_state", types.SHUTDOWN))
+    bench.run_for(0.3)
+    (told_now,) = tables(*stream.take())
+    assert [each.task_id for each in told_now[8080]] == ["t1"]
+    bench.change(objects.Node, "w2", lambda made: setattr(made.status, "state", DOWN))
+    bench.run_for(0.3)
+    assert tables(*stream.take()) == [{8080: ()}]
+    bench.delete(objects.Service, "web")
+    bench.run_for(0.3)
+    assert [told(message) for message in stream.take()] == [["-config swarmlet.ingress.web"]]
+
+
+def test_a_node_of_containers_is_told_no_tables() -> None:
+    bench = Bench(published_service(), serving("t1"))
+    _, session = bench.register("w1")
+    stream = bench.assign(session)
+    bench.change(objects.Service, "web", lambda made: setattr(made.endpoint.ports[0], "published_port", 8081))
+    bench.run_for(0.5)
+    assert [told(message) for message in stream.take()] == [[]]

@@ -1,0 +1,102 @@
+"""A published service of a real daemon: its running tasks answer, and no connection is lost when they are replaced."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.daemon.program import Daemon, service
+
+SERVE = (
+    "import http.server, os\n"
+    "class Handler(http.server.BaseHTTPRequestHandler):\n"
+    "    def do_GET(self):\n"
+    "        self.send_response(200); self.end_headers(); self.wfile.write(os.environ['SWARMLET_TASK_ID'].encode())\n"
+    "    def log_message(self, *_): pass\n"
+    "http.server.ThreadingHTTPServer(('', int(os.environ['PORT'])), Handler).serve_forever()\n"
+)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    daemon = Daemon(tmp_path / "d", "127.0.0.1", "--stop-tasks-on-exit")
+    daemon.start()
+    daemon.init()
+    yield daemon
+    if daemon.process is not None and daemon.process.poll() is None:
+        daemon.stop()
+
+
+def free() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def ask(port: int) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+def answers(port: int, times: int) -> set[str]:
+    """Who answers; nobody while there is no task yet."""
+    try:
+        return {ask(port) for _ in range(times)}
+    except (OSError, http.client.HTTPException):
+        return set()
+
+
+def test_every_task_of_a_published_service_answers_and_a_rolling_update_loses_no_connection(daemon: Daemon) -> None:
+    port = free()
+    made = service("web", 2, "python3", "-c", SERVE)
+    container = made["TaskTemplate"]["ContainerSpec"]
+    ready = "import os, socket; socket.create_connection(('127.0.0.1', int(os.environ['PORT'])), 1)"
+    container["Healthcheck"] = {"Test": ["CMD", "python3", "-c", ready], "Interval": 100_000_000, "Retries": 100}
+    made["EndpointSpec"] = {"Mode": "vip", "Ports": [{"Protocol": "tcp", "TargetPort": 80, "PublishedPort": port}]}
+    made["UpdateConfig"] = {"Parallelism": 1, "Order": "start-first", "Monitor": 100_000_000}
+    status, answer = daemon.call("POST", "/services/create", made)
+    assert status == 201, answer
+    daemon.wait_running("web", 2)
+    before = daemon.until(lambda: len(found := answers(port, 4)) == 2 and found, "both tasks answer")
+    lost: list[str] = []
+    over = threading.Event()
+
+    def load() -> None:
+        while not over.is_set():
+            try:
+                ask(port)
+            except (OSError, http.client.HTTPException) as error:
+                lost.append(repr(error))
+            over.wait(0.01)
+
+    loader = threading.Thread(target=load)
+    loader.start()
+    try:
+        _, found = daemon.call("GET", "/services/web")
+        made["TaskTemplate"]["ForceUpdate"] = 1
+        status, answer = daemon.call("POST", f"/services/web/update?version={found['Version']['Index']}", made)
+        assert status == 200, answer
+        daemon.until(lambda: len(now := answers(port, 4)) == 2 and not now & before, "two other tasks answer", 60)
+    finally:
+        over.set()
+        loader.join()
+    assert lost == []
+    assert daemon.call("DELETE", "/services/web")[0] == 200
+    daemon.until(lambda: refuses(port), "the port is not listened on")
+
+
+def refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except ConnectionRefusedError:
+        return True
+    return False

@@ -1,0 +1,64 @@
+"""The ports that tasks are given of their node."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from runtime.executor import task_ports
+from runtime.executor.task_ports import TaskPorts, as_record, environment, from_record
+
+
+def free() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_the_first_task_has_the_target_port_itself_and_the_next_another() -> None:
+    one, target = TaskPorts(), free()
+    assert one.assign("a", [target]) == {target: target}
+    (other,) = one.assign("b", [target]).values()
+    assert other != target
+
+
+def test_a_port_that_somebody_listens_on_is_not_given() -> None:
+    with socket.create_server(("", 0)) as listener:
+        target = listener.getsockname()[1]
+        assert TaskPorts().assign("a", [target])[target] != target
+
+
+def test_what_an_ended_task_had_can_be_given_again() -> None:
+    one, target = TaskPorts(), free()
+    one.assign("a", [target])
+    one.release("a")
+    assert one.assign("b", [target]) == {target: target}
+
+
+def test_a_task_that_runs_already_keeps_its_port() -> None:
+    one, target = TaskPorts(), free()
+    one.restore("old", [target])
+    assert one.assign("new", [target])[target] != target
+
+
+def test_two_targets_of_one_task_have_two_ports() -> None:
+    given = TaskPorts().assign("a", [0x1, 0x2])
+    assert len(set(given.values())) == 2
+
+
+def test_a_machine_without_free_ports_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_ports, "_bound", lambda port: 0)
+    with pytest.raises(OSError, match="no port is free"):
+        TaskPorts().assign("a", [80])
+
+
+def test_a_task_finds_its_ports_in_its_environment() -> None:
+    assert environment({80: 9000}, {}) == {"SWARMLET_PORT_80": "9000", "PORT": "9000"}
+    assert environment({80: 9000}, {"PORT": "1"}) == {"SWARMLET_PORT_80": "9000"}
+    assert environment({80: 9000, 81: 9001}, {}) == {"SWARMLET_PORT_80": "9000", "SWARMLET_PORT_81": "9001"}
+    assert environment({}, {}) == {}
+
+
+def test_what_the_keeper_keeps_comes_back() -> None:
+    assert from_record(as_record({80: 9000, 81: 9001})) == {80: 9000, 81: 9001}
