@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from actors.backup_actor import BackupActor
 from actors.control_actor import CONTROL_API, ControlActor
 from actors.disk_space_actor import DiskSpaceActor
 from actors.leader_actor import LeaderActor
@@ -120,6 +121,7 @@ class ManagerActor(Serving):
         self.watch(self._proxy)
         self.watch(self._control)
         self.spawn("space", DiskSpaceActor, self._store, self._control)
+        self.spawn("backup", BackupActor, self.below("raft"), setup.node_id, setup.cluster_id)
         if setup.certificate is not None:
             context = LeaderContext(
                 setup.node_id, setup.cluster_id, self._store, self.published, setup.credentials, raft=self.below("raft")

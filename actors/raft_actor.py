@@ -31,6 +31,7 @@ from runtime.protocol.raft import (
     Appended,
     BeginLog,
     ChangeDataKey,
+    DescribeState,
     DiscardLog,
     Expelled,
     JoinAnswered,
@@ -556,6 +557,17 @@ class RaftActor(RaftMembers):
                 keep_after,
             ),
         )  # fmt: skip
+
+    @handles(DescribeState)
+    def describe_state(self, message: DescribeState) -> TakeSnapshot:
+        """The newest view with the membership in force there, as for a snapshot that nobody writes."""
+        view = self.published.view
+        index = view.version
+        if self.node is None or not self._conf_states or self._conf_states[-1][0] > index:
+            raise Refused(Code.UNAVAILABLE, "the consensus is starting, or its membership changes: try again")
+        members = tuple(self.members[raft_id] for raft_id in sorted(self.members))
+        removed = tuple(sorted(self.removed))
+        return TakeSnapshot(index, self._storage.term(index), self._conf_states[-1][1], members, removed, view, 0)
 
 
 def _up_to(states: list[tuple[int, ConfState]], index: int) -> list[tuple[int, ConfState]]:

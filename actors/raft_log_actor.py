@@ -113,12 +113,7 @@ class RaftLogActor(Actor):
     @handles(TakeSnapshot)
     def take_snapshot(self, message: TakeSnapshot) -> None:
         """Encodes a state, puts it in force and drops what it makes dispensable."""
-        content = snapshot_pb2.Snapshot(store=dump(message.view))
-        content.membership.removed.extend(message.removed)
-        for member in message.members:
-            content.membership.members.add(raft_id=member.raft_id, node_id=member.node_id, addr=member.addr)
-        data = content.SerializeToString(deterministic=True)
-        snapshot = Snapshot(message.index, message.term, message.conf_state, data)
+        snapshot = snapshot_of(message)
         self.log.save_snapshot(snapshot)
         if self._rekeyed:
             failpoint("dek.half_reencrypted")
@@ -129,3 +124,12 @@ class RaftLogActor(Actor):
     def _tell_parent(self, message: object) -> None:
         assert self.parent is not None
         self.tell(self.parent, message)
+
+
+def snapshot_of(state: TakeSnapshot) -> Snapshot:
+    """A state encoded, with its members, as SwarmKit's snapshots are."""
+    content = snapshot_pb2.Snapshot(store=dump(state.view))
+    content.membership.removed.extend(state.removed)
+    for member in state.members:
+        content.membership.members.add(raft_id=member.raft_id, node_id=member.node_id, addr=member.addr)
+    return Snapshot(state.index, state.term, state.conf_state, content.SerializeToString(deterministic=True))

@@ -43,6 +43,10 @@ def _run(asked: options.Options) -> int:
         from swarmlet import look
 
         return look.run(asked)
+    if isinstance(asked, options.RecoveryOptions):
+        from swarmlet import recovery
+
+        return recovery.run(asked)
     print(f"swarmlet {__version__} (Python {platform.python_version()})")
     return EXIT_OK
 

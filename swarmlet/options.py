@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from swarmlet import __version__, look_options, places
+from swarmlet import __version__, look_options, places, recovery_options
 from swarmlet.errors import UsageError
 
 LOG_LEVELS: Final = ("debug", "info", "warn", "error", "fatal")
@@ -83,7 +83,8 @@ class VersionOptions:
     """``swarmlet version``."""
 
 
-Options = DaemonOptions | UpOptions | LookOptions | VersionOptions
+RecoveryOptions = recovery_options.RecoverOptions | recovery_options.BackupOptions | recovery_options.RestoreOptions
+Options = DaemonOptions | UpOptions | LookOptions | RecoveryOptions | VersionOptions
 
 
 class _Parser(argparse.ArgumentParser):
@@ -98,6 +99,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str], uid: int) -> Opt
         "daemon": _daemon,
         "up": _up,
         **dict.fromkeys(look_options.COMMANDS, _look),
+        **dict.fromkeys(recovery_options.COMMANDS, _recovery),
         "version": lambda _typed, _environ, _uid: VersionOptions(),
     }
     return commands[typed.command](typed, environ, uid)
@@ -115,6 +117,7 @@ def _parser() -> _Parser:
     up.add_argument("--name", default="", help="name of the stack (default: the file's)")
     up.add_argument("--plain", action="store_true", help="plain lines, also on a terminal")
     look_options.add(commands)
+    recovery_options.add(commands)
     commands.add_parser("version", help="print the version", allow_abbrev=False)
     return top
 
@@ -283,6 +286,11 @@ def _up(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> UpOp
     if typed.seconds is not None and not 0 < typed.seconds < 1e9:
         raise UsageError("--for needs a number of seconds greater than 0")
     return UpOptions(typed.file, typed.listen, typed.seconds, typed.name, typed.plain)
+
+
+def _recovery(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> Options:
+    socket = places.exec_root(environ, uid) / places.INTROSPECTION_SOCKET
+    return recovery_options.checked(typed, socket)
 
 
 def _look(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> LookOptions:

@@ -16,19 +16,21 @@ from runtime.raft.types import ConfState
 from runtime.wire.pb import raft_pb2
 
 
-def committed_membership(loaded: Loaded) -> Config:
-    """The members of the consensus group once everything committed in a log is applied."""
+def committed_membership(loaded: Loaded, up_to: int | None = None) -> Config:
+    """The members of the consensus group once everything committed in a log, or up to an entry, is applied."""
     snapshot = loaded.snapshot
     index, conf_state = (snapshot.index, snapshot.conf_state) if snapshot is not None else (0, ConfState())
-    committed = [entry for entry in loaded.entries if index < entry.index <= loaded.hard_state.commit]
-    return membership_after(conf_state, committed)
+    end = loaded.hard_state.commit if up_to is None else up_to
+    return membership_after(conf_state, [entry for entry in loaded.entries if index < entry.index <= end])
 
 
-def force_new_cluster(log: RaftLog, loaded: Loaded, order: str) -> bool:
+def force_new_cluster(log: RaftLog, loaded: Loaded, order: str, *, keep_tail: bool = False) -> bool:
     """Makes the log that of a cluster of its owner alone; False if there is no log, or the order was carried out.
     ``NothingToForce`` if it holds nothing of a cluster.
 
-    ``order`` is any name that no other order has. The log must be loaded, and be loaded again before it is used.
+    ``order`` is any name that no other order has. The log must be loaded, and be loaded again before it is used. With
+    ``keep_tail`` what is not known to be committed stays, as it would under a leader elected with this log: some of it
+    may have been acknowledged by a leader that did not live to tell this member. Without, it goes, as in SwarmKit.
     """
     member = loaded.member
     if loaded.empty or log.was_forced(order):
@@ -38,14 +40,10 @@ def force_new_cluster(log: RaftLog, loaded: Loaded, order: str) -> bool:
             "this node's log holds nothing that was committed: it had not caught up when the cluster was lost. "
             "Force a new cluster on a manager that had"
         )
-    alone = entries_alone(
-        member.raft_id,
-        committed_membership(loaded),
-        _context(member),
-        loaded.hard_state.term,
-        max(loaded.hard_state.commit, loaded.base_index),
-    )
-    log.force_new_cluster(alone, order)
+    after = log.last_index if keep_tail else max(loaded.hard_state.commit, loaded.base_index)
+    membership = committed_membership(loaded, after)
+    alone = entries_alone(member.raft_id, membership, _context(member), loaded.hard_state.term, after)
+    log.force_new_cluster(alone, order, after)
     return True
 
 

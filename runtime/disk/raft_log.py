@@ -166,19 +166,18 @@ class RaftLog:
         del self._marks[: index - self._base.index]
         self._base = base
 
-    def force_new_cluster(self, entries: Sequence[Entry], order: str) -> None:
-        """Puts ``entries`` behind the commit index, in the place of what was not committed, and commits them.
+    def force_new_cluster(self, entries: Sequence[Entry], order: str, after: int) -> None:
+        """Puts ``entries`` behind entry ``after``, in the place of what follows it there, and commits up to the last.
 
         One synced batch, which also notes the order: the same one is not carried out twice (``was_forced``).
         """
         self._check_loaded()
-        commit = max(self._hard_state.commit, self._base.index)
         if entries:
             puts, deletes, kept, marks = self._entry_changes(entries)
         else:
-            puts, kept, marks = [], commit - self._base.index, []
-            deletes = [records.entry_key(at) for at in range(commit + 1, self.last_index + 1)]
-        state = replace(self._hard_state, commit=commit + len(entries))
+            puts, kept, marks = [], after - self._base.index, []
+            deletes = [records.entry_key(at) for at in range(after + 1, self.last_index + 1)]
+        state = replace(self._hard_state, commit=after + len(entries))
         self._check_hard_state(state, self._base.index + kept + len(marks))
         puts += [(records.HARD_STATE, records.pack_hard_state(state)), (records.FORCED, records.pack_plain(order))]
         failpoint("force.before_write")

@@ -6,13 +6,15 @@ made of what msgpack and JSON know, and hold no secrets.
 
 Asks: ``tree`` (rows and totals; with ``"states": true`` the declared states too), ``actor`` (``path``: one row, its
 state, figures per message type, crashes, who waits for whom), ``crashes``, ``raft`` (the declared states of consensus,
-store, dispatcher, scheduler and certificates), ``node`` (who this is, where its API answers).
+store, dispatcher, scheduler and certificates), ``node`` (who this is, where its API answers), ``backup`` (``file``: the
+absolute path of a new file, which gets a backup of this manager).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,6 +23,8 @@ from typing import Any, Final
 from runtime.introspection import protocol
 from runtime.introspection.redact import redact
 from runtime.introspection.rows import row, rows, totals
+from runtime.introspection.writing import ask_actor, write_private
+from runtime.protocol.manager import MakeBackup
 from runtime.stage import Stage
 from runtime.stage.cell import Cell
 from runtime.stage.observe import CrashReport, MessageStats, describe_error, quantile
@@ -40,6 +44,9 @@ DOMAIN: Final = {
 }
 """Where the views of the domain come from."""
 
+BACKUP: Final = "/cluster/node/manager/backup"
+BACKUP_DEADLINE_S: Final = 120.0
+
 Ask = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
@@ -55,6 +62,7 @@ class Asks:
             "crashes": self._crashes,
             "raft": self._raft,
             "node": self._node,
+            "backup": self._backup,
         }
 
     async def answer(self, request: dict[str, Any]) -> Any:
@@ -71,6 +79,18 @@ class Asks:
         if cell is None:
             raise protocol.BadRequest(f"nobody lives at {path[:200]!r}")
         return cell
+
+    async def _backup(self, request: dict[str, Any]) -> Any:
+        """Has this node's manager make a backup and puts it into a new private file."""
+        path = request.get("file")
+        if not isinstance(path, str) or not os.path.isabs(path):
+            raise protocol.BadRequest("a backup needs the absolute path of a new file")
+        data = await ask_actor(self.stage.at(BACKUP), MakeBackup(), BACKUP_DEADLINE_S)
+        try:
+            await asyncio.to_thread(write_private, path, data)
+        except OSError as error:
+            raise protocol.BadRequest(f"cannot write {path}: {error.strerror or error}") from None
+        return {"bytes": len(data)}
 
     async def _node(self, request: dict[str, Any]) -> Any:
         return {**self._about, "name": self.stage.name, "clock": self.stage.read_clock()}

@@ -120,6 +120,11 @@ class EndManager:
 
 
 @dataclass(frozen=True, slots=True)
+class MakeBackup:
+    """Question: the bytes of a backup of this manager (see ``runtime.disk.backup``), which are a secret."""
+
+
+@dataclass(frozen=True, slots=True)
 class DiskSpace:
     """Told to the store and the control API on each change: how much there is to write to."""
 

@@ -87,6 +87,12 @@ class TakeSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class DescribeState:
+    """Question: a ``TakeSnapshot`` of the newest applied state, which is carried out by whoever asks. Refused with
+    UNAVAILABLE while the membership changes."""
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotTaken:
     """Told: the snapshot is in force; entries up to ``keep_after`` are no longer on disk."""
 
