@@ -53,9 +53,9 @@ class RootDecision:
         if isinstance(question, Reachable):
             self._probe(question.root, list(question.urls))
         else:
-            body = authority_request(question.new_root, self._world.entropy)
+            body = authority_request(question.new_root)
             ask_to_sign(
-                self._world.https, question.urls, body, self._credentials, question.root, self._sink, self._go_on
+                self._world.https, question.urls, body, self._credentials, (question.root,), self._sink, self._go_on
             )
 
     def _probe(self, root: bytes, urls: list[str]) -> None:

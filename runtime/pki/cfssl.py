@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from runtime.errors import Code, Refused
 from runtime.pki.certificates import Holder
 from runtime.pki.errors import InvalidCertificate
-from runtime.pki.identity import Entropy
 from runtime.pki.keys import deterministic, signature_hash
 from runtime.pki.pem import load_certificates, normalize
 from runtime.pki.root import NoSigner, RootCA
@@ -38,7 +37,7 @@ def node_request(csr: bytes, holder: Holder) -> bytes:
     return _encode({"certificate_request": csr.decode("ascii"), "subject": subject, "hosts": holder.dns_names})
 
 
-def authority_request(new_root: RootCA, entropy: Entropy) -> bytes:
+def authority_request(new_root: RootCA) -> bytes:
     """What is posted to have another root signed as a CA, under CFSSL's profile ``CA``."""
     signer = new_root.signer
     if signer is None:
@@ -55,7 +54,6 @@ def authority_request(new_root: RootCA, entropy: Entropy) -> bytes:
             "subject": {"CN": common_name, "names": []},
             "hosts": [],
             "profile": CA_PROFILE,
-            "serial": str(int.from_bytes(entropy(19), "big")),
             "extensions": [
                 {"id": _BASIC_CONSTRAINTS, "critical": True, "value": constraints.public_bytes().hex()},
             ],

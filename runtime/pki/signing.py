@@ -146,7 +146,7 @@ class Authority:
         self._external = False
         self.trouble = ""
         self.urls: tuple[str, ...] = ()
-        self.external_roots = b""
+        self.external_roots: tuple[bytes, ...] = ()
 
     def learn(self, cluster: objects_pb2.Cluster, now: float) -> bool:
         """Takes over what the cluster object says; True when that may let waiting nodes be signed."""
@@ -174,7 +174,7 @@ class Authority:
         self.urls = ()
         with contextlib.suppress(InvalidCertificate):  # a root that cannot be read has nobody to sign for it
             self.urls = external_urls(cluster.spec.ca_config.external_cas, normalize(root.ca_cert), normalize(wanted))
-        self.external_roots = root.ca_cert + root.root_rotation.ca_cert
+        self.external_roots = (wanted, root.ca_cert) if wanted != root.ca_cert else (wanted,)
 
     def external_request(self, node: objects_pb2.Node) -> bytes:
         """What an external CA is asked for a node that waits; ``InvalidCertificate`` when that can't be granted."""

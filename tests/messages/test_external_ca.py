@@ -146,6 +146,27 @@ def test_a_plain_http_address_is_never_asked() -> None:
     assert bench.state(node_id) == STATUS.PENDING
 
 
+def test_each_root_is_trusted_by_itself_because_two_of_a_rotation_have_one_name() -> None:
+    bench = Bench()
+    new = create_root(entropy(9), bench.world.now())
+    bench.external.root = new
+    bench.external.trusts = bench.ca.root.bundle
+
+    def rotate(cluster: objects_pb2.Cluster) -> None:
+        cluster.root_ca.root_rotation.ca_cert = new.bundle
+        cluster.root_ca.root_rotation.cross_signed_ca_cert = bench.ca.root.cross_sign(new.bundle, entropy(3))
+        cluster.spec.ca_config.external_cas[0].ca_cert = new.bundle
+
+    bench.ca.change(Cluster, bench.ca.cluster_id, rotate)
+    node_id = bench.admit()
+    bench.run()
+    assert [shown.roots for shown in bench.external.shown] == [new.bundle, bench.ca.root.bundle]
+    assert bench.state(node_id) == STATUS.ISSUED
+    leaf = bench.ca.node(node_id).certificate.certificate
+    for root in (new, bench.ca.root):
+        assert root.verify(leaf, bench.world.now())
+
+
 # Rotations
 
 

@@ -30,7 +30,7 @@ def test_a_node_is_asked_for_by_name_whatever_its_request_says() -> None:
 
 def test_a_root_is_asked_for_as_an_authority_with_its_own_subject_and_key() -> None:
     root = a_root()
-    asked = json.loads(authority_request(root, entropy()))
+    asked = json.loads(authority_request(root))
     assert (asked["profile"], asked["subject"]["CN"]) == ("CA", "swarm-ca")
     key = root.certificates[0].public_key()
     assert public_der(csr_public_key(asked["certificate_request"].encode())) == public_der(key)  # type: ignore[arg-type]
@@ -41,7 +41,7 @@ def test_a_root_is_asked_for_as_an_authority_with_its_own_subject_and_key() -> N
 
 def test_a_root_without_its_key_asks_for_nothing() -> None:
     with pytest.raises(NoSigner):
-        authority_request(load_root(a_root().bundle, NOW), entropy())
+        authority_request(load_root(a_root().bundle, NOW))
 
 
 def answer(**content: Any) -> bytes:
