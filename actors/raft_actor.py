@@ -166,7 +166,7 @@ class RaftActor(RaftMembers):
         if loaded.member is not None and (joined or loaded.entries or loaded.snapshot is not None):
             self._start_core(loaded, loaded.member)
         elif setup.join_addrs:
-            self._join(persists=False)
+            self._join(persists=False, leaves=loaded.lost_id)
         elif loaded.member is None and setup.founds:
             self._begin_log()
         elif loaded.member is None:

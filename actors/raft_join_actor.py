@@ -3,7 +3,8 @@
 RaftActor starts it where a log is missing, or where the log says that this manager listens elsewhere, and hears
 JoinAnswered once. Any manager may be asked: those that do not lead pass the request on. Who cannot be reached, or knows
 no leader, is asked again after a pause, one manager after the other; a refusal ends the first try of a new member with
-the leader's words.
+the leader's words. Who lost its log leaves under its old raft id before it joins: it may have voted and acknowledged
+under that one, and must not do so again (moby/moby#29180).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from runtime.wire.port import Channel, Credentials
 from runtime.wire.services import path
 
 JOIN = path("RaftMembership", "Join")
+LEAVE = path("RaftMembership", "Leave")
 JOIN_TIMEOUT = 25.0
 PAUSE = 0.1
 PAUSE_MAX = 2.0
@@ -30,19 +32,22 @@ class _Again:
 
 
 class RaftJoinActor(Actor):
-    """``addr`` is where this manager listens; ``persists`` says that no refusal is final."""
+    """``addr`` is where this manager listens; ``persists`` says that no refusal is final; ``leaves`` is the raft id of
+    a log that is lost, or 0."""
 
     policy = Policy(escalates=(Exception,))
 
     def __init__(
-        self, raft: Address, addr: str, managers: tuple[str, ...], credentials: Credentials | None, persists: bool
-    ) -> None:
+        self, raft: Address, addr: str, managers: tuple[str, ...], credentials: Credentials | None, persists: bool,
+        leaves: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.raft = raft
         self.addr = addr
         self.managers = managers
         self.credentials = credentials
         self.persists = persists
+        self.leaves = leaves
         self._channel: Channel | None = None
         self._pause = PAUSE
         self._turn = 0
@@ -71,8 +76,19 @@ class RaftJoinActor(Actor):
         assert transport is not None, "joining needs a network"
         self.stopped()
         self._channel = transport.connect(self._target, self.credentials)
+        if self.leaves:
+            leave = raft_pb2.LeaveRequest(node=raft_pb2.RaftMember(raft_id=self.leaves))
+            self._channel.unary(LEAVE, leave, timeout=JOIN_TIMEOUT, done=self.sink(self._left))
+            return
         request = raft_pb2.JoinRequest(addr=self.addr)
         self._channel.unary(JOIN, request, timeout=JOIN_TIMEOUT, done=self.sink(self._answered))
+
+    def _left(self, answer: Message | Refused) -> None:
+        if not isinstance(answer, Refused) or answer.code is Code.NOT_FOUND:
+            self.leaves = 0
+            self._ask()
+        else:  # also where the others would have no quorum: then they need this one back, with its log
+            self._wait(answer)
 
     def _answered(self, answer: Message | Refused) -> None:
         if isinstance(answer, raft_pb2.JoinResponse):
@@ -83,6 +99,9 @@ class RaftJoinActor(Actor):
         assert isinstance(answer, Refused)
         if answer.code not in PASSING and not self.persists:
             raise Refused(answer.code, f"can't initialize raft node: {answer.rpc_text}")
+        self._wait(answer)
+
+    def _wait(self, answer: Refused) -> None:
         self._trouble = str(answer)
         self._turn += 1
         self.after(self._pause, _Again())

@@ -6,7 +6,9 @@ fails, which its parent and then the manager answer for: the handle is closed an
 
 from __future__ import annotations
 
-from runtime.disk.data_root import RAFT_DATABASE
+from dataclasses import replace
+
+from runtime.disk.data_root import RAFT_DATABASE, RAFT_MEMBER, note_raft_member, noted_raft_member
 from runtime.disk.errors import LogDamaged
 from runtime.disk.force import force_new_cluster
 from runtime.disk.port import Database
@@ -79,12 +81,17 @@ class RaftLogActor(Actor):
             raise LogDamaged(f"the raft log is damaged: {damage}. {WHAT_NEXT}") from damage
         if message.force_new_cluster and force_new_cluster(self._log, loaded, message.force_new_cluster):
             loaded = self._log.load()
+        files = self.world.disk.files
+        if loaded.member is None:
+            return replace(loaded, lost_id=noted_raft_member(files))
+        note_raft_member(files, loaded.member.raft_id)
         return loaded
 
     @handles(BeginLog)
     def begin(self, message: BeginLog) -> None:
         """The first records of a new log."""
         self.log.set_member(message.member)
+        note_raft_member(self.world.disk.files, message.member.raft_id)
         if message.entries:
             self.log.append(message.entries, message.hard_state)
 
@@ -108,6 +115,7 @@ class RaftLogActor(Actor):
     @handles(WipeLog)
     def wipe(self, message: WipeLog) -> None:
         """Nothing is left of it."""
+        self.world.disk.files.remove(RAFT_MEMBER)
         self.log.wipe()
 
     @handles(TakeSnapshot)

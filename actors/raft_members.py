@@ -248,11 +248,11 @@ class RaftMembers(Actor):
         addr = self.setup.addr
         return addr != known and not membership.is_unspecified(split_host_port(addr)[0])
 
-    def _join(self, *, persists: bool) -> None:
+    def _join(self, *, persists: bool, leaves: int = 0) -> None:
         setup = self.setup
         if setup.join_addrs and self.child("join") is None:
             self.spawn(
-                "join", RaftJoinActor, self.address, setup.addr, setup.join_addrs, setup.credentials, persists
+                "join", RaftJoinActor, self.address, setup.addr, setup.join_addrs, setup.credentials, persists, leaves
             )  # fmt: skip
 
     # Reads

@@ -9,16 +9,27 @@ from __future__ import annotations
 from runtime.disk.ballast import BALLAST
 from runtime.disk.errors import ForeignState
 from runtime.disk.port import TEMPORARY, Files
-from runtime.disk.state_files import CERTIFICATES, DOCKER_STATE, NODE_CERT, NODE_KEY, REMOTES, DockerState, StateFiles
+from runtime.disk.state_files import (
+    CERTIFICATES,
+    DOCKER_STATE,
+    NODE_CERT,
+    NODE_KEY,
+    PRIVATE,
+    REMOTES,
+    DockerState,
+    StateFiles,
+)
 
 RAFT_DATABASE = "raft/log"
 TASK_DATABASE = "worker/tasks.db"
+RAFT_MEMBER = "raft-member"
+"""Holds the raft id of the log beside the log: what is left when that is lost."""
 
 _RAFT, _WORKER = "raft", "worker"
 _OTHERS_LOGS = ("wal-v3-encrypted", "snap-v3-encrypted", "wal-v3", "snap-v3", "wal", "snap")
 # In the order of removal. Once the first is gone this node is in no swarm, and the certificates go last, because a raft
 # log without them is never touched: a crash in between leaves nothing that starts again or that must be refused.
-_OURS = (DOCKER_STATE, _RAFT, _WORKER, REMOTES, BALLAST, CERTIFICATES)
+_OURS = (DOCKER_STATE, _RAFT, _WORKER, REMOTES, BALLAST, RAFT_MEMBER, CERTIFICATES)
 _WITH_LEFTOVERS = ("", CERTIFICATES)
 
 
@@ -66,6 +77,19 @@ def clear_data_root(files: Files) -> None:
     refuse_foreign(files)
     for name in _OURS:
         files.remove_tree(name)
+
+
+def note_raft_member(files: Files, raft_id: int) -> None:
+    """Keeps the raft id of this node's log where it outlasts the log."""
+    text = f"{raft_id:x}".encode()
+    if files.read(RAFT_MEMBER) != text:
+        files.write_atomic(RAFT_MEMBER, text, PRIVATE)
+
+
+def noted_raft_member(files: Files) -> int:
+    """The raft id of the log that this node had; 0 if it had none, or nobody can read the note."""
+    text = files.read(RAFT_MEMBER) or b""
+    return int(text, 16) if 0 < len(text) <= 16 and set(text) <= set(b"0123456789abcdef") else 0
 
 
 def remove_temporary_files(files: Files) -> None:

@@ -44,6 +44,8 @@ class Loaded:
     base_index: int
     base_term: int
     member: Member | None
+    lost_id: int = 0
+    """The raft id of a log that this node had and has no more; set by whoever knows."""
 
     @property
     def empty(self) -> bool:
