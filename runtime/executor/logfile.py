@@ -67,7 +67,8 @@ def _cut(line: bytes, pieces: list[tuple[bytes, bool]]) -> bytes:
 
 
 class LogWriter:
-    """Writes one task's records; opens its files when there is something to write."""
+    """Writes one task's records; opens its files when there is something to write. With no ``files`` it keeps nothing
+    but the end."""
 
     __slots__ = ("_fd", "_last_ns", "_number", "_size", "directory", "dropped", "files", "limit", "reason")
 
@@ -89,6 +90,8 @@ class LogWriter:
 
     def write(self, now_ns: int, stream: int, pieces: list[tuple[bytes, bool]]) -> None:
         """Appends lines. Never raises for the disk's sake: what it can't write is counted in ``dropped``."""
+        if not self.files:
+            return
         if self.dropped:
             text = f"swarmlet: {self.dropped} lines of this log were lost: {self.reason}\n".encode()
             if not self._append([self._record(now_ns, STDERR, text)], count=0):

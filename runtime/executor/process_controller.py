@@ -38,6 +38,7 @@ from runtime.executor.task_ports import TaskPorts, as_record, environment, from_
 from runtime.wire.pb import objects_pb2, types_pb2
 
 DRAIN_S = 2.0
+NO_READING = "configured logging driver does not support reading"
 UNKNOWN_EXIT = -1  # a container status's exit code where nobody knows it
 
 
@@ -175,6 +176,10 @@ class ProcessController:
             quiet = result is None or result == "cancelled"
             on_end(None if quiet else _outcome(result).text)  # type: ignore[union-attr]  # never Done here
 
+        if not self._plan.spec["log_files"]:
+            work = Work(on_end)
+            work.ended(NO_READING)
+            return work
         directory = os.path.join(self._client.directory, LOGS, self._plan.task_id)
         return self._run(read_log(directory, options, on_line, self._grown), ended)
 

@@ -23,7 +23,7 @@ from runtime.wire.pb import objects_pb2, specs_pb2, types_pb2
 
 GRACE = 10.0
 LOG_BYTES, LOG_FILES = 10 << 20, 3
-LOG_DRIVERS = ("", "json-file", "local")
+LOG_DRIVERS = ("", "json-file", "local", "none")
 ENCRYPTED = "encrypted"  # the overlay driver's option
 INHERITED = ("LANG", "LC_ALL", "TZ")
 _SIZE = re.compile(r"(\d+)([bkmg]?)b?", re.IGNORECASE)
@@ -220,9 +220,12 @@ def _rlimits(spec: specs_pb2.ContainerSpec) -> list[tuple[str, int, int]]:
 
 
 def _log_limits(driver: types_pb2.Driver) -> tuple[int, int]:
+    """How large a log file may become, and how many are kept: none with the driver ``none``."""
     if driver.name not in LOG_DRIVERS:
         raise Rejected(f"the process executor cannot honour the log driver {driver.name}")
     options = dict(driver.options)
+    if driver.name == "none" and not options:
+        return LOG_BYTES, 0
     size, files = options.pop("max-size", ""), options.pop("max-file", "")
     if options:
         raise Rejected(f"the process executor cannot honour the log option {min(options)}")

@@ -139,7 +139,7 @@ def bench(loop: IoLoop) -> Iterator[Bench]:
         for executor in made.executors:
             made.close(executor)
         made.boot(linger=0.0)
-        if made.keeper():
+        if made.executor._client.kept:  # one may be starting that cannot be seen yet
             made.stop_all()
         made.close()
         until(lambda: not made.keeper(), "the keeper ends")

@@ -122,3 +122,15 @@ def test_output_that_somebody_beyond_reach_holds_open_is_ended(bench: Bench) -> 
     controller = bench.started("t", "sh", "-c", "echo x; env -i setsid sleep 5 & sleep 0.1; exit 0")
     bench.do(controller.wait)
     assert [line.data for line in bench.lines(controller, LogOptions(follow=True))] == [b"x\n"]
+
+
+def test_with_the_log_driver_none_nothing_is_kept_and_readers_are_told(bench: Bench) -> None:
+    made = task("t", "sh", "-c", "echo secret; echo more >&2")
+    made.spec.log_driver.name = "none"
+    controller = bench.started(made)
+    bench.do(controller.wait)
+    ends: list[str | None] = []
+    controller.logs(LogOptions(), lambda line: pytest.fail(f"{line} was kept"), ends.append)
+    assert ends == ["configured logging driver does not support reading"]
+    kept = [path for path in pathlib.Path(bench.directory, "logs").rglob("*") if path.is_file()]
+    assert not any(b"secret" in path.read_bytes() or b"more" in path.read_bytes() for path in kept)

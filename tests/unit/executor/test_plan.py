@@ -167,6 +167,17 @@ def test_limits_are_taken_over_and_refused_only_where_they_are_required() -> Non
     assert plan(settings=strict).spec["limits"] == {}
 
 
+def test_the_log_driver_none_keeps_no_file_and_takes_no_options() -> None:
+    assert plan(lambda made: setattr(made.spec.log_driver, "name", "none")).spec["log_files"] == 0
+
+    def with_size(made: Any) -> None:
+        made.spec.log_driver.name = "none"
+        made.spec.log_driver.options["tag"] = "x"
+
+    with pytest.raises(Rejected, match="log option tag"):
+        plan(with_size)
+
+
 def test_the_log_drivers_sizes_are_honoured() -> None:
     assert (plan().spec["log_bytes"], plan().spec["log_files"]) == (LOG_BYTES, LOG_FILES) == (10 << 20, 3)
 
