@@ -17,6 +17,7 @@ from actors.key_manager_actor import KeyManagerActor
 from actors.log_broker_actor import LogBrokerActor
 from actors.raft_membership_actor import RaftMembershipActor
 from actors.replicated_actor import ReplicatedActor
+from actors.resource_allocator_actor import ResourceAllocatorActor
 from actors.role_manager_actor import RoleManagerActor
 from actors.root_rotation_actor import RootRotationActor
 from actors.scheduler_actor import SchedulerActor
@@ -39,6 +40,7 @@ PARTS: tuple[tuple[str, type[Actor]], ...] = (
     ("membership", RaftMembershipActor),
     ("role_manager", RoleManagerActor),
     ("allocator", AllocatorActor),
+    ("resource_allocator", ResourceAllocatorActor),
     ("scheduler", SchedulerActor),
     ("constraint_enforcer", ConstraintEnforcerActor),
     ("task_reaper", TaskReaperActor),

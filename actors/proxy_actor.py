@@ -38,6 +38,7 @@ SERVED_BY_LEADER: Mapping[str, str] = {
     "CA": "ca",
     "NodeCA": "ca",
     "RaftMembership": "membership",
+    "ResourceAllocator": "resource_allocator",
 }
 UNARY_WAIT = 60.0
 NO_LEADER_MAX = 10.0

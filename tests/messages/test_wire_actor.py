@@ -19,9 +19,9 @@ from runtime.stage.simulator import Simulator
 from runtime.store.changes import Action, Change, apply
 from runtime.store.view import Published
 from runtime.wire.memory import MemoryNetwork
-from runtime.wire.pb import control_pb2, dispatcher_pb2, health_pb2, resource_pb2
+from runtime.wire.pb import control_pb2, dispatcher_pb2, health_pb2, watch_pb2
 from runtime.wire.pb import objects_pb2 as pb
-from runtime.wire.port import WORKER, Call, Credentials
+from runtime.wire.port import MANAGER, WORKER, Call, Credentials
 from runtime.wire.services import METHODS, path
 from tests.unit.wire.authority import CLUSTER, authority
 
@@ -169,9 +169,12 @@ def test_every_method_of_a_served_service_has_a_route(service: str) -> None:
     assert {method.path for method in METHODS.values() if method.service == service} <= set(table)
 
 
-@pytest.mark.parametrize(("role", "code"), [("", Code.PERMISSION_DENIED), (WORKER, Code.UNIMPLEMENTED)])
+@pytest.mark.parametrize(("role", "code"), [(WORKER, Code.PERMISSION_DENIED), (MANAGER, Code.UNIMPLEMENTED)])
 def test_what_is_not_offered_is_said_to_those_alone_who_may_call_it(role: str, code: Code) -> None:
-    credentials = authority().credentials("caller", role) if role else Credentials(authority().pem)
-    answer = Bench().call(credentials, "ResourceAllocator", "DetachNetwork", resource_pb2.DetachNetworkRequest())
-    assert isinstance(answer, Refused)
-    assert answer.code is code
+    bench = Bench()
+    channel = bench.client.connect("10.0.0.1:2377", authority().credentials("caller", role))
+    ends: list[Refused | None] = []
+    channel.stream(path("Watch", "Watch"), watch_pb2.WatchRequest(), on_item=lambda item: None, on_end=ends.append)
+    bench.simulator.run_until(lambda: bool(ends))
+    assert ends[0] is not None
+    assert ends[0].code is code
