@@ -45,7 +45,7 @@ from runtime.protocol.raft import (
     UseDataKeys,
     WipeLog,
 )
-from runtime.protocol.store import Entries, Leading, NotLeading, ProposalRefused, Propose, Restore
+from runtime.protocol.store import AwaitView, Entries, Leading, NotLeading, ProposalRefused, Propose, Restore
 from runtime.raft.admission import refusal
 from runtime.raft.codec import decode_change, encode_change
 from runtime.raft.confchange import ChangeRefused, ChangeType
@@ -69,6 +69,7 @@ from runtime.raft.types import (
 from runtime.stage import Address, Answer, Policy, Reply, handles
 from runtime.store.view import Published
 from runtime.swarm.membership import LOST_LEADERSHIP, draw_raft_id
+from runtime.swarm.raft_pace import RaftPace, all_can_be_fast
 from runtime.wire.pb import objects_pb2, raft_pb2, snapshot_pb2
 
 APPENDS_IN_FLIGHT = 2
@@ -106,9 +107,8 @@ class RaftActor(RaftMembers):
     policy = Policy(escalates=(Exception,))
 
     def __init__(self, setup: RaftSetup, store: Address, published: Published) -> None:
-        super().__init__(setup)
+        super().__init__(setup, published)
         self.store = store
-        self.published = published
         self.member: Member | None = None
         self._storage = MemoryStorage()
         self._ended = False
@@ -147,6 +147,7 @@ class RaftActor(RaftMembers):
             "applied": self._applied,
             "appends in flight": len(self._writes),
             "waiting": len(self._waiting),
+            "tick": self.setup.fast_tick if self.pace.fast else self.setup.tick,
             "members": len(self.members),
             "messages refused": self._refused_messages,
             "last refusal": self._last_refusal,
@@ -223,9 +224,17 @@ class RaftActor(RaftMembers):
         self._transport = self.spawn("transport", RaftTransportActor, self.address, setup.credentials)
         self.watch(self._transport)
         self._pump()
-        self.every(setup.tick, RaftTick())
+        self.ask(self.store, AwaitView(lambda view: True), self._store_restored, LOAD_WAIT)
         if self._moved(member.addr):
             self._join(persists=True)
+
+    def _store_restored(self, answer: Answer) -> None:
+        """The store has what the log knew to be committed: the pace of the last life is that of this one."""
+        answer.get()
+        if self.node is not None:
+            managers = [each.node_id for each in self.members.values()]
+            self.pace = RaftPace(all_can_be_fast(self.published.view, managers))
+            self._keep_pace()
 
     def _restore(self, index: int, data: bytes, conf_state: ConfState) -> None:
         content = snapshot_pb2.Snapshot.FromString(data)
@@ -244,6 +253,8 @@ class RaftActor(RaftMembers):
         if self.node is None:
             return
         self.node.tick()
+        self._keep_pace()
+        self._start_change()
         self._read_limits()
         self._snapshot_when_due()
         self._expire_reads()
@@ -265,6 +276,7 @@ class RaftActor(RaftMembers):
             self.node.step(message.message)
         except (PeerNotFound, LocalMessage, ProposalDropped):
             return
+        self._hear_pace(message.message, message.fast)
         self._pump()
 
     @handles(Propose)

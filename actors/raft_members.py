@@ -24,6 +24,7 @@ from runtime.protocol.raft import (
     PeerUnreachable,
     RaftSetup,
     RaftStatus,
+    RaftTick,
     ReadIndex,
     RemoveMember,
     SendRaft,
@@ -34,12 +35,16 @@ from runtime.protocol.raft import (
 from runtime.raft.codec import decode_change
 from runtime.raft.confchange import ChangeType, ConfChange
 from runtime.raft.node import RawNode
-from runtime.raft.types import NOBODY, Entry, EntryType, Message, ProposalDropped, ReadState, Role
-from runtime.stage import Actor, ActorUp, Address, Reply, handles
+from runtime.raft.types import NOBODY, Entry, EntryType, Message, MessageType, ProposalDropped, ReadState, Role
+from runtime.stage import Actor, ActorUp, Address, Reply, Timer, handles
+from runtime.store.view import Published
 from runtime.swarm import membership
 from runtime.swarm.addresses import split_host_port
+from runtime.swarm.raft_pace import RaftPace, all_can_be_fast, can_be_fast
 from runtime.wire.pb import raft_pb2
 
+ANSWERS = frozenset({MessageType.APP_RESP, MessageType.HEARTBEAT_RESP})
+FROM_LEADER = frozenset({MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP})
 TRANSFER_WAIT = 25.0
 READ_WAIT = 5.0
 
@@ -62,11 +67,15 @@ class _Read:
 
 
 class RaftMembers(Actor):
-    """``members`` are those that the applied log knows, ``removed`` the raft ids that never come back."""
+    """``members`` are those that the applied log knows, ``removed`` the raft ids that never come back; ``published``
+    is the store's newest view."""
 
-    def __init__(self, setup: RaftSetup) -> None:
+    def __init__(self, setup: RaftSetup, published: Published) -> None:
         super().__init__()
         self.setup = setup
+        self.published = published
+        self.pace = RaftPace()
+        self._ticker: Timer | None = None
         self.node: RawNode | None = None
         self.members: dict[int, Member] = {}
         self.removed: set[int] = set()
@@ -129,6 +138,8 @@ class RaftMembers(Actor):
         while self._changes and not self._changes[0].index and self._leading and self.node is not None:
             change = self._changes[0]
             try:
+                if self._too_fast_for(change.request):
+                    return
                 wanted = self._wanted(change.request)
                 if wanted is not None:
                     self.node.propose_conf_change(wanted)
@@ -139,6 +150,16 @@ class RaftMembers(Actor):
                 self._changes.popleft().reply.fail(refused)
             except ProposalDropped as dropped:
                 self._changes.popleft().reply.fail(Refused(Code.UNAVAILABLE, str(dropped)))
+
+    def _too_fast_for(self, request: AddMember | RemoveMember) -> bool:
+        """Whether the group must slow down first, before it takes this member in; then that has begun."""
+        if isinstance(request, RemoveMember) or self._member_of(request.node_id) is not None:
+            return False
+        if can_be_fast(self.published.view, request.node_id):
+            return False
+        self.pace.admitting = True
+        self._keep_pace()
+        return self.pace.fast
 
     def _wanted(self, request: AddMember | RemoveMember) -> ConfChange | None:
         """The change to propose; None if everything is as it should be."""
@@ -181,15 +202,46 @@ class RaftMembers(Actor):
         """The entry at ``index`` was applied: if it is the change under way, whoever asked hears of it."""
         if self._changes and self._changes[0].index == index:
             change = self._changes.popleft()
+            self.pace.admitting = False
             change.reply.set(self._outcome(change.request))
             self._start_change()
 
     def _fail_changes(self) -> None:
         changes, self._changes = self._changes, deque()
+        self.pace.admitting = False
         for change in changes:
             proposed = Refused(Code.UNKNOWN, membership.OUTCOME_UNKNOWN)
             waited = Refused(Code.FAILED_PRECONDITION, membership.LOST_LEADERSHIP)
             change.reply.fail(proposed if change.index else waited)
+
+    # Pace
+
+    def _keep_pace(self) -> None:
+        """Ticks as it should now; a change that waited for a slower pace goes on."""
+        assert self.node is not None
+        raft = self.node.raft
+        if raft.role is Role.LEADER:
+            allowed = all_can_be_fast(self.published.view, [each.node_id for each in self.members.values()])
+            self.pace.lead(allowed, [id for id in self.members if id != raft.id and self._active.get(id)])
+        if self._ticker is None or raft.config.pre_vote is not self.pace.fast:
+            if self._ticker is not None:
+                self._ticker.cancel()
+            raft.config.pre_vote = self.pace.fast
+            self._ticker = self.every(self.setup.fast_tick if self.pace.fast else self.setup.tick, RaftTick())
+
+    def _hear_pace(self, message: Message, fast: bool) -> None:
+        """What a message that was stepped says of its sender's pace."""
+        assert self.node is not None
+        raft = self.node.raft
+        if raft.role is Role.LEADER:
+            if message.type in ANSWERS:
+                self.pace.answered(message.from_, fast)
+                if self.pace.fast and not self.pace.told:
+                    self._keep_pace()
+                    self._start_change()
+        elif message.type in FROM_LEADER and message.from_ == raft.lead and fast is not self.pace.fast:
+            self.pace.follow(fast)
+            self._keep_pace()
 
     # Leadership
 
@@ -296,7 +348,7 @@ class RaftMembers(Actor):
             self.tell(self._transport, peers)
         if self._outgoing:
             outgoing, self._outgoing = self._outgoing, []
-            self.tell(self._transport, SendRaft(outgoing))
+            self.tell(self._transport, SendRaft(outgoing, self.pace.told))
 
     def _known_members(self) -> dict[int, Member]:
         """The members, and those that the log will make members: their addresses are needed to get that far."""

@@ -20,7 +20,7 @@ from runtime.raft.codec import message_to_pb
 from runtime.raft.types import Message, MessageType
 from runtime.swarm.membership import MEMBER_REMOVED
 from runtime.wire.pb import health_pb2, raft_pb2
-from runtime.wire.port import Cancel, Channel
+from runtime.wire.port import Channel, Headers, Metadata
 from runtime.wire.services import path
 
 QUEUE_MAX = 4096
@@ -30,6 +30,10 @@ CHECK_TIMEOUT = 5.0
 STREAM = path("Raft", "StreamRaftMessage")
 PROCESS = path("Raft", "ProcessRaftMessage")
 CHECK = path("Health", "Check")
+
+PACE = "swarmlet-raft"
+"""The metadata that says with a message that its sender ticks fast; other kinds of managers do not look at it."""
+FAST_HEADERS: Headers = ((PACE, "fast"),)
 
 Outcome = Protobuf | Refused
 
@@ -58,11 +62,12 @@ class RaftPeer:
     dropped: int = 0
     queue: deque[Message] = field(default_factory=deque)
     _sending: Message | None = None
-    _cancel: Cancel | None = None
+    _headers: Headers = ()
     _closing: bool = False
 
-    def send(self, message: Message) -> None:
-        """Queues a message; one too many is lost and said to be."""
+    def send(self, message: Message, fast: bool = False) -> None:
+        """Queues a message; one too many is lost and said to be. ``fast`` is said with this one and later ones."""
+        self._headers = FAST_HEADERS if fast else ()
         if len(self.queue) >= QUEUE_MAX:
             self._lose(message)
             self._mark(active=False)
@@ -103,13 +108,14 @@ class RaftPeer:
         done = self.events.sink(lambda answer: self._done(message, answer))
         if self.streaming:
             requests = list(requests_of(message))
-            upload = self.channel.upload(STREAM, done=done, timeout=SEND_TIMEOUT * len(requests))
+            timeout = SEND_TIMEOUT * len(requests)
+            upload = self.channel.upload(STREAM, done=done, timeout=timeout, metadata=self._headers)
             for request in requests:
                 upload.send(request)
             upload.finish()
         else:
             whole = raft_pb2.ProcessRaftMessageRequest(message=message_to_pb(message))
-            self.channel.unary(PROCESS, whole, timeout=SEND_TIMEOUT, done=done)
+            self.channel.unary(PROCESS, whole, timeout=SEND_TIMEOUT, done=done, metadata=self._headers)
 
     def _done(self, message: Message, answer: Outcome) -> None:
         self._sending = None
@@ -143,6 +149,11 @@ class RaftPeer:
         if active != self.active:
             self.active = active
             self.events.active(self.member.raft_id, active)
+
+
+def is_fast(metadata: Metadata) -> bool:
+    """Whether the sender of a message ticks fast."""
+    return metadata.get(PACE) == ("fast",)
 
 
 def is_serving(answer: Outcome) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
-from actors.raft_peer import PeerEvents, RaftPeer
+from actors.raft_peer import PeerEvents, RaftPeer, is_fast
 from actors.serving import Serving, serves
 from runtime.disk.raft_records import Member
 from runtime.errors import Code, Refused
@@ -120,7 +120,7 @@ class RaftTransportActor(Serving):
         for each in message.messages:
             peer = self.peers.get(each.to)
             if peer is not None:
-                peer.send(each)
+                peer.send(each, message.fast)
             elif each.to not in self.removed:
                 self.tell(self.raft, PeerUnreachable(each.to))
 
@@ -133,7 +133,7 @@ class RaftTransportActor(Serving):
         assert isinstance(request, raft_pb2.ProcessRaftMessageRequest)
         if not request.HasField("message"):
             return raft_pb2.ProcessRaftMessageResponse()
-        self._take(request.message, self.defer(), raft_pb2.ProcessRaftMessageResponse())
+        self._take(request.message, self.defer(), raft_pb2.ProcessRaftMessageResponse(), is_fast(call.metadata))
         return None
 
     @serves("Raft", "StreamRaftMessage")
@@ -148,7 +148,7 @@ class RaftTransportActor(Serving):
             elif message is None:
                 reply.set(raft_pb2.StreamRaftMessageResponse())
             else:
-                self._take(message, reply, raft_pb2.StreamRaftMessageResponse())
+                self._take(message, reply, raft_pb2.StreamRaftMessageResponse(), is_fast(call.metadata))
 
         def came(request: Any) -> None:
             try:
@@ -159,7 +159,7 @@ class RaftTransportActor(Serving):
         call.receive(self.sink(came), self.sink(ended))
         return None
 
-    def _take(self, received: raftpb_pb2.Message, reply: Reply, well: Message) -> None:
+    def _take(self, received: raftpb_pb2.Message, reply: Reply, well: Message, fast: bool) -> None:
         """Hands a message on, or not; ``reply`` is answered in any case."""
         sender = getattr(received, "from")
         if sender in self.removed:
@@ -176,7 +176,7 @@ class RaftTransportActor(Serving):
         elif message.type is MessageType.VOTE:
             self._take_vote(message, reply, well)
         else:
-            self.tell(self.raft, StepRaft(message))
+            self.tell(self.raft, StepRaft(message, fast))
             reply.set(well)
 
     def _take_vote(self, message: raft.Message, reply: Reply, well: Message) -> None:

@@ -38,6 +38,7 @@ from runtime.stage import Actor, Address, GiveUp, Policy, Timer, handles
 from runtime.stage.answers import Reply
 from runtime.swarm.agent_remotes import BAD, GOOD, Remote, Remotes
 from runtime.swarm.agent_session import AssignmentSequence, SessionBackoff, from_tasks
+from runtime.swarm.raft_pace import PACE_LABEL, PACE_VALUE
 from runtime.wire.pb import dispatcher_pb2, objects_pb2, types_pb2
 from runtime.wire.port import MANAGER, WORKER, Cancel, Channel, Material
 from runtime.wire.services import path
@@ -346,6 +347,7 @@ class SessionActor(Actor):
         description = types_pb2.NodeDescription()
         description.CopyFrom(self.world.executor.describe())
         description.hostname = self.setup.hostname
+        description.engine.labels[PACE_LABEL] = PACE_VALUE
         description.tls_info.CopyFrom(self._identity()[0])
         return description
 

@@ -25,7 +25,9 @@ from runtime.disk.real import RealDisk
 from runtime.engine_api.cluster_backend import ClusterBackend
 from runtime.engine_api.server import EngineServer
 from runtime.engine_api.sockets import TlsListener
+from runtime.errors import Refused
 from runtime.introspection.server import IntrospectionServer
+from runtime.protocol.raft import TransferLeadership
 from runtime.stage import Actor, Address, RealClock, Stage, World
 from runtime.swarm.addresses import Interface, IPNetwork
 from runtime.swarm.ingress_tables import EXECUTOR_LABEL, PROCESS
@@ -47,6 +49,8 @@ T = TypeVar("T")
 
 EXECUTOR_STATE: Final = "worker/process"
 STAGE_STOP_S: Final = 3.0
+HAND_OVER_S: Final = 5.0
+CONSENSUS: Final = "/cluster/node/manager/raft"
 SERVERS_STOP_S: Final = 2.0
 REQUESTS_GRACE_S: Final = 0.5
 EXECUTOR_CLOSE_S: Final = 3.0
@@ -119,7 +123,16 @@ class Assembly:
     def close(self, stop_tasks: bool) -> None:
         """Takes everything down; tasks go on unless ``stop_tasks``. Again is nothing."""
         self._stop_tasks = stop_tasks
+        self._hand_over()
         self._end()
+
+    def _hand_over(self) -> None:
+        """A manager that leads lets another one lead before it goes, so that nobody has to notice its absence first."""
+        if self.stage is None:
+            return
+        question = self.stage.at(CONSENSUS).ask(TransferLeadership())
+        with contextlib.suppress(Refused):  # it does not lead, or there is nobody to take over
+            question.result(HAND_OVER_S)
 
     def _end(self) -> None:
         """Ends all parts, and with them the thread and the files that gRPC keeps for the whole process as long as one

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RaftSetup:
-    """Whose log it is. ``addr`` is where other managers reach this one; ticks count ``tick`` seconds each.
+    """Whose log it is. ``addr`` is where other managers reach this one; ticks count ``tick`` seconds each, or
+    ``fast_tick`` where all members can be fast.
 
     A node without a log joins through one of ``join_addrs``, or begins a log of its own where there are none and it
     ``founds`` a cluster: a manager that lost its log must not begin another under the old name.
@@ -27,6 +28,7 @@ class RaftSetup:
     addr: str
     data_keys: tuple[bytes, ...] = field(repr=False)
     tick: float = 1.0
+    fast_tick: float = 0.1
     heartbeat_tick: int = 1
     election_tick: int = 10
     force_new_cluster: str = ""
@@ -143,9 +145,10 @@ class RaftStatus:
 
 @dataclass(frozen=True, slots=True)
 class StepRaft:
-    """Told: a message from another member came in."""
+    """Told: a message from another member came in, who said that it ticks fast or did not."""
 
     message: Message
+    fast: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +185,10 @@ class SetPeers:
 
 @dataclass(frozen=True, slots=True)
 class SendRaft:
-    """Told to the transport: send these, in order for each peer."""
+    """Told to the transport: send these, in order for each peer, and say with them how this member ticks."""
 
     messages: Sequence[Message]
+    fast: bool = False
 
 
 @dataclass(frozen=True, slots=True)
