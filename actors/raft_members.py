@@ -236,7 +236,7 @@ class RaftMembers(Actor):
         if raft.role is Role.LEADER:
             if message.type in ANSWERS:
                 self.pace.answered(message.from_, fast)
-                if self.pace.fast and not self.pace.told:
+                if fast is not self.pace.fast and not self.pace.told:
                     self._keep_pace()
                     self._start_change()
         elif message.type in FROM_LEADER and message.from_ == raft.lead and fast is not self.pace.fast:

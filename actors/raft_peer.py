@@ -16,6 +16,7 @@ from google.protobuf.message import Message as Protobuf
 from runtime.disk.raft_records import Member
 from runtime.errors import Code, Refused
 from runtime.raft.chunks import requests_of
+from runtime.raft.coalesce import joined
 from runtime.raft.codec import message_to_pb
 from runtime.raft.types import Message, MessageType
 from runtime.swarm.membership import MEMBER_REMOVED
@@ -72,8 +73,17 @@ class RaftPeer:
             self._lose(message)
             self._mark(active=False)
             return
-        self.queue.append(message)
+        whole = joined(self.queue[-1], message) if self.queue else None
+        if whole is not None:
+            self.queue[-1] = whole
+        else:
+            self.queue.append(message)
         self._next()
+
+    def look_again(self) -> None:
+        """Asks a member that could not be reached, and that nothing is being sent to, whether it can be now."""
+        if not self.active and self._sending is None:
+            self.check(lambda serving: None)
 
     def check(self, then: Callable[[bool], None], timeout: float = CHECK_TIMEOUT) -> None:
         """Asks whether its consensus serves."""

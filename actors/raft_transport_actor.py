@@ -33,6 +33,11 @@ from runtime.wire.port import Call, Channel, Credentials
 
 LINGER = 8.0
 VOTER_CHECK_TIMEOUT = 2.0
+LOOK_PERIOD = 2.0
+
+
+class _Look:
+    """Time to see who can be reached again."""
 
 
 class _Close:
@@ -63,6 +68,9 @@ class RaftTransportActor(Serving):
             active=lambda raft_id, active: self.tell(self.raft, PeerState(raft_id, active)),
             expelled=lambda: self.tell(self.raft, Expelled()),
         )
+
+    def started(self) -> None:
+        self.every(LOOK_PERIOD, _Look())
 
     def stopped(self) -> None:
         for peer in self.peers.values():
@@ -108,6 +116,12 @@ class RaftTransportActor(Serving):
         transport = self.world.transport
         assert transport is not None, "a member of a group needs a network"
         return transport.connect(addr, self.credentials)
+
+    @handles(_Look)
+    def look(self, message: _Look) -> None:
+        """Members that nobody talks to are found again all the same."""
+        for peer in self.peers.values():
+            peer.look_again()
 
     @handles(_Close)
     def close(self, message: _Close) -> None:

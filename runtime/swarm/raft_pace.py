@@ -4,8 +4,8 @@ A follower that ticks faster than its leader would take it for dead. So the two 
 
 1. Fast is allowed while every member's node carries the engine label ``swarmlet.raft=1`` (each of ours does).
 2. The leader becomes fast first and says so with every message; followers do as the leader they hear says.
-3. The leader becomes slow last: it says slow while it still ticks fast, until every member that can be reached has
-   answered as slow. A member without the label is admitted only after that.
+3. The leader becomes slow last: it says slow while it still ticks fast, as long as the last answer of any member that
+   can be reached was a fast one's. A member without the label is admitted only after that.
 4. Who ticks fast asks before it stands for election (PreVote): one that missed the word disturbs nobody, since those
    who hear a leader refuse.
 """
@@ -59,5 +59,4 @@ class RaftPace:
             self.fast = self.told = True
             return
         self.told = False
-        if not any(self._heard.get(raft_id, False) for raft_id in reachable):
-            self.fast = False
+        self.fast = any(self._heard.get(raft_id, False) for raft_id in reachable)

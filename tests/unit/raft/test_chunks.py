@@ -1,0 +1,84 @@
+"""Messages in requests: pieces of snapshots, how they are joined, and what is refused before a core sees it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.errors import Code, Refused
+from runtime.raft.chunks import REQUEST_MAX, Assembly, decode_message, requests_of
+from runtime.raft.codec import message_to_pb
+from runtime.raft.types import ConfState, Entry, Message, MessageType, Snapshot
+
+T = MessageType
+
+
+def snapshot(size: int) -> Message:
+    data = bytes(range(256)) * (size // 256 + 1)
+    return Message(T.SNAP, to=2, from_=1, term=3, snapshot=Snapshot(7, 3, ConfState((1, 2)), data[:size]))
+
+
+def rejoined(message: Message, limit: int) -> Message:
+    assembly = Assembly()
+    for request in requests_of(message, limit):
+        assert request.ByteSize() <= limit
+        assembly.take(request.message)
+    whole = assembly.message()
+    assert whole is not None
+    return decode_message(whole)
+
+
+@given(st.integers(0, 5000), st.integers(300, 2000))
+def test_a_snapshot_of_any_size_arrives_as_it_was_in_requests_that_fit(size: int, limit: int) -> None:
+    message = rejoined(snapshot(size), limit)
+    assert (message.type, message.term, message.snapshot) == (T.SNAP, 3, snapshot(size).snapshot)
+
+
+def test_a_snapshot_of_9_mb_takes_three_requests_of_4_mib_at_most() -> None:
+    requests = list(requests_of(snapshot(9_000_000)))
+    assert len(requests) == 3
+    assert max(request.ByteSize() for request in requests) <= REQUEST_MAX
+    assert min(request.ByteSize() for request in requests[:-1]) > REQUEST_MAX - 256
+
+
+def test_any_other_message_is_one_request() -> None:
+    message = Message(T.APP, to=2, from_=1, term=2, log_term=2, index=4, entries=[Entry(2, 5, data=b"x")], commit=4)
+    (request,) = requests_of(message)
+    assert decode_message(request.message) == message
+
+
+def test_pieces_of_different_messages_and_of_other_kinds_are_refused() -> None:
+    assembly = Assembly()
+    assembly.take(message_to_pb(snapshot(10)))
+    other = message_to_pb(snapshot(10))
+    other.index = 9
+    with pytest.raises(Refused) as refused:
+        assembly.take(other)
+    assert refused.value.code is Code.INVALID_ARGUMENT
+    with pytest.raises(Refused):
+        assembly.take(message_to_pb(Message(T.HEARTBEAT, term=1)))
+
+
+def test_nothing_at_all_is_no_message() -> None:
+    assert Assembly().message() is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Message(T.SNAP, term=1),
+        Message(T.SNAP, term=1, snapshot=Snapshot()),
+        Message(T.READ_INDEX),
+        Message(T.READ_INDEX_RESP, entries=[Entry(), Entry()]),
+        Message(T.HEARTBEAT),
+        Message(T.VOTE),
+        Message(T.APP, term=1, index=3, entries=[Entry(1, 5)]),
+        Message(T.APP, term=1, index=3, entries=[Entry(2, 4)]),
+        Message(T.APP, term=5, log_term=4, index=3, entries=[Entry(3, 4)]),
+    ],
+)
+def test_what_no_core_sends_is_refused(message: Message) -> None:
+    with pytest.raises(Refused) as refused:
+        decode_message(message_to_pb(message))
+    assert refused.value.code is Code.INVALID_ARGUMENT
