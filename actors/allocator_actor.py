@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from actors.store_watcher import StoreWatcher
 from runtime.errors import Refused
+from runtime.protocol.explain import AskWaits, Waits
 from runtime.protocol.manager import LeaderContext
 from runtime.stage import Answer, Timer, handles
 from runtime.store.changes import Action
@@ -31,6 +32,7 @@ from runtime.store.view import Published, View
 from runtime.swarm.allocation import RETRY_S, Allocation, Allocator
 from runtime.swarm.allocation import commit as carry_out
 from runtime.swarm.network_pools import IPNetwork
+from runtime.swarm.waits import Wait
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
 
@@ -105,6 +107,12 @@ class AllocatorActor(StoreWatcher):
             else:
                 put(change.object)
         self._go_on()
+
+    @handles(AskWaits)
+    def waits(self, message: AskWaits) -> Waits:
+        """Whether the service waits for a free port."""
+        reason = self.allocator.blocked_by(message.service_id)
+        return Waits((Wait(message.service_id, "allocator", reason),) if reason else ())
 
     # What an earlier life left on the way
 

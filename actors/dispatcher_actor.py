@@ -26,6 +26,7 @@ from google.protobuf.message import Message
 from actors.serving import Serving, serves
 from actors.store_watcher import StoreWatcher
 from runtime.errors import Code, Refused
+from runtime.protocol.explain import AskWaits, Waits
 from runtime.protocol.manager import LeaderContext, MembersChanged
 from runtime.protocol.store import Step
 from runtime.stage import Answer, GiveUp, Policy, Timer, handles
@@ -51,6 +52,7 @@ from runtime.swarm.node_status import (
     write_unpublished,
 )
 from runtime.swarm.task_model import the_cluster
+from runtime.swarm.waits import Wait
 from runtime.wire.pb import dispatcher_pb2 as dispatcher
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
@@ -201,6 +203,16 @@ class DispatcherActor(Serving, StoreWatcher):
             "statuses waiting": len(self._waiting.tasks),
             "managers": len(self._common.managers),
         }
+
+    @handles(AskWaits)
+    def waits(self, message: AskWaits) -> Waits:
+        """Whether a node is in touch."""
+        node_id = message.node_id
+        if not node_id or node_id in self.sessions:
+            return Waits()
+        if self.registry.is_down(node_id):
+            return Waits((Wait(node_id, "agent", "it has no session; its tasks are given up a day after it was lost"),))
+        return Waits((Wait(node_id, "agent", "it has no session yet; it counts as down if it does not call soon"),))
 
     # What changes around it
 

@@ -11,6 +11,7 @@ from actors.allocator_actor import AllocatorActor
 from actors.certificate_authority_actor import CertificateAuthorityActor
 from actors.constraint_enforcer_actor import ConstraintEnforcerActor
 from actors.dispatcher_actor import DispatcherActor
+from actors.explain_actor import ExplainActor
 from actors.global_actor import GlobalActor
 from actors.jobs_actor import JobsActor
 from actors.key_manager_actor import KeyManagerActor
@@ -48,6 +49,7 @@ PARTS: tuple[tuple[str, type[Actor]], ...] = (
     ("global", GlobalActor),
     ("jobs", JobsActor),
 )
+ASKED_OF_WAITS = ("allocator", "scheduler", "dispatcher", "replicated", "global", "jobs")
 TOLD_OF_MEMBERS = ("dispatcher", "role_manager")
 FOUNDING_WAIT = 20.0
 
@@ -104,6 +106,8 @@ class LeaderActor(Actor):
         )
         for name, part in PARTS:
             self.spawn(name, part, context)
+        asked = tuple(self.below(name) for name in ASKED_OF_WAITS)
+        self.spawn("explain", ExplainActor, context, asked)
         children = (self.child(name) for name in TOLD_OF_MEMBERS)
         self._told = tuple(child for child in children if child is not None)
         for part_address in self._told:

@@ -22,6 +22,7 @@ from typing import Any
 from actors.store_watcher import StoreWatcher
 from actors.updater_actor import UpdateEnded, UpdaterActor
 from runtime.errors import Refused
+from runtime.protocol.explain import AskWaits, Waits
 from runtime.protocol.manager import LeaderContext
 from runtime.protocol.store import Step
 from runtime.stage import Address, Answer, GiveUp, Policy, Timer, handles
@@ -195,6 +196,15 @@ class OrchestratorActor(StoreWatcher):
         if service is not None and not (message.basis is not None and message.basis.holds(service)):
             self._services[service.id] = None
             self._go_on()
+
+    @handles(AskWaits)
+    def waits(self, message: AskWaits) -> Waits:
+        """The starts that are held, and who updates the service."""
+        if not message.service_id or not self.is_mine(self.view.get(objects.Service, message.service_id)):
+            return Waits()
+        updater = self._updaters.get(message.service_id)
+        held = self.supervisor.waits(self.view, message.service_id, self.monotonic())
+        return Waits(tuple(held), (updater,) if updater is not None else ())
 
     # Carrying out
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from actors.store_watcher import StoreWatcher
 from runtime.errors import Refused
+from runtime.protocol.explain import AskWaits, Waits
 from runtime.protocol.manager import LeaderContext
 from runtime.stage import Answer, handles
 from runtime.store.changes import Action
@@ -78,6 +79,12 @@ class SchedulerActor(StoreWatcher):
             else:
                 self.scheduler.put_task(change.object, self.monotonic())
         self._changed()
+
+    @handles(AskWaits)
+    def waits(self, message: AskWaits) -> Waits:
+        """What of a service waits for a node, or on one, and what of it is on the way to the store."""
+        of_service = self.scheduler.waits(message.service_id) if message.service_id else []
+        return Waits(tuple(of_service))
 
     # What an earlier life left on the way
 

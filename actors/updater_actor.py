@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from actors.store_watcher import StoreWatcher
 from runtime.errors import Refused
+from runtime.protocol.explain import AskWaits, Waits
 from runtime.protocol.manager import LeaderContext
 from runtime.protocol.store import Step, Watch
 from runtime.stage import Answer, GiveUp, Policy, Timer, handles
@@ -97,6 +98,13 @@ class UpdaterActor(StoreWatcher):
         if self.updater is None and not self._ended:
             self._survey()
         self._go_on()
+
+    @handles(AskWaits)
+    def waits(self, message: AskWaits) -> Waits:
+        """How far the update is, and what it waits for."""
+        if self.updater is None or message.service_id != self.service_id:
+            return Waits()
+        return Waits(tuple(self.updater.waits(self.monotonic())))
 
     def _service_changed(self) -> None:
         service = self.view.get(objects.Service, self.service_id)

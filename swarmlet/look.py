@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from runtime.introspection import client, recording, render, sequence
+from runtime.introspection import client, recording, render, render_waits, sequence
 from runtime.introspection.client import Link
 from swarmlet.errors import EXIT_OK, StartError
 from swarmlet.options import LookOptions
@@ -55,6 +55,16 @@ def _crashes(asked: LookOptions) -> int:
 
 def _raft(asked: LookOptions) -> int:
     return _show(asked, client.ask(asked.socket, "raft"), render.states)
+
+
+def _explain(asked: LookOptions) -> int:
+    value = client.ask(asked.socket, "explain", kind=asked.typed["kind"], name=asked.typed["name"])
+    return _show(asked, value, render_waits.explanation)
+
+
+def _plan(asked: LookOptions) -> int:
+    value = client.ask(asked.socket, "plan", action=asked.typed["action"], name=asked.typed["name"])
+    return _show(asked, value, render_waits.plan)
 
 
 # One actor
@@ -128,4 +138,6 @@ _COMMANDS: Final[Mapping[str, Callable[[LookOptions], int]]] = {
     "crashes": _crashes,
     "raft": _raft,
     "trace": _trace,
+    "explain": _explain,
+    "plan": _plan,
 }

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from swarmlet.errors import UsageError
 
-COMMANDS: Final = ("tree", "top", "actor", "crashes", "raft", "trace")
+COMMANDS: Final = ("tree", "top", "actor", "crashes", "raft", "trace", "explain", "plan")
 INTERVAL_MIN_S: Final = 1.0
 
 
@@ -25,6 +25,14 @@ def add(commands: Any) -> None:
     crashes.add_argument("--tracebacks", action="store_true", help="where each happened")
     _command(commands, "raft", "consensus, store, dispatcher and certificate of a running node")
     _trace(_command(commands, "trace", "messages as they are handled, up to a limit"))
+    explained = _command(commands, "explain", "what a service, a task or a node waits for, and who acts next")
+    explained.add_argument("name", metavar="SERVICE|TASK|NODE", help="its name, its id or the beginning of its id")
+    kinds = ("service", "task", "node")
+    explained.add_argument("--kind", choices=kinds, default="", help="where the name may mean several")
+    planned = _command(commands, "plan", "what would happen; nothing is changed")
+    planned.add_argument("subject", choices=["node"])
+    planned.add_argument("action", choices=["rm", "drain"])
+    planned.add_argument("name", metavar="NODE")
 
 
 def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:

@@ -8,6 +8,9 @@ Asks: ``tree`` (rows and totals; with ``"states": true`` the declared states too
 state, figures per message type, crashes, who waits for whom), ``crashes``, ``raft`` (the declared states of consensus,
 store, dispatcher, scheduler and certificates), ``node`` (who this is, where its API answers), ``backup`` (``file``: the
 absolute path of a new file, which gets a backup of this manager).
+store, dispatcher, scheduler and certificates), ``node`` (who this is, where its API answers), ``explain`` (``kind``,
+``name``: what a service, task or node waits for) and ``plan`` (``action``, ``name``: what draining or removing a node
+would do), which the leader's node alone can answer.
 """
 
 from __future__ import annotations
@@ -24,12 +27,15 @@ from runtime.introspection import protocol
 from runtime.introspection.redact import redact
 from runtime.introspection.rows import row, rows, totals
 from runtime.introspection.writing import ask_actor, write_private
+from runtime.protocol.explain import Explain, PlanNode
 from runtime.protocol.manager import MakeBackup
 from runtime.stage import Stage
 from runtime.stage.cell import Cell
 from runtime.stage.observe import CrashReport, MessageStats, describe_error, quantile
 
 STATE_DEADLINE_S: Final = 2.5
+EXPLAIN_DEADLINE_S: Final = 4.5
+EXPLAINER: Final = "/cluster/node/manager/leader/explain"
 CRASHES_SHOWN: Final = 20
 STUCK_S: Final = 1.0
 """An actor that handles one message for so long is shown with its thread's stack."""
@@ -63,6 +69,8 @@ class Asks:
             "raft": self._raft,
             "node": self._node,
             "backup": self._backup,
+            "explain": self._explain,
+            "plan": self._plan,
         }
 
     async def answer(self, request: dict[str, Any]) -> Any:
@@ -125,6 +133,24 @@ class Asks:
 
     async def _crashes(self, request: dict[str, Any]) -> Any:
         return [crash(report) for report in self._reports(str(request.get("path", "")))]
+
+    async def _explain(self, request: dict[str, Any]) -> Any:
+        kind = request.get("kind", "")
+        if kind not in ("", "service", "task", "node"):
+            raise protocol.BadRequest("what is explained is a service, a task or a node")
+        return await self._leader(Explain(kind, str(request.get("name", ""))))
+
+    async def _plan(self, request: dict[str, Any]) -> Any:
+        action = request.get("action")
+        if action not in ("drain", "rm"):
+            raise protocol.BadRequest("what is planned is to drain or to rm a node")
+        return await self._leader(PlanNode(action, str(request.get("name", ""))))
+
+    async def _leader(self, question: Explain | PlanNode) -> Any:
+        """Asks the actor that only the leader has."""
+        if EXPLAINER not in self.stage.cells:
+            raise protocol.BadRequest("this node does not lead its swarm: ask on the leader's node")
+        return await ask_actor(self.stage.at(EXPLAINER), question, EXPLAIN_DEADLINE_S)
 
     async def _raft(self, request: dict[str, Any]) -> Any:
         cells = {name: cell for name, path in DOMAIN.items() if (cell := self.stage.cells.get(path)) is not None}

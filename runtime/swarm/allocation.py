@@ -229,6 +229,10 @@ class Allocator:
         """How many tasks are still NEW."""
         return len(self._tasks)
 
+    def blocked_by(self, service_id: str) -> str:
+        """Why a service's ports and addresses cannot be given now; empty when nothing stands in the way."""
+        return self._blocked.get(service_id, "")
+
     def run(self) -> list[Allocation]:
         """Decides about everything that is due: networks, then services, tasks, and nodes."""
         self._feed()

@@ -32,6 +32,7 @@ from runtime.swarm.task_model import (
     place_of,
     time_of,
 )
+from runtime.swarm.waits import Wait
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
@@ -210,6 +211,20 @@ class RestartSupervisor:
             if not waiting:
                 del self._by_node[entry.node_id]
         return entry
+
+    def waits(self, view: View, service_id: str, now: float) -> list[Wait]:
+        """The starts of a service's tasks that are held: for how long, and for which old task."""
+        waits = []
+        for task_id, entry in self._delayed.items():
+            task = view.get(objects.Task, task_id)
+            if task is None or task.service_id != service_id:
+                continue
+            if now < entry.due:
+                why, at = "it is held until its restart delay is over", entry.due
+            else:
+                why, at = f"it is held until the old task {entry.old_id} stopped, for a minute at most", entry.deadline
+            waits.append(Wait(task_id, "orchestrator", why, max(0.0, at - now)))
+        return waits
 
     # Time and events
 

@@ -22,6 +22,7 @@ from runtime.swarm.ports import Tx
 from runtime.swarm.service_spec import to_timestamp
 from runtime.swarm.spread import Group, Layouts
 from runtime.swarm.task_model import version_of
+from runtime.swarm.waits import Wait
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
@@ -178,6 +179,17 @@ class Scheduler:
     def waiting(self) -> int:
         """How many tasks wait for a node or for its confirmation."""
         return len(self._unassigned) + len(self._preassigned)
+
+    def waits(self, service_id: str) -> list[Wait]:
+        """The tasks of a service that wait here, and why."""
+        queued = [self._tasks[id] for queue in (self._preassigned, self._unassigned) for id in queue]
+        waits = [
+            Wait(task.id, "scheduler", task.status.err or "it is placed in the next run")
+            for task in queued
+            if task.service_id == service_id
+        ]
+        decided = [task for task, _ in self._undecided.values() if task.service_id == service_id]
+        return waits + [Wait(task.id, "store", "it is placed, and that is being written") for task in decided]
 
     def node(self, node_id: str) -> NodeInfo | None:
         """The books of a node, for inspection."""

@@ -28,6 +28,7 @@ from runtime.swarm.ports import View
 from runtime.swarm.slots import WouldRestart, is_dirty_place, may_be_updated, split
 from runtime.swarm.task_model import SlotKey, by_place, node_of, time_of, wanted
 from runtime.swarm.update_steps import FINISHED, PAUSED_STATES, Basis, Replaced
+from runtime.swarm.waits import Wait
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
 
@@ -255,6 +256,22 @@ class Updater:
         if self.phase is Phase.ENDED:
             return None
         return min((each.free_at for each in self._under_way.values() if each.free_at is not None), default=None)
+
+    def waits(self, now: float) -> list[Wait]:
+        """What goes on, in a sentence: places left, those under way, the watching at the end."""
+        if self.phase is Phase.ENDED:
+            return []
+        at = self.next_at()
+        seconds = None if at is None else max(0.0, at - now)
+        what = "rollback" if self.basis.rolling_back else "update"
+        if self.phase is Phase.MONITORING:
+            why = f"the {what} replaced everything and watches for failures"
+        else:
+            delayed = sum(each.free_at is not None for each in self._under_way.values())
+            why = f"the {what} has {len(self._queue)} of {self.total} places left; {len(self._waiting)} come up"
+            why += f", {delayed} sit out the delay" if delayed else ""
+        failed = f"; {self.failures} failed" if self.failures else ""
+        return [Wait(self.basis.service_id, "updater", why + failed, seconds)]
 
     # What happened
 

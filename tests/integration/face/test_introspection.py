@@ -296,3 +296,19 @@ def test_the_printed_tree_is_drawn_and_aligned(stage: Stage, path: str) -> None:
     assert len({line.index("running") for line in lines[1:4]}) == 1
     assert lines[0].index("STATE") == lines[1].index("running")
     assert lines[-1].startswith("3 actors, ")
+
+
+@pytest.mark.parametrize(
+    ("what", "details", "text"),
+    [
+        ("explain", {"name": "web"}, "does not lead its swarm"),
+        ("explain", {"kind": "volume", "name": "x"}, "a service, a task or a node"),
+        ("plan", {"action": "drain", "name": "n"}, "does not lead its swarm"),
+        ("plan", {"action": "explode", "name": "n"}, "to drain or to rm"),
+    ],
+)
+def test_what_only_a_leader_can_explain_is_refused_elsewhere(
+    stage: Stage, path: str, what: str, details: dict[str, str], text: str
+) -> None:
+    with pytest.raises(ValueError, match=text):
+        client.ask(path, what, **details)

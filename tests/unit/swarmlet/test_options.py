@@ -246,6 +246,8 @@ def look(*arguments: str) -> LookOptions:
 def test_the_commands_that_look_inside_have_flags_of_their_own() -> None:
     assert look("top", "--window", "5").typed == {"window": 5.0, "rows": 20}
     assert look("crashes", "/cluster").typed == {"path": "/cluster", "tracebacks": False}
+    assert look("explain", "web").typed == {"name": "web", "kind": ""}
+    assert look("plan", "node", "rm", "n").typed == {"subject": "node", "action": "rm", "name": "n"}
     assert look("actor", "/a", "--suspend", "3", "--write").typed["suspend"] == 3.0
     traced = look("trace", "/a/*", "--type", "Write", "--count", "5").typed
     assert (traced["paths"], traced["types"], traced["count"]) == (["/a/*"], ["Write"], 5)

@@ -1,0 +1,36 @@
+"""Explanations and plans as text."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+MOVES_SHOWN: Final = 50
+
+
+def explanation(value: dict[str, Any]) -> str:
+    """What ``explain`` was answered: how it stands, then each wait with who acts next."""
+    lines = [f"{value['kind']} {value['name'] or value['id']} ({value['id']}): {value['state']}"]
+    for wait in value["waits"]:
+        when = f" (at the latest in {wait['seconds']:.1f} s)" if wait["seconds"] is not None else ""
+        lines.append(f"  {wait['who']}: {wait['why']}{when}")
+        more = wait["count"] - len(wait["subjects"])
+        lines.append(f"      {', '.join(wait['subjects'])}" + (f" and {more} more" if more else ""))
+    if not value["waits"]:
+        lines.append("  nothing waits")
+    lines += [f"  {path} did not answer: it may know more" for path in value["silent"]]
+    return "\n".join(lines)
+
+
+def plan(value: dict[str, Any]) -> str:
+    """What ``plan`` was answered: where each task would go, and what would end."""
+    did = {"drain": "drained", "rm": "removed"}[value["action"]]
+    moves, ends = value["moves"], value["ends"]
+    lines = [f"if node {value['name'] or value['id']} were {did}: {len(moves)} tasks would move, {len(ends)} would end"]
+    lines += [f"  warning: {text}" for text in value["warnings"]]
+    for move in moves[:MOVES_SHOWN]:
+        where = f"to {move['to']}" if move["to"] else f"nowhere yet: {move['waits'] or 'it would wait'}"
+        lines.append(f"  {move['task']} {where}")
+    if len(moves) > MOVES_SHOWN:
+        lines.append(f"  and {len(moves) - MOVES_SHOWN} more")
+    lines += [f"  {end['task']} ends: {end['why']}" for end in ends]
+    return "\n".join(lines)
