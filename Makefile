@@ -42,8 +42,10 @@ proto-check: venv
 	$(BIN)/python runtime/wire/proto/generate.py --check
 
 SEEDS ?= 1000
+SWARM_SEEDS ?= 100
 simulate: venv
 	$(BIN)/python -m tests.simulation.simulate raft $(SEEDS)
+	$(BIN)/python -m tests.simulation.simulate swarm $(SWARM_SEEDS)
 
 conformance: venv
 	$(BIN)/python -m pytest tests/conformance -q

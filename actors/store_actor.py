@@ -9,7 +9,8 @@ and are answered as their entries come back committed. Readers never ask it: the
 
 Rules kept here:
 1. One transaction is one entry. Its version is the last index appended when it was proposed: unique, growing, and
-   SwarmKit's when nothing is in flight.
+   SwarmKit's when nothing is in flight. Refused proposals make versions run ahead of the log; so a new leader begins
+   behind the newest version in the store: one that came again would let a write through that was read before another.
 2. An entry of ours that comes back makes the very view that was proposed; no object is decoded twice.
 3. A refused proposal fails everything built on it. Leadership that is lost leaves outcomes unknown, and says so.
 4. Events go to each watcher in commit order, each once.
@@ -117,8 +118,7 @@ class StoreActor(Actor):
 
     def _begin(self) -> Transaction:
         self._check_leading()
-        self._last_version = max(self._last_version + 1, self.proposed.version)
-        return Transaction(self.proposed, self._last_version, self.now())
+        return Transaction(self.proposed, max(self._last_version + 1, self.proposed.version), self.now())
 
     def _check_leading(self) -> None:
         if not self.leading:
@@ -131,6 +131,7 @@ class StoreActor(Actor):
     def _propose(self, transaction: Transaction, answer: Callable[[BaseException | None], None]) -> None:
         self._number += 1
         data = encode_request(self._number, transaction.changes)
+        self._last_version = max(self._last_version + 1, self.proposed.version)
         self.proposed = apply(self.proposed, transaction.changes, transaction.version + 1)
         self._in_flight.append(_InFlight(self._number, self.proposed, tuple(transaction.changes), answer))
         self.tell(self.consensus, Propose(self._number, data, self._epoch))
@@ -148,7 +149,7 @@ class StoreActor(Actor):
         self.leading = True
         self._epoch = message.epoch
         self.proposed = self.published.view
-        self._last_version = max(self._last_version, message.last_index - 1)
+        self._last_version = max(self._last_version, message.last_index - 1, newest_version(self.proposed))
         self.proposed = _at(self.proposed, message.last_index)
 
     @handles(NotLeading)
@@ -303,6 +304,12 @@ def _settle(reply: Reply, value: Any, error: BaseException | None) -> None:
         reply.set(value)
     else:
         reply.fail(error)
+
+
+def newest_version(view: View) -> int:
+    """The highest version of any object; 0 without objects."""
+    kinds = (table.table.kind for table in view.tables())
+    return max((each.meta.version.index for kind in kinds for each in view.all(kind)), default=0)
 
 
 def _at(view: View, index: int) -> View:

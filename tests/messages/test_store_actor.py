@@ -24,6 +24,7 @@ from runtime.protocol.store import (
 from runtime.stage.answers import Future
 from runtime.stage.probe import Probe
 from runtime.stage.simulator import Simulator
+from runtime.store.changes import encode_request
 from runtime.store.events import WatchFilter
 from runtime.store.snapshot import dump
 from runtime.store.transaction import NameConflict, OutOfSequence, Transaction
@@ -286,3 +287,29 @@ def test_readers_of_an_older_view_are_not_disturbed() -> None:
     old = before.get(pb.Service, "a")
     assert old is not None
     assert old.spec.annotations.name == "a"
+
+
+def test_transactions_that_come_to_nothing_do_not_make_versions_run_ahead() -> None:
+    bench = Bench()
+    bench.write(create("a"), *[lambda _tx: None] * 20)
+    bench.commit()
+    (update,) = bench.write(rename("a", "b"))
+    bench.commit()
+    assert update.result(0) == 9
+
+
+def test_a_new_leader_gives_no_version_that_was_given_before() -> None:
+    """Refused proposals had made the last leader's versions run ahead of the log. A version that came again would let
+    a write through that was prepared before another one."""
+    bench = Bench(leading=False)
+    old = pb.Service(id="a")
+    old.meta.version.index = 40
+    ahead = Transaction(bench.published.view, 40, 0.0)
+    ahead.create(old)
+    bench.store.tell(Entries(((9, 0, encode_request(7, ahead.changes)),)))
+    bench.store.tell(Leading(3, 10))
+    bench.simulator.settle()
+    (update,) = bench.write(rename("a", "b"))
+    bench.index = 10
+    bench.commit()
+    assert update.result(0) == 41

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LIMIT = 200_000
+ANYTHING = object()
 
 
 class Undecided(AssertionError):
@@ -27,6 +28,8 @@ class Operation:
     write: bool
     value: object
     client: object = None
+    expected: object = ANYTHING
+    """Of a write that replaces one value alone: that value."""
 
     @property
     def known(self) -> bool:
@@ -51,8 +54,9 @@ def linearizable(history: Sequence[Operation], initial: object = None, limit: in
         if len(seen) > limit:
             raise Undecided(f"{len(operations)} operations: not decided within {limit} states")
         for number in _candidates(operations, done):
-            if operations[number].write:
-                stack.append((done | 1 << number, operations[number].value))
+            each = operations[number]
+            if each.write and each.expected in (ANYTHING, value):
+                stack.append((done | 1 << number, each.value))
     return False
 
 

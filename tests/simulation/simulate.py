@@ -1,6 +1,7 @@
 """``make simulate SEEDS=n``: many runs on all processors; what they did, how fast, and what failed.
 
-    python -m tests.simulation.simulate raft 1000 [--first 0] [--jobs 2]
+    python -m tests.simulation.simulate raft 1000 [--first 0] [--jobs 2]     # five consensus cores
+    python -m tests.simulation.simulate swarm 100                            # the whole system
     python -m tests.simulation.simulate raft --seed 17        # one run again, with its faults and last deliveries
 
 A seed that fails is run again without some of its faults, until none more can be left out. The exit code is 1 if a seed
@@ -25,6 +26,8 @@ from swarmlet.testing.report import shrink
 from tests.simulation.plan import Kind, Planned
 from tests.simulation.raft_cores import RaftSimulation
 from tests.simulation.raft_plan import KINDS as RAFT_KINDS
+from tests.simulation.swarm_plan import KINDS as SWARM_KINDS
+from tests.simulation.swarm_run import SwarmSimulation
 
 LEAST_SHARE = 0.1
 ENOUGH_SEEDS = 100
@@ -101,7 +104,7 @@ class Totals:
 
 def system(name: str) -> tuple[Any, Mapping[str, Kind]]:
     """The class of a simulation and its kinds of faults."""
-    return RaftSimulation, RAFT_KINDS
+    return {"raft": (RaftSimulation, RAFT_KINDS), "swarm": (SwarmSimulation, SWARM_KINDS)}[name]
 
 
 def one(job: tuple[str, int]) -> Outcome:
@@ -169,7 +172,7 @@ def _quiet() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.simulate", description="runs simulations")
-    parser.add_argument("system", choices=("raft",))
+    parser.add_argument("system", choices=("raft", "swarm"))
     parser.add_argument("seeds", type=int, nargs="?", default=100)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)

@@ -51,6 +51,15 @@ def test_a_search_that_takes_too_long_is_a_failure() -> None:
         linearizable(history, limit=100)
 
 
+def test_a_write_that_replaces_one_value_takes_effect_on_that_one_alone() -> None:
+    def swap(call: float, end: float, expected: object, value: object) -> Operation:
+        return Operation(call, end, True, value, expected=expected)
+
+    assert linearizable([swap(0, 10, 1, 2), swap(0, 10, None, 1), read(11, 12, 2)])
+    assert not linearizable([swap(0, 10, None, 2), swap(0, 10, None, 1)])
+    assert not linearizable([swap(0, 1, None, 1), swap(2, 3, None, 2)])
+
+
 def test_an_empty_history_is_linearizable() -> None:
     assert linearizable([])
 

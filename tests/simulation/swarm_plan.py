@@ -1,0 +1,72 @@
+"""The kinds of faults of the whole system's simulation."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from tests.simulation.plan import Kind
+
+
+def _any(rng: random.Random) -> dict[str, Any]:
+    return {"host": rng.randrange(1000)}
+
+
+def _two(rng: random.Random) -> dict[str, Any]:
+    return {"host": rng.randrange(1000), "other": rng.randrange(1000)}
+
+
+def _rate(most: float) -> Any:
+    return lambda rng: {"rate": round(rng.uniform(0.01, most), 3)}
+
+
+def _crash(rng: random.Random) -> dict[str, Any]:
+    return {"host": rng.randrange(1000), "mode": rng.choice(("kill", "lost", "torn"))}
+
+
+def _actor(rng: random.Random) -> dict[str, Any]:
+    return {"host": rng.randrange(1000), "actor": rng.randrange(10_000)}
+
+
+def _slow(rng: random.Random) -> dict[str, Any]:
+    return {"host": rng.randrange(1000), "delay": round(rng.uniform(0.01, 2.0), 3)}
+
+
+def _starved(rng: random.Random) -> dict[str, Any]:
+    return {**_actor(rng), "delay": round(rng.uniform(0.01, 0.5), 3)}
+
+
+def _skew(rng: random.Random) -> dict[str, Any]:
+    return {"host": rng.randrange(1000), "step": round(rng.uniform(-3600.0, 3600.0), 1)}
+
+
+def _drift(rng: random.Random) -> dict[str, Any]:
+    return {"host": rng.randrange(1000), "rate": round(rng.uniform(0.95, 1.05), 3)}
+
+
+KINDS = {
+    "loss": Kind((1, 2), (2.0, 20.0), _rate(0.3)),
+    "duplication": Kind((1, 2), (2.0, 20.0), _rate(0.2)),
+    "latency": Kind((1, 2), (2.0, 20.0), _rate(0.5)),
+    "partition": Kind((1, 4), (0.1, 30.0), _any),
+    "one-way partition": Kind((1, 3), (0.1, 20.0), _any),
+    "partial partition": Kind((1, 3), (0.1, 20.0), _two),
+    "leader cut off": Kind((1, 2), (1.0, 30.0)),
+    "reset": Kind((1, 5), (0.0, 0.0), _two),
+    "crash": Kind((1, 5), (0.1, 15.0), _crash),
+    "crash of all": Kind((1, 1), (0.1, 5.0), _crash),
+    "crash at a point": Kind((2, 5), (0.1, 5.0), _crash),
+    "actor": Kind((3, 12), (0.0, 0.0), _actor),
+    "pause": Kind((1, 4), (0.1, 20.0), _any),
+    "starvation": Kind((1, 6), (1.0, 10.0), _starved),
+    "skew": Kind((1, 2), (0.0, 0.0), _skew),
+    "drift": Kind((1, 2), (0.0, 0.0), _drift),
+    "slow disk": Kind((1, 3), (1.0, 10.0), _slow),
+    "disk full": Kind((1, 2), (1.0, 10.0), _any),
+    "sync error": Kind((1, 2), (0.0, 0.0), _any),
+    "task killed": Kind((1, 6), (0.0, 0.0), _actor),
+    "drain": Kind((1, 2), (2.0, 20.0), _any),
+    "role change": Kind((1, 2), (5.0, 20.0), _any),
+    "token rotation": Kind((1, 2), (0.0, 0.0)),
+    "frequent snapshots": Kind((1, 1), (0.0, 0.0)),
+}
