@@ -32,9 +32,7 @@ class Space(enum.Enum):
 class Ballast:
     """The reserve of one data root. ``check`` is cheap: one question to the file system."""
 
-    def __init__(
-        self, files: Files, size: int = BALLAST_BYTES, low_water: int = LOW_WATER, floor: int = FLOOR
-    ) -> None:
+    def __init__(self, files: Files, size: int = BALLAST_BYTES, low_water: int = LOW_WATER, floor: int = FLOOR) -> None:
         self._files = files
         self._floor = floor
         self._size = size

@@ -10,7 +10,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from runtime.executor.process_plan import Plan
 
@@ -66,6 +66,18 @@ def remove_payloads(root: str, task_id: str) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
             raise
+
+
+def clear_payloads(root: str, running: Collection[str]) -> None:
+    """Removes the files of all tasks but those that run: what a daemon left that could not stop them itself. A
+    directory that somebody else put in that place is left alone; writing to it is refused."""
+    try:
+        ours = os.lstat(root).st_uid == os.geteuid()
+        left = [name for name in os.listdir(root) if name not in running] if ours else []
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in left:
+        remove_payloads(root, name)
 
 
 def _let_through(directory: str) -> None:

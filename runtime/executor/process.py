@@ -18,7 +18,7 @@ from typing import Any
 from runtime.executor.cgroups import detect
 from runtime.executor.journal import Record
 from runtime.executor.keeper_client import Clock, KeeperClient
-from runtime.executor.payload_files import payload_root
+from runtime.executor.payload_files import clear_payloads, payload_root
 from runtime.executor.port import Orphan, Rejected, TaskContext
 from runtime.executor.process_controller import Loop, ProcessController
 from runtime.executor.process_plan import PlanSettings, make_plan
@@ -74,8 +74,11 @@ class ProcessExecutor:
         self._told: set[str] = set()
         self._lock = threading.Lock()
         self._closed = False
+        self._met = False
         if self._client.kept:
             loop.submit(self._client.call("record", id=""), lambda _: None)
+        else:
+            clear_payloads(self._payloads, ())
 
     def describe(self) -> types_pb2.NodeDescription:
         """As the port's. The engine label ``swarmlet.limits`` says whether limits are enforced, and if not why."""
@@ -103,7 +106,11 @@ class ProcessExecutor:
         if not self._client.kept:
             done()
             return
-        self._loop.submit(self._client.call("stop_all"), lambda _: done())
+        self._loop.submit(self._stop_all(), lambda _: done())
+
+    async def _stop_all(self) -> None:
+        await self._client.call("stop_all")
+        clear_payloads(self._payloads, ())
 
     def close(self, done: Callable[[], None]) -> None:
         """As the port's."""
@@ -115,13 +122,20 @@ class ProcessExecutor:
         self._loop.submit(self._client.close(), lambda _: done())
 
     def _records(self, records: list[Record]) -> None:
-        for record in records:
-            if record["state"] == "running":
-                self._ports.restore(record["id"], from_record(record.get("ports", ())).values())
+        running = {record["id"]: from_record(record.get("ports", ())) for record in records if _runs(record)}
+        for task_id, ports in running.items():
+            self._ports.restore(task_id, ports.values())
+        if not self._met:  # later ones may be about to start, with their files in place
+            self._met = True
+            clear_payloads(self._payloads, running)
         lost = [Orphan(record["id"], record["lost"]) for record in records if record["lost"]]
         with self._lock:
             self._orphans += [orphan for orphan in lost if orphan.task_id not in self._told]
             self._told.update(orphan.task_id for orphan in lost)
+
+
+def _runs(record: Record) -> bool:
+    return bool(record["state"] == "running" and not record["lost"])
 
 
 def describe_machine(generic: Sequence[types_pb2.GenericResource], limits_reason: str) -> types_pb2.NodeDescription:

@@ -134,9 +134,7 @@ class IntrospectionServer:
 
     # A trace
 
-    async def _trace(
-        self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _trace(self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         names = ("paths", "types", "count", "rate", "seconds", "everything", "bodies")
         wanted = checked(**{name: request[name] for name in names if name in request})
         woken, loop = asyncio.Event(), asyncio.get_running_loop()

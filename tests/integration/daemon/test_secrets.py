@@ -126,3 +126,11 @@ def test_the_data_of_a_secret_is_in_no_file_of_the_daemon(daemon: Daemon) -> Non
     assert any("LOCK" in path.name for path in kept), "the databases are among them"
     encoded = base64.b64encode(DATA.encode())
     assert [path for path in kept if DATA.encode() in path.read_bytes() or encoded in path.read_bytes()] == []
+
+
+def test_a_daemon_that_stops_its_tasks_leaves_no_secret_in_memory(daemon: Daemon) -> None:
+    deploy(daemon, make(daemon, "secrets", "one", DATA))
+    secrets = directory(task_of(daemon), "secrets")
+    assert (secrets / "key").exists()
+    daemon.stop()
+    assert not secrets.parent.parent.exists()

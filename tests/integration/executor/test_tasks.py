@@ -240,6 +240,35 @@ def test_a_task_of_another_user_reads_its_secrets_until_it_ends(bench: Bench, tm
     assert not secret.parent.parent.exists()
 
 
+def with_secret(identity: str) -> objects_pb2.Task:
+    made = task(identity, "sleep", "60")
+    made.spec.container.secrets.add(secret_id="s").file.MergeFrom(_file("key", 0o400))
+    return made
+
+
+def secret_of(bench: Bench, identity: str) -> pathlib.Path:
+    return pathlib.Path(bench.executor._payloads, identity, "secrets", "key")
+
+
+def test_stopping_all_tasks_leaves_no_secret(bench: Bench) -> None:
+    for name in ("a", "b"):
+        assert isinstance(bench.do(bench.controller(with_secret(name), payloads={"s": b"hidden"}).start), Done)
+    bench.stop_all()
+    assert not os.path.exists(bench.executor._payloads)
+
+
+def test_secrets_that_a_lost_daemon_left_are_removed_and_those_of_running_tasks_stay(bench: Bench) -> None:
+    assert isinstance(bench.do(bench.controller(with_secret("a"), payloads={"s": b"hidden"}).start), Done)
+    left = secret_of(bench, "left")
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"of a task that is not there any more")
+    bench.close()
+    bench.boot()
+    assert isinstance(bench.do(bench.controller(with_secret("a"), payloads={}).start), Already)
+    assert not left.parent.parent.exists()
+    assert secret_of(bench, "a").read_bytes() == b"hidden"
+
+
 def _file(name: str, mode: int) -> types_pb2.FileTarget:
     return types_pb2.FileTarget(name=name, uid="0", gid="0", mode=mode)
 
