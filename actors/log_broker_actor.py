@@ -6,8 +6,8 @@ that reads too slowly ends its own subscription.
 
 Rules kept here:
 1. A node is told of each subscription that concerns it, once on each stream, and of its end.
-2. A node that does not listen, that goes away, or whose upload breaks has nothing more to say; a subscription that
-   does not follow says so at its end.
+2. A node that does not listen, that goes away, whose upload breaks, or that says nothing for 15 s has nothing more to
+   say; a subscription that does not follow says so at its end, one that follows is told in between, once for each task.
 3. A node speaks only for itself, and only in subscriptions that it was asked in.
 """
 
@@ -21,22 +21,30 @@ from actors.serving import Serving, serves
 from actors.store_watcher import StoreWatcher
 from runtime.errors import Code, Refused, invalid, not_found
 from runtime.protocol.manager import LeaderContext
-from runtime.stage import GiveUp, Policy
+from runtime.stage import GiveUp, Policy, handles
 from runtime.store.changes import Action
 from runtime.store.events import Commit, Select, WatchFilter
 from runtime.swarm.identity import new_id
-from runtime.swarm.log_selection import LogSelection, disconnected, not_available
+from runtime.swarm.log_selection import LogSelection, disconnected, gap_message, not_available, silent
 from runtime.wire.pb import logs_pb2 as logs
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.port import Call
 
+SILENCE = 15.0  # seconds after which a node that was asked, and says nothing at all, is no longer waited for
+LOOK_AGAIN = 1.0
+
+
+class _LookForSilent:
+    """Time to see which nodes have said nothing for long."""
+
 
 @dataclass(slots=True, eq=False)
 class _Subscription:
-    """A client's stream and what it selects."""
+    """A client's stream and what it selects; ``heard`` is when each node was asked or last said something."""
 
     call: Call
     selection: LogSelection
+    heard: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -70,6 +78,7 @@ class LogBrokerActor(Serving, StoreWatcher):
         self.listeners: dict[str, _Listener] = {}
         self.uploads: dict[_Upload, None] = {}
         self._following: dict[tuple[str, str], dict[_Subscription, None]] = {}  # by ("service" or "task", id)
+        self._looking = False
 
     def stopped(self) -> None:
         refused = Refused(Code.ABORTED, "broker is not running")
@@ -106,6 +115,23 @@ class LogBrokerActor(Serving, StoreWatcher):
         for node_id in selection.nodes:
             self._ask(node_id, subscription)
         self._finish_if_complete(subscription)
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if not self._looking and any(each.selection.awaited for each in self.subscriptions.values()):
+            self._looking = True
+            self.after(LOOK_AGAIN, _LookForSilent())
+
+    @handles(_LookForSilent)
+    def look_for_silent(self, message: _LookForSilent) -> None:
+        """Whoever waits for a node that hangs gets what the others said, and is told."""
+        self._looking = False
+        late = self.monotonic() - SILENCE
+        for subscription in list(self.subscriptions.values()):
+            for node_id in subscription.selection.awaited:
+                if subscription.heard.get(node_id, 0.0) <= late:
+                    self._done(subscription, node_id, silent(node_id, SILENCE))
+        self._look_later()
 
     def commit(self, commit: Commit) -> None:
         """Tasks that came to nodes: those who follow them want these nodes too."""
@@ -173,6 +199,7 @@ class LogBrokerActor(Serving, StoreWatcher):
 
     def _tell(self, listener: _Listener, subscription: _Subscription) -> None:
         listener.told[subscription.selection.id] = subscription
+        subscription.heard[listener.node_id] = self.monotonic()
         self._say(listener, subscription.selection.message())
 
     def _say(self, listener: _Listener, message: logs.SubscriptionMessage) -> None:
@@ -185,7 +212,20 @@ class LogBrokerActor(Serving, StoreWatcher):
         del self.listeners[listener.node_id]
         told, listener.told = listener.told, {}
         for subscription in told.values():
+            self._mark_gap(subscription, listener.node_id, disconnected(listener.node_id))
             self._done(subscription, listener.node_id, disconnected(listener.node_id))
+
+    def _mark_gap(self, subscription: _Subscription, node_id: str, reason: str) -> None:
+        """Who follows goes on with the other nodes, and with this one when it is back; the gap is told."""
+        selection = subscription.selection
+        if not selection.follow:
+            return
+        chosen = selection.selector
+        for task in self.view.find(objects.Task, "node", node_id):
+            meant = task.id in chosen.task_ids or task.service_id in chosen.service_ids or node_id in chosen.node_ids
+            if meant and not subscription.call.send(gap_message(node_id, task, reason)):
+                self._drop(subscription)
+                return
 
     # Logs on their way
 
@@ -204,6 +244,7 @@ class LogBrokerActor(Serving, StoreWatcher):
         except Refused as refused:
             self._end_upload(upload, refused)
             return
+        subscription.heard[upload.node_id] = self.monotonic()
         if message.messages and not subscription.call.send(logs.SubscribeLogsMessage(messages=message.messages)):
             self._drop(subscription)
         if message.close:

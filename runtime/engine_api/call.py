@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from runtime.engine_api import jsonio
+from runtime.engine_api.convert import names
 from runtime.engine_api.errors import bad
 from runtime.engine_api.versions import NEWEST, Version
 
@@ -109,7 +110,8 @@ class Call:
 
     def json(self) -> jsonio.JsonObject:
         """The body's object; empty for an absent body."""
-        return jsonio.decode(self.body, self.content_type)
+        body: jsonio.JsonObject = names.exact(jsonio.decode(self.body, self.content_type))
+        return body
 
     def strict(self, key: str, plainly: bool = False) -> bool:
         """A boolean that must be one; absent is false. The refusal quotes Go's parser unless ``plainly``."""

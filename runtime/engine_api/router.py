@@ -10,8 +10,8 @@ import urllib.parse
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from runtime.engine_api import versions
-from runtime.engine_api.call import Answer, Call, Stream
+from runtime.engine_api import openapi, versions
+from runtime.engine_api.call import Answer, Call, Stream, answer
 from runtime.engine_api.errors import ApiError
 from runtime.engine_api.routes import (
     containers,
@@ -42,6 +42,14 @@ ROUTES: Final[dict[str, Handler]] = {
     **containers.ROUTES,
     **later.ROUTES,
 }
+
+
+async def openapi_json(call: Call) -> Answer:
+    """``GET /openapi.json``: what is served here, for programs."""
+    return answer(openapi.document(ROUTES, (await call.backend.system()).server_version))
+
+
+ROUTES["GET /openapi.json"] = openapi_json
 
 
 def split(path: str) -> tuple[versions.Version, list[str]]:

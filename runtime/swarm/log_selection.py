@@ -78,6 +78,11 @@ class LogSelection:
             self._reasons.append(reason)
 
     @property
+    def awaited(self) -> tuple[str, ...]:
+        """The nodes that have not said all."""
+        return tuple(self._awaited)
+
+    @property
     def complete(self) -> bool:
         """Whether nothing more is to come."""
         return not self.follow and not self._awaited
@@ -101,3 +106,15 @@ def not_available(node_id: str) -> str:
 def disconnected(node_id: str) -> str:
     """Why a node that listened says no more."""
     return f"node {node_id} disconnected unexpectedly"
+
+
+def silent(node_id: str, seconds: float) -> str:
+    """Why a node that listens, but says neither anything nor that it is done, is not waited for any longer."""
+    return f"node {node_id} said nothing for {seconds:g} s"
+
+
+def gap_message(node_id: str, task: objects.Task, reason: str) -> logs.SubscribeLogsMessage:
+    """Told to who follows, in the place of lines that do not come: a line of the task's on stderr."""
+    message = logs.LogMessage(stream=logs.LOG_STREAM_STDERR, data=f"[logs are interrupted here: {reason}]\n".encode())
+    message.context.node_id, message.context.service_id, message.context.task_id = node_id, task.service_id, task.id
+    return logs.SubscribeLogsMessage(messages=[message])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from tests.interop.peers import Dockerd, Swarmlet
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(shutil.which("docker") is None, reason="no docker command line on this machine"),
+    pytest.mark.skipif(not transcript.program(), reason="no docker command line 28.2 on this machine"),
 ]
 
 

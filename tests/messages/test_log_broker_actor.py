@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actors.log_broker_actor import LogBrokerActor
+from actors.log_broker_actor import SILENCE, LogBrokerActor
 from runtime.errors import Code, Refused
 from runtime.swarm.log_selection import INCOMPLETE
 from runtime.wire.inbound import InboundCall
@@ -446,3 +446,74 @@ def test_over_a_network_with_certificates() -> None:
     simulator.run_for(1)
     assert answers == [logs.PublishLogsResponse()]
     assert told[-1].close
+
+
+# Nodes that hang
+
+
+def test_a_node_that_says_nothing_is_named_at_the_end_and_nobody_waits_for_it_for_ever() -> None:
+    bench = Bench(running("a", "w1"), running("b", "w2"))
+    one, _ = bench.listen("w1"), bench.listen("w2")
+    client = bench.subscribe(service_ids=["web"])
+    (asked,) = one.take()
+    upload = bench.upload("w1")
+    upload.say(asked.id, "1", close=True)
+    bench.run_for(SILENCE - 2)
+    assert client.look().ending is None
+    bench.run_for(4)
+    assert lines(client) == ["1"]
+    assert refusal(client) == incomplete("node w2 said nothing for 15 s")
+
+
+def test_a_node_that_goes_on_speaking_is_waited_for() -> None:
+    bench = Bench(running("a", "w1"))
+    one = bench.listen("w1")
+    client = bench.subscribe(service_ids=["web"])
+    (asked,) = one.take()
+    upload = bench.upload("w1")
+    for number in range(4):
+        bench.run_for(SILENCE - 5)
+        upload.say(asked.id, str(number))
+    upload.say(asked.id, close=True)
+    assert lines(client) == ["0", "1", "2", "3"]
+    assert ended_well(client)
+
+
+def test_who_follows_is_not_ended_by_silence() -> None:
+    bench = Bench(running("a", "w1"))
+    bench.listen("w1")
+    client = bench.subscribe(follow=True, service_ids=["web"])
+    bench.run_for(10 * SILENCE)
+    assert client.look().ending is None
+    assert lines(client) == []
+
+
+def test_who_follows_is_told_of_the_gap_for_each_task_of_a_node_that_is_gone_and_goes_on() -> None:
+    bench = Bench(running("a", "w1"), running("b", "w1"), running("c", "w2"))
+    one, two = bench.listen("w1"), bench.listen("w2")
+    client = bench.subscribe(follow=True, service_ids=["web"])
+    (asked,) = one.take()
+    bench.leave(one)
+    told = [message for batch in client.take() for message in batch.messages]
+    assert {message.context.task_id for message in told} == {"a", "b"}
+    assert {message.context.node_id for message in told} == {"w1"}
+    assert {message.stream for message in told} == {logs.LOG_STREAM_STDERR}
+    assert told[0].data == b"[logs are interrupted here: node w1 disconnected unexpectedly]\n"
+    upload = bench.upload("w2")
+    upload.say(asked.id, "still here")
+    again = bench.listen("w1")
+    assert again.take() == [asked]
+    bench.upload("w1").say(asked.id, "back")
+    assert lines(client) == ["still here", "back"]
+    assert two.look().ending is None
+
+
+def test_a_silent_node_holds_up_nobody_elses_subscription() -> None:
+    bench = Bench(running("a", "w1"), task("b", "w2", types.RUNNING))
+    bench.listen("w1")
+    first = bench.subscribe(service_ids=["web"])
+    bench.run_for(SILENCE / 2)
+    second = bench.subscribe(service_ids=["web"])
+    bench.run_for(SILENCE / 2 + 2)
+    assert refusal(first)[0] is Code.UNKNOWN
+    assert second.look().ending is None
