@@ -26,6 +26,7 @@ from runtime.disk.errors import LogDamaged
 from runtime.disk.raft_log import Loaded
 from runtime.disk.raft_records import Member
 from runtime.errors import Code, Refused
+from runtime.failpoints import failpoint
 from runtime.protocol.raft import (
     Append,
     Appended,
@@ -415,6 +416,7 @@ class RaftActor(RaftMembers):
             self._answer(responses)
 
     def _write(self, entries: Sequence[Entry], snapshot: Snapshot | None, responses: list[Message]) -> None:
+        failpoint("ready.before_persist")
         self._write_number += 1
         state = self._known if self._known != self._written else None
         self._written = self._known
@@ -449,11 +451,15 @@ class RaftActor(RaftMembers):
                 entries.append((entry.index, number, entry.data))
             else:
                 self._apply_change(entry)
+                failpoint("conf.after_apply")
                 changed.append(entry.index)
                 entries.append((entry.index, 0, b""))
         self._applied = message.entries[-1].index
+        failpoint("apply.before_batch")
         self.tell(self.store, Entries(tuple(entries)))
+        failpoint("apply.after_batch")
         self._answer(message.responses)
+        failpoint("advance.after")
         for index in changed:
             self._change_applied(index)
         if changed:
@@ -462,6 +468,7 @@ class RaftActor(RaftMembers):
 
     def _apply_change(self, entry: Entry) -> None:
         assert self.node is not None
+        failpoint("conf.before_apply")
         change = decode_change(entry)
         for kind, raft_id in change.changes:
             if kind is ChangeType.REMOVE_NODE:
@@ -496,6 +503,7 @@ class RaftActor(RaftMembers):
 
     def _leave(self) -> None:
         if not self._ended:
+            failpoint("demote.removed_not_stopped")
             self._end(None)
 
     def _end(self, reply: Reply | None) -> None:

@@ -100,6 +100,7 @@ class RaftLogActor(Actor):
         """One synced batch; a snapshot that came from the leader goes first."""
         hard_state = message.hard_state
         if message.snapshot is not None:
+            failpoint("install.received")
             # One batch switches to the snapshot and to the term it came in, unless entries follow it.
             self.log.save_snapshot(message.snapshot, None if message.entries else hard_state)
         if message.entries or (message.snapshot is None and hard_state is not None):

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from actors.raft_peer import is_serving
 from actors.serving import Serving, serves
 from runtime.errors import Code, Refused
+from runtime.failpoints import failpoint
 from runtime.protocol.manager import LeaderContext
 from runtime.protocol.raft import AddMember, Joined, RemoveMember
 from runtime.stage import Address, Answer, Policy, Reply
@@ -93,6 +94,7 @@ def _joined(answer: Answer, reply: Reply) -> None:
         reply.fail(answer.error)
         return
     joined: Joined = answer.value
+    failpoint("join.member_added_not_told")
     response = raft_pb2.JoinResponse(raft_id=joined.raft_id)
     for member in joined.members.values():
         response.members.add(raft_id=member.raft_id, node_id=member.node_id, addr=member.addr)

@@ -22,6 +22,7 @@ from actors.raft_peer import PeerEvents, RaftPeer, is_fast
 from actors.serving import Serving, serves
 from runtime.disk.raft_records import Member
 from runtime.errors import Code, Refused
+from runtime.failpoints import failpoint
 from runtime.protocol.raft import Expelled, PeerState, PeerUnreachable, SendRaft, SetPeers, SnapshotSent, StepRaft
 from runtime.raft import types as raft
 from runtime.raft.chunks import Assembly, decode_message
@@ -131,10 +132,12 @@ class RaftTransportActor(Serving):
     @handles(SendRaft)
     def send(self, message: SendRaft) -> None:
         """To whom it may concern; who is not known is not reachable."""
+        failpoint("send.before_any")
         for each in message.messages:
             peer = self.peers.get(each.to)
             if peer is not None:
                 peer.send(each, message.fast)
+                failpoint("send.after_some")
             elif each.to not in self.removed:
                 self.tell(self.raft, PeerUnreachable(each.to))
 

@@ -144,9 +144,10 @@ class RaftLog:
         state = replace(state, commit=max(state.commit, snapshot.index))
         self._check_hard_state(state, base.index if replaces else self.last_index)
         puts.append((records.HARD_STATE, records.pack_hard_state(state)))
-        failpoint("snap.before_switch")
+        kind = "install" if replaces else "snap"
+        failpoint(f"{kind}.before_switch")
         self._db.write(puts, deletes, sync=True)
-        failpoint("snap.after_switch")
+        failpoint(f"{kind}.after_switch")
         self._pointer, self._hard_state = pointer, state
         if replaces:
             self._base, self._marks = base, []
