@@ -1,0 +1,45 @@
+"""A published service of processes on two machines: each of them takes connections, wherever the tasks are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.interop.fixtures import Start
+from tests.interop.lab import until
+from tests.interop.peers import Peer, Swarmlet
+
+ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
+SERVE = (
+    "import http.server, os, socket\n"
+    "class Handler(http.server.BaseHTTPRequestHandler):\n"
+    "    def do_GET(self):\n"
+    "        self.send_response(200); self.end_headers(); self.wfile.write(socket.gethostname().encode())\n"
+    "    def log_message(self, *_): pass\n"
+    "http.server.ThreadingHTTPServer(('', int(os.environ['PORT'])), Handler).serve_forever()\n"
+)
+
+
+def ask(here: Peer, address: str) -> str:
+    """Who answers at port 8080 of an address, asked from a machine; "" if nobody does."""
+    command = ["nsenter", f"--net=/run/netns/{here.namespace}", sys.executable, "-c", ASK, f"http://{address}:8080/"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stdout.strip()
+
+
+def test_every_node_takes_connections_for_tasks_on_any_node(start: Start) -> None:
+    manager, worker = start(Swarmlet, "alpha"), start(Swarmlet, "beta")
+    manager.init()
+    worker.join(manager)
+    manager.wait_state(worker, "ready")
+    there = "node.hostname==beta"
+    manager.docker(
+        "service", "create", "--detach", "--name", "web", "--publish", "8080:80", "--constraint", there,
+        "host", "python3", "-c", SERVE,
+    )  # fmt: skip
+    manager.wait_tasks("web", 1, at=worker)
+    for address in (manager.address, worker.address):
+        until(lambda address=address: ask(manager, address) == "beta", f"beta's task answers at {address}")  # type: ignore[misc]
+    manager.docker("service", "update", "--detach", "--constraint-rm", there, "--replicas", "4", "web")
+    until(lambda: {ask(worker, worker.address) for _ in range(4)} == {"alpha", "beta"}, "tasks of both answer")
+    manager.docker("service", "rm", "web")
+    until(lambda: ask(manager, worker.address) == "", "nobody listens any more")
