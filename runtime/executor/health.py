@@ -32,10 +32,13 @@ class HealthRules:
         self.retries = config.retries if config.retries > 0 else RETRIES
 
 
-async def watch_health(rules: HealthRules, probe: Probe, healthy: Callable[[], None]) -> None:
-    """Returns when the task is unhealthy; ``healthy`` is called after each success."""
+async def watch_health(
+    rules: HealthRules, probe: Probe, healthy: Callable[[], None], *, was_healthy: bool = False
+) -> None:
+    """Returns when the task is unhealthy; ``healthy`` is called after each success. ``was_healthy``: its start period
+    is over, for it has been healthy before."""
     began = asyncio.get_running_loop().time()
-    failures, starting = 0, rules.start_period > 0
+    failures, starting = 0, rules.start_period > 0 and not was_healthy
     while failures < rules.retries:
         await asyncio.sleep(rules.start_interval if starting else rules.interval)
         good = await probe(rules.argv, rules.timeout)

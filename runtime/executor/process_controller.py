@@ -275,7 +275,8 @@ class ProcessController:
         loop = asyncio.get_running_loop()
         seen = healthy or asyncio.Event()
         end = loop.create_task(self._client.call("wait", id=self._plan.task_id))
-        sick = loop.create_task(watch_health(HealthRules(self._plan.health), self._probe, seen.set))
+        rules = HealthRules(self._plan.health)
+        sick = loop.create_task(watch_health(rules, self._probe, seen.set, was_healthy=healthy is None))
         well = loop.create_task((healthy or asyncio.Event()).wait())
         tasks = (end, sick, well)
         try:
