@@ -1,7 +1,8 @@
-"""Ports of compose files, short and long: always published on the host of each task.
+"""Ports of compose files, short and long: published on the host of each task unless ``mode: ingress`` asks otherwise.
 
-Rules it owns: a process opens its ports itself, so there is nothing to forward and a published port equals its target;
-the routing mesh cannot be honoured: asked for by name it is an error, implied by the short form it is a warning.
+Rules it owns: a process opens its ports itself, so on a host a published port equals its target. In ingress mode every
+node takes connections and hands them to tasks, TCP alone, and a task listens where ``PORT`` says; the short form, which
+elsewhere means that mode, does not suit programs that know nothing of it: it means the host, with a warning.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ _PROTOCOLS: Final = {
 _SHORT: Final = re.compile(
     r"(?:(?P<ip>\[[0-9a-fA-F:.]+\]|\d+\.\d+\.\d+\.\d+):)?(?:(?P<published>\d+(?:-\d+)?)?:)?(?P<target>\d+(?:-\d+)?)(?:/(?P<protocol>\w+))?"
 )
-MESH: Final = "is published on the host of each task: there is no routing mesh for processes"
+MESH: Final = "is published on the host of each task; for all nodes to take connections say mode: ingress (long form)"
+INGRESS, HOST = types_pb2.PortConfig.INGRESS, types_pb2.PortConfig.HOST
 PORT_MAX: Final = 65535
 
 
@@ -30,11 +32,13 @@ def ports(place: Place, process: bool) -> Iterator[types_pb2.PortConfig]:
     for item in place.items():
         found = _long(item) if isinstance(item.value, dict) else _short(item)
         for port in found:
-            if process and port.published_port != port.target_port:
+            if process and port.publish_mode == HOST and port.published_port != port.target_port:
                 item.fault(
                     f"a process opens its ports itself: published {port.published_port} and target {port.target_port} "
                     "must be the same"
                 )
+            if process and port.publish_mode == INGRESS and port.protocol != types_pb2.PortConfig.TCP:
+                item.fault("only tcp is forwarded to processes; use mode: host")
             yield port
 
 
@@ -44,12 +48,10 @@ def _long(item: Place) -> list[types_pb2.PortConfig]:
         item.fault("needs a target")
         return []
     mode = item.at("mode").value
-    if mode == "ingress":
-        item.at("mode").fault("there is no routing mesh for processes; use mode: host")
-    elif mode is None:
+    if mode is None:
         item.warn(MESH)
-    elif mode != "host":
-        item.at("mode").fault(f"must be host, not {mode!r}")
+    elif mode not in ("host", "ingress"):
+        item.at("mode").fault(f"must be host or ingress, not {mode!r}")
     _ignore_address(item, item.at("host_ip").text())
     target = item.at("target").number(1, PORT_MAX)
     published = item.at("published")
@@ -59,7 +61,7 @@ def _long(item: Place) -> list[types_pb2.PortConfig]:
             protocol=_protocol(item, item.at("protocol").text()),
             target_port=target,
             published_port=published.number(1, PORT_MAX) if published.value is not None else target,
-            publish_mode=types_pb2.PortConfig.HOST,
+            publish_mode=INGRESS if mode == "ingress" else HOST,
         )
     ]
 
@@ -83,7 +85,7 @@ def _short(item: Place) -> list[types_pb2.PortConfig]:
             protocol=protocol,
             target_port=target,
             published_port=outside,
-            publish_mode=types_pb2.PortConfig.HOST,
+            publish_mode=HOST,
         )
         for target, outside in zip(targets, published, strict=True)
     ]

@@ -256,7 +256,7 @@ def test_ports_are_published_on_the_host(port: object, expected: list[tuple[int,
         "1-3:1-2",
         "80:80/icmp",
         {"published": 80},
-        {"target": 80, "published": 80, "mode": "ingress"},
+        {"target": 53, "published": 53, "mode": "ingress", "protocol": "udp"},
         {"target": 80, "published": 81, "mode": "host"},
         {"target": 80, "mode": "other"},
         {"target": 80, "hostport": 1},
@@ -276,9 +276,16 @@ def test_another_image_may_publish_another_port() -> None:
 
 def test_a_port_that_would_go_through_the_mesh_by_default_is_warned_about() -> None:
     assert warnings({"ports": ["80:80"]}) == (
-        "services.web.ports[0]: is published on the host of each task: there is no routing mesh for processes",
+        "services.web.ports[0]: is published on the host of each task; for all nodes to take connections say "
+        "mode: ingress (long form)",
     )
     assert warnings({"ports": [{"target": 80, "published": 80, "mode": "host"}]}) == ()
+
+
+def test_a_port_in_ingress_mode_may_have_another_number_than_its_target() -> None:
+    fields = {"ports": [{"target": 80, "published": 8080, "mode": "ingress"}]}
+    assert ports(one(fields)) == [(8080, 80, 0, types_pb2.PortConfig.INGRESS)]
+    assert warnings(fields) == ()
 
 
 @pytest.mark.parametrize("field", sorted(REFUSED))
