@@ -40,6 +40,8 @@ PATIENCE = 25.0
 STALE = 21.0
 """Seconds for which a deposed leader may not know that it is: an election timeout, and some."""
 KEYS = 2
+SELDOM = ("join", "demote", "install", "ca", "node", "conf")
+"""Crash points that a run comes to a few times at most."""
 RESERVED = 400_000_000
 
 
@@ -58,9 +60,24 @@ class Request:
 
 
 class SwarmSimulation:
-    """One run; ``skip`` are numbers of faults to leave out."""
+    """One run; ``skip`` are numbers of faults to leave out. ``point`` is a crash point at which the node that comes to
+    it ends, by ``mode``, ``deaths`` times in all; ``points`` counts how often each was come to."""
 
-    def __init__(self, seed: int, faults: Sequence[Planned] | None = None, skip: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        seed: int,
+        faults: Sequence[Planned] | None = None,
+        skip: frozenset[int] = frozenset(),
+        *,
+        point: str = "",
+        mode: str = "kill",
+        deaths: int = 2,
+        seconds: float = SECONDS,
+    ) -> None:
+        self.seconds = seconds
+        self.points: Counter[str] = Counter()
+        self.died = 0
+        self._point, self._mode, self._deaths = point, mode, deaths
         self.seed = seed
         self.rng = random.Random(f"{seed}/run")
         self.faults = draw(random.Random(f"{seed}/faults"), KINDS, SECONDS) if faults is None else list(faults)
@@ -108,7 +125,7 @@ class SwarmSimulation:
                 self.simulator.set(fault.at, lambda fault=fault: self._inject(fault))  # type: ignore[misc]
             for client in range(CLIENTS):
                 self._next(client)
-            self.simulator.run_until_time(began + SECONDS)
+            self.simulator.run_until_time(began + self.seconds)
             self.faulty = False
             self._points.clear()
             self._settle()
@@ -507,8 +524,16 @@ class SwarmSimulation:
 
     def _at_point(self, name: str) -> None:
         cell = self.simulator.current
-        if cell is None or not self._points:
+        if cell is None or not self.faulty:
             return
+        self.points[name] += 1
+        seldom = name.partition(".")[0] in SELDOM
+        if name == self._point and self.died < self._deaths and (seldom or self.rng.random() < 0.1):
+            host = self.swarm.host(cell.stage.world.name)
+            if host.stage is cell.stage:
+                self.died += 1
+                self._down(host, self._mode, 2.0)
+                raise NodeDied(name)
         for point in self._points:
             if point[0] == cell.stage.world.name and self.rng.random() < 0.3:
                 self._points.remove(point)
@@ -658,19 +683,38 @@ class SwarmSimulation:
 
         self._ask("ListClusters", control_pb2.ListClustersRequest(), listed)
 
-    def _frequent_snapshots(self, fault: Planned) -> None:
+    def _update_cluster(self, change: Callable[[Any], None], tries: int = 5) -> None:
+        """Tried again when whoever was asked is no manager, or another change came between."""
+
+        def again(answer: Answer) -> None:
+            if answer.error is not None and tries > 1:
+                self._later(2.0, lambda: self._update_cluster(change, tries - 1))
+
         def listed(answer: Answer) -> None:
+            again(answer)
             if answer.error is None and answer.value.clusters:
                 cluster = answer.value.clusters[0]
                 spec = specs_pb2.ClusterSpec()
                 spec.CopyFrom(cluster.spec)
-                spec.raft.snapshot_interval, spec.raft.log_entries_for_slow_followers = 8, 3
+                change(spec)
                 request = control_pb2.UpdateClusterRequest(
                     cluster_id=cluster.id, cluster_version=cluster.meta.version, spec=spec
                 )
-                self._ask("UpdateCluster", request, lambda _done: None)
+                self._ask("UpdateCluster", request, again)
 
         self._ask("ListClusters", control_pb2.ListClustersRequest(), listed)
+
+    def _frequent_snapshots(self, fault: Planned) -> None:
+        def often(spec: Any) -> None:
+            spec.raft.snapshot_interval, spec.raft.log_entries_for_slow_followers = 8, 3
+
+        self._update_cluster(often)
+
+    def _root_rotation(self, fault: Planned) -> None:
+        def force(spec: Any) -> None:
+            spec.ca_config.force_rotate += 1
+
+        self._update_cluster(force)
 
 
 class NodeDied(BaseException):
