@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from runtime.swarm.constraint_hints import hints
+from runtime.swarm.constraints import node_fits
 from runtime.swarm.filters import Pipeline, VolumeCheck
 from runtime.swarm.node_info import Held, NodeInfo
 from runtime.swarm.ports import Tx
@@ -316,8 +317,8 @@ def _startable(task: objects.Task) -> bool:
 def commit(tx: Tx, decision: Decision) -> bool:
     """Carries out a decision in a transaction; False when the task has to be decided about anew.
 
-    A task that is gone is no failure. An assignment fails when its node is gone or no longer takes tasks, when the
-    task is not wanted any more, or when it was assigned by somebody else.
+    A task that is gone is no failure. An assignment fails when its node is gone, no longer takes tasks or no longer
+    satisfies the constraints, when the task is not wanted any more, or when it was assigned by somebody else.
     """
     task = tx.get(objects.Task, decision.task_id)
     if task is None:
@@ -325,7 +326,7 @@ def commit(tx: Tx, decision: Decision) -> bool:
     if task.status.state >= types.ASSIGNED:
         return decision.state != types.ASSIGNED
     if decision.state == types.ASSIGNED and not (
-        _startable(task) and _takes_tasks(tx.get(objects.Node, decision.node_id or ""))
+        _startable(task) and _takes(tx.get(objects.Node, decision.node_id or ""), task)
     ):
         return False
     status = task.status
@@ -338,10 +339,11 @@ def commit(tx: Tx, decision: Decision) -> bool:
     return True
 
 
-def _takes_tasks(node: objects.Node | None) -> bool:
+def _takes(node: objects.Node | None, task: objects.Task) -> bool:
     if node is None or node.status.state != types.NodeStatus.READY:
         return False
-    return node.spec.availability == specs.NodeSpec.ACTIVE
+    # A label may have gone since the decision: the enforcer has looked at the node already and would not look again.
+    return node.spec.availability == specs.NodeSpec.ACTIVE and node_fits(node, task.spec.placement.constraints)
 
 
 def _carry_out(task: objects.Task, decision: Decision, now: float) -> None:

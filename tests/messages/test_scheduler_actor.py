@@ -159,11 +159,11 @@ def test_a_removed_node_gets_nothing() -> None:
     assert {one.task(each.id).node_id for each in tasks(3)} == {"b"}
 
 
-@pytest.mark.parametrize("change", ["drain", "down", "remove"])
+@pytest.mark.parametrize("change", ["drain", "down", "remove", "label"])
 def test_a_node_that_is_lost_between_decision_and_transaction_gets_nothing(change: str) -> None:
-    one = bench(node("a"), service())
+    one = bench(node("a", labels={"fits": "yes"}), service())
     one.simulator.run_for(1)
-    one.put(task("t"))
+    one.put(task("t", constraints=["node.labels.fits == yes"]))
     one.wait(lambda: one.actor.scheduler.due)
     one.held = True
     step = {
@@ -172,6 +172,7 @@ def test_a_node_that_is_lost_between_decision_and_transaction_gets_nothing(chang
         ),
         "down": lambda tx: tx.update(_changed(tx, lambda new: setattr(new.status, "state", types.NodeStatus.DOWN))),
         "remove": lambda tx: tx.delete(objects.Node, "a"),
+        "label": lambda tx: tx.update(_changed(tx, lambda new: new.spec.annotations.labels.clear())),
     }[change]
     future = one.store.ask(Write(step))
     one.simulator.run_for(0.2)
@@ -181,7 +182,7 @@ def test_a_node_that_is_lost_between_decision_and_transaction_gets_nothing(chang
     one.simulator.run_for(0.2)
     assert state(one, "t") == types.PENDING
     assert one.task("t").status.err.startswith("no suitable node")
-    one.put(node("b"))
+    one.put(node("b", labels={"fits": "yes"}))
     one.wait(lambda: placed(one, "t"))
     assert one.task("t").node_id == "b"
 
