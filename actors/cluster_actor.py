@@ -39,7 +39,7 @@ from runtime.protocol.node import (
     SubscribeControlConnection,
 )
 from runtime.stage import Actor, ActorDown, ActorUp, Address, Answer, GiveUp, Policy, Reply, Timer, handles
-from runtime.swarm import addresses, cluster_config
+from runtime.swarm import addresses, cluster_config, leaving
 from runtime.swarm.addresses import Interface, IPNetwork, split_host_port
 from runtime.wire.pb import control_pb2, objects_pb2, specs_pb2
 
@@ -49,6 +49,7 @@ SPEC_WAIT = 5.0
 SPEC_RETRY = 0.2
 SPEC_RETRIES = 10
 LEAVE_WAIT = 15.0
+MANAGERS_WAIT = 5.0  # for who the managers are, when one wants to leave
 UNLOCK_WAIT = 20.0
 
 
@@ -346,7 +347,8 @@ class ClusterActor(Actor):
         if self.local_state() is LocalNodeState.LOCKED and not message.force:
             raise ClusterError("unavailable", say.LEAVE_LOCKED)
         if self.role == "swarm-manager" and self.node is not None and not message.force:
-            raise ClusterError("unavailable", LEAVE_LAST_MANAGER)
+            self._refuse_leave(reply)
+            return
         self._operation = _Operation("leave", reply)
         executor = self.world.executor
         if self.node is None and executor is not None:
@@ -356,6 +358,20 @@ class ClusterActor(Actor):
             self._left()
         else:
             self.ask(self.node, LeaveNode(), self._tasks_gone, LEAVE_WAIT)
+
+    def _refuse_leave(self, reply: Reply) -> None:
+        """Says what the swarm would lose with this manager, as far as the managers can tell in time."""
+        self._operation = _Operation("refused leave", reply)
+
+        def listed(answer: Answer) -> None:
+            nodes = answer.value.nodes if answer.error is None else ()
+            self._finish(error=ClusterError("unavailable", leaving.refusal(nodes, self.node_id)))
+
+        if self.control is None:
+            self._finish(error=ClusterError("unavailable", leaving.refusal((), self.node_id)))
+        else:
+            request = control_pb2.ListNodesRequest()
+            self.ask(self.control, say.Control("ListNodes", request), listed, MANAGERS_WAIT)
 
     def _tasks_gone(self, answer: Answer) -> None:
         if self.node is None:
@@ -679,10 +695,6 @@ class ClusterActor(Actor):
 
 
 OUT_OF_SEQUENCE = "update out of sequence"
-LEAVE_LAST_MANAGER = (
-    "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last manager "
-    "erases all current state of the swarm. Use `--force` to ignore this message. "
-)
 
 
 def _check_token(token: str) -> None:

@@ -14,7 +14,7 @@ from runtime.protocol.node import CheckHealth, GetNodeStatus, LeaveNode, NodeRea
 from runtime.stage import Actor, Address, GiveUp, Policy, Stage, handles
 from runtime.stage.simulator import Simulator
 from runtime.swarm.addresses import Interface
-from runtime.wire.pb import control_pb2, objects_pb2, specs_pb2
+from runtime.wire.pb import control_pb2, objects_pb2, specs_pb2, types_pb2
 
 CARD = Interface("eth0", (ipaddress.ip_address("10.0.0.5"),))
 
@@ -89,6 +89,7 @@ class FakeControl(Actor):
         if message.method == "ListNodes":
             node = objects_pb2.Node(id="node-id")
             node.manager_status.leader = True
+            node.manager_status.reachability = types_pb2.RaftMemberStatus.REACHABLE
             return control_pb2.ListNodesResponse(nodes=[node, objects_pb2.Node(id="worker")])
         if message.method == "UpdateCluster":
             if self.behaviour.update_error is not None:

@@ -267,6 +267,15 @@ def test_the_last_manager_leaves_only_by_force() -> None:
     assert refused(bench, say.Leave(force=True)).text == say.NO_SWARM
 
 
+def test_a_refused_leave_holds_up_nothing_that_waits_behind_it() -> None:
+    bench = ClusterBench().mount()
+    bench.init()
+    bench.cluster.tell(say.Leave(force=False))
+    bench.cluster.tell(say.Leave(force=False))
+    bench.ask(say.Leave(force=True))
+    assert bench.info().local_node_state == "inactive"
+
+
 def test_a_worker_leaves_without_force() -> None:
     bench = ClusterBench()
     bench.behaviour.manager = False
