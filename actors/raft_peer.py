@@ -33,8 +33,10 @@ PROCESS = path("Raft", "ProcessRaftMessage")
 CHECK = path("Health", "Check")
 
 PACE = "swarmlet-raft"
-"""The metadata that says with a message that its sender ticks fast; other kinds of managers do not look at it."""
-FAST_HEADERS: Headers = ((PACE, "fast"),)
+"""The metadata that says with a message how its sender ticks; other kinds of managers neither send nor read it."""
+PACES: tuple[Headers, Headers] = (((PACE, "slow"),), ((PACE, "fast"),))
+COMMIT_PAUSE = 0.004
+"""Seconds for which a commit index alone waits for an append to ride with."""
 
 Outcome = Protobuf | Refused
 
@@ -42,13 +44,15 @@ Outcome = Protobuf | Refused
 @dataclass(frozen=True, slots=True)
 class PeerEvents:
     """What a peer has to say: that a message was lost, what became of a snapshot, that it was (not) reached, that this
-    node is no member any more. ``sink`` brings callbacks of the transport into the owner's turns."""
+    node is no member any more. ``sink`` brings callbacks of the transport into the owner's turns, ``later`` has a peer
+    nudged after some seconds."""
 
     sink: Callable[[Callable[[Outcome], None]], Callable[[Outcome], None]]
     lost: Callable[[int], None]
     snapshot: Callable[[int, bool], None]
     active: Callable[[int, bool], None]
     expelled: Callable[[], None]
+    later: Callable[[float, RaftPeer], None]
 
 
 @dataclass(slots=True)
@@ -63,12 +67,16 @@ class RaftPeer:
     dropped: int = 0
     queue: deque[Message] = field(default_factory=deque)
     _sending: Message | None = None
-    _headers: Headers = ()
+    ours: bool = False
+    """Whether it is a manager of our kind: then a message may come as a plain call, which costs less than a stream, and
+    a commit index alone may wait for the next append."""
+    _headers: Headers = PACES[False]
+    _held: bool = False
     _closing: bool = False
 
     def send(self, message: Message, fast: bool = False) -> None:
         """Queues a message; one too many is lost and said to be. ``fast`` is said with this one and later ones."""
-        self._headers = FAST_HEADERS if fast else ()
+        self._headers = PACES[fast]
         if len(self.queue) >= QUEUE_MAX:
             self._lose(message)
             self._mark(active=False)
@@ -78,6 +86,16 @@ class RaftPeer:
             self.queue[-1] = whole
         else:
             self.queue.append(message)
+        if self.ours and self._sending is None and len(self.queue) == 1 and _only_commits(self.queue[0]):
+            if not self._held:
+                self._held = True
+                self.events.later(COMMIT_PAUSE, self)
+            return
+        self._next()
+
+    def nudge(self) -> None:
+        """What was held back has waited long enough."""
+        self._held = False
         self._next()
 
     def look_again(self) -> None:
@@ -116,7 +134,7 @@ class RaftPeer:
             return
         message = self._sending = self.queue.popleft()
         done = self.events.sink(lambda answer: self._done(message, answer))
-        if self.streaming:
+        if self.streaming and not (self.ours and message.snapshot is None):
             requests = list(requests_of(message))
             timeout = SEND_TIMEOUT * len(requests)
             upload = self.channel.upload(STREAM, done=done, timeout=timeout, metadata=self._headers)
@@ -159,6 +177,10 @@ class RaftPeer:
         if active != self.active:
             self.active = active
             self.events.active(self.member.raft_id, active)
+
+
+def _only_commits(message: Message) -> bool:
+    return message.type is MessageType.APP and not message.entries
 
 
 def is_fast(metadata: Metadata) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
-from actors.raft_peer import PeerEvents, RaftPeer, is_fast
+from actors.raft_peer import PACE, PeerEvents, RaftPeer, is_fast
 from actors.serving import Serving, serves
 from runtime.disk.raft_records import Member
 from runtime.errors import Code, Refused
@@ -39,6 +39,13 @@ LOOK_PERIOD = 2.0
 
 class _Look:
     """Time to see who can be reached again."""
+
+
+class _Nudge:
+    """A peer holds something back no longer."""
+
+    def __init__(self, peer: RaftPeer) -> None:
+        self.peer = peer
 
 
 class _Close:
@@ -68,6 +75,7 @@ class RaftTransportActor(Serving):
             snapshot=lambda raft_id, ok: self.tell(self.raft, SnapshotSent(raft_id, ok)),
             active=lambda raft_id, active: self.tell(self.raft, PeerState(raft_id, active)),
             expelled=lambda: self.tell(self.raft, Expelled()),
+            later=self._nudge_later,
         )
 
     def started(self) -> None:
@@ -118,6 +126,14 @@ class RaftTransportActor(Serving):
         assert transport is not None, "a member of a group needs a network"
         return transport.connect(addr, self.credentials)
 
+    def _nudge_later(self, seconds: float, peer: RaftPeer) -> None:
+        self.after(seconds, _Nudge(peer))
+
+    @handles(_Nudge)
+    def nudge(self, message: _Nudge) -> None:
+        """Sends what was held back."""
+        message.peer.nudge()
+
     @handles(_Look)
     def look(self, message: _Look) -> None:
         """Members that nobody talks to are found again all the same."""
@@ -150,6 +166,7 @@ class RaftTransportActor(Serving):
         assert isinstance(request, raft_pb2.ProcessRaftMessageRequest)
         if not request.HasField("message"):
             return raft_pb2.ProcessRaftMessageResponse()
+        self._know(request.message, call)
         self._take(request.message, self.defer(), raft_pb2.ProcessRaftMessageResponse(), is_fast(call.metadata))
         return None
 
@@ -165,6 +182,7 @@ class RaftTransportActor(Serving):
             elif message is None:
                 reply.set(raft_pb2.StreamRaftMessageResponse())
             else:
+                self._know(message, call)
                 self._take(message, reply, raft_pb2.StreamRaftMessageResponse(), is_fast(call.metadata))
 
         def came(request: Any) -> None:
@@ -175,6 +193,12 @@ class RaftTransportActor(Serving):
 
         call.receive(self.sink(came), self.sink(ended))
         return None
+
+    def _know(self, received: raftpb_pb2.Message, call: Call) -> None:
+        """Who says how it ticks is of our kind."""
+        peer = self.peers.get(getattr(received, "from"))
+        if peer is not None and peer.member.node_id == call.identity.node_id:
+            peer.ours = PACE in call.metadata
 
     def _take(self, received: raftpb_pb2.Message, reply: Reply, well: Message, fast: bool) -> None:
         """Hands a message on, or not; ``reply`` is answered in any case."""
