@@ -295,7 +295,11 @@ class MemoryExecutor:
         self.description = types_pb2.NodeDescription(
             platform=types_pb2.Platform(architecture="x86_64", os="linux"),
             resources=types_pb2.Resources(nano_cpus=nano_cpus, memory_bytes=memory_bytes),
-            engine=types_pb2.EngineDescription(engine_version="0.0.0", labels={"swarmlet.executor": "process"}),
+            engine=types_pb2.EngineDescription(
+                engine_version="0.0.0",
+                labels={"swarmlet.executor": "process"},
+                plugins=[types_pb2.PluginDescription(type="Network", name=name) for name in ("host", "overlay")],
+            ),
         )
 
     @property
