@@ -20,9 +20,10 @@ from collections.abc import Callable
 
 from cryptography import x509
 
-from runtime.wire.certificates import validity_problem
+from runtime.errors import Refused
+from runtime.wire.certificates import validity_problem, verify
 from runtime.wire.port import Credentials
-from runtime.wire.tls import HANDSHAKE_TIMEOUT, PlainEnd, TlsEnd, client_context
+from runtime.wire.tls import HANDSHAKE_TIMEOUT, PlainEnd, TlsEnd, client_context, presented_chain
 
 CONNECT_TIMEOUT = 10.0
 
@@ -91,7 +92,7 @@ class Originator:
     async def _bridge(self, plain: PlainEnd) -> None:
         """Dials the peer for one local connection and joins the two, or closes it and keeps the reason."""
         try:
-            end = await self._dial(self._verify, self._server_name)
+            end = await self._dial_believed()
         except (OSError, ssl.SSLError, ValueError) as error:
             self.failure = await self._explain(error)
             plain.finish()
@@ -107,12 +108,29 @@ class Originator:
         end.join(plain)
         plain.transport.resume_reading()
 
-    async def _dial(self, verify: bool, server_name: str | None) -> TlsEnd:
+    async def _dial_believed(self) -> TlsEnd:
+        """A connection to somebody who is who he is to be. What OpenSSL does not see through is looked at once more:
+        the chain of a dockerd in a root rotation, whose cross-signed root has the name of its signer (``tls``)."""
+        try:
+            return await self._dial(self._verify, self._server_name)
+        except ssl.SSLCertVerificationError as error:
+            if error.verify_code not in UNKNOWN_AUTHORITY or self._credentials is None:
+                raise
+            end = await self._dial(False, self._server_name)
+            try:
+                roots = self._credentials.material.roots
+                verify(presented_chain(end.tls), roots, self._clock(), self._server_name)
+            except (Refused, ValueError):
+                end.finish()
+                raise error from None
+            return end
+
+    async def _dial(self, verified: bool, server_name: str | None) -> TlsEnd:
         """A connection with its handshake done; TimeoutError, OSError or ``ssl.SSLError`` otherwise."""
         loop = asyncio.get_running_loop()
         shaken: asyncio.Future[TlsEnd] = loop.create_future()
         material = self._credentials.material if self._credentials is not None else None
-        context = client_context(material, verify=verify, check_name=server_name is not None)
+        context = client_context(material, verify=verified, check_name=server_name is not None)
         end = TlsEnd(
             context,
             self._buffer,

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 from runtime.wire.port import Material
 
@@ -30,6 +32,8 @@ SUITES = ":".join(
     )
 )
 READ_SIZE = 64 << 10
+_BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
+_DER = 2  # how the ssl module numbers it
 HANDSHAKE_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 5.0
 
@@ -66,7 +70,29 @@ def _context(protocol: int, material: Material | None) -> ssl.SSLContext:
             context.load_verify_locations(cadata=material.roots.decode("ascii"))
         if material.certificate:
             load_chain(context, material)
+            _trust_own_intermediates(context, material)
     return context
+
+
+def _trust_own_intermediates(context: ssl.SSLContext, material: Material) -> None:
+    """During a root rotation leaves come with the new root as the old one signed it. dockerd's is taken for signed by
+    itself by OpenSSL, since it has the old root's name and does not say whose key signed it; so the one in our own
+    chain, which was verified before it was taken, is trusted as it stands."""
+    between = b"".join(_BLOCK.findall(material.certificate)[1:])
+    if between and material.roots:
+        context.load_verify_locations(cadata=between.decode("ascii"))
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+
+
+def presented_chain(tls: ssl.SSLObject) -> bytes:
+    """The certificates that the peer showed, leaf first, verified or not, as PEM. Python offers them from 3.13 on, and
+    has them for long."""
+    shown: Any = tls
+    if hasattr(shown, "get_unverified_chain"):
+        chain = shown.get_unverified_chain()
+    else:
+        chain = [each.public_bytes(_DER) for each in shown._sslobj.get_unverified_chain() or ()]
+    return "".join(ssl.DER_cert_to_PEM_cert(each) for each in chain).encode()
 
 
 def load_chain(context: ssl.SSLContext, material: Material) -> None:
