@@ -14,7 +14,7 @@ import dataclasses
 import ipaddress
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from actors.connection_actor import ConnectionActor
 from actors.event_publisher_actor import EventPublisherActor
@@ -42,6 +42,9 @@ from runtime.stage import Actor, ActorDown, ActorUp, Address, Answer, GiveUp, Po
 from runtime.swarm import addresses, cluster_config, leaving
 from runtime.swarm.addresses import Interface, IPNetwork, split_host_port
 from runtime.wire.pb import control_pb2, objects_pb2, specs_pb2
+
+G = TypeVar("G")
+T = TypeVar("T")
 
 JOIN_WAIT = 20.0
 CONTROL_WAIT = 20.0
@@ -190,8 +193,8 @@ class ClusterActor(Actor):
                 raise ClusterError("unavailable", say.NOT_MANAGER_WORKER)
             if self.local_state() is LocalNodeState.LOCKED:
                 raise ClusterError("unavailable", say.LOCKED)
-        cluster_config.parse_listen(request.listen_addr)
-        cluster_config.check_spec_name(request.spec.annotations.name)
+        _checked(cluster_config.parse_listen, request.listen_addr)
+        _checked(cluster_config.check_spec_name, request.spec.annotations.name)
         found = self._resolve(request)
         if request.auto_lock_managers:
             spec = specs_pb2.ClusterSpec()
@@ -296,8 +299,8 @@ class ClusterActor(Actor):
         anew = isinstance(self.error, CertificateExpired)
         if self._in_swarm() and not anew:
             raise ClusterError("unavailable", say.SWARM_EXISTS)
-        listen = cluster_config.parse_listen(request.listen_addr)
-        remote = cluster_config.parse_remote(request.remote_addrs)
+        listen = _checked(cluster_config.parse_listen, request.listen_addr)
+        remote = _checked(cluster_config.parse_remote, request.remote_addrs)
         config = StartConfig(
             remote_addr=remote,
             listen_addr=listen,
@@ -584,7 +587,7 @@ class ClusterActor(Actor):
     @handles(say.Update)
     def update(self, message: say.Update) -> None:
         """Replaces the cluster's spec."""
-        cluster_config.check_spec_name(message.spec.annotations.name)
+        _checked(cluster_config.check_spec_name, message.spec.annotations.name)
         reply = self.defer()
 
         def listed(answer: Answer) -> None:
@@ -709,8 +712,13 @@ def _is_locked(error: BaseException | None) -> bool:
 
 
 def _availability(text: str) -> str:
+    return _checked(cluster_config.check_availability, text)
+
+
+def _checked(check: Callable[[G], T], given: G) -> T:
+    """What a check makes of a request; its refusal is this layer's own, without a code in front."""
     try:
-        return cluster_config.check_availability(text)
+        return check(given)
     except Refused as refused:
         raise _as_cluster_error(refused) from None
 

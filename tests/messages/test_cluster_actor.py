@@ -276,6 +276,25 @@ def test_a_refused_leave_holds_up_nothing_that_waits_behind_it() -> None:
     assert bench.info().local_node_state == "inactive"
 
 
+def test_what_the_cluster_layer_refuses_has_no_code_in_front() -> None:
+    bench = ClusterBench().mount()
+    named = specs_pb2.ClusterSpec()
+    named.annotations.name = "mine"
+    for asked in (
+        say.Init(init_request(spec=named)),
+        say.Init(init_request(listen_addr="")),
+        say.Join(join_request(remote_addrs=())),
+        say.Join(join_request(listen_addr="")),
+    ):
+        error = refused(bench, asked)
+        assert isinstance(error, ClusterError)
+        assert error.kind == "invalid"
+    bench.init()
+    error = refused(bench, say.Update(1, named, control_pb2.KeyRotation()))
+    assert isinstance(error, ClusterError)
+    assert error.text == 'swarm spec must be named "default"'
+
+
 def test_a_worker_leaves_without_force() -> None:
     bench = ClusterBench()
     bench.behaviour.manager = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import platform
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -104,6 +105,9 @@ def info_to_json(system: SystemInfo, info: SwarmInfo, states: Sequence[str] = ()
         "Driver": system.executor,
         "Plugins": {"Volume": [], "Network": [], "Authorization": None, "Log": []},
         **{flag: flag in system.features for flag in FEATURES},
+        "DriverStatus": [],
+        "SecurityOptions": [],
+        "SystemTime": datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z"),
         "KernelVersion": system.kernel_version,
         "OperatingSystem": system.operating_system,
         "OSType": system.os_type,
