@@ -13,12 +13,16 @@ import pytest
 from tests.integration.daemon.program import Daemon, service
 
 SERVE = (
-    "import http.server, os\n"
+    "import http.server, os, signal, threading\n"
     "class Handler(http.server.BaseHTTPRequestHandler):\n"
     "    def do_GET(self):\n"
     "        self.send_response(200); self.end_headers(); self.wfile.write(os.environ['SWARMLET_TASK_ID'].encode())\n"
     "    def log_message(self, *_): pass\n"
-    "http.server.ThreadingHTTPServer(('', int(os.environ['PORT'])), Handler).serve_forever()\n"
+    "server = http.server.ThreadingHTTPServer(('', int(os.environ['PORT'])), Handler)\n"
+    "server.daemon_threads = False\n"  # what is being answered when the stop comes is answered
+    "signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())\n"
+    "server.serve_forever()\n"
+    "server.server_close()\n"
 )
 
 
