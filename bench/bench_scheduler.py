@@ -8,10 +8,18 @@ from __future__ import annotations
 import sys
 import time
 
+from actors.scheduler_actor import SchedulerActor
+from actors.store_actor import StoreActor
+from runtime.protocol.manager import LeaderContext
+from runtime.protocol.store import Entries, Leading, Propose, WriteBatch
+from runtime.stage import Actor, Address, handles
+from runtime.stage.simulator import Simulator
+from runtime.store.view import Published
 from runtime.swarm.scheduling import Scheduler
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
+from runtime.wire.port import Credentials
 
 GIB = 1 << 30
 SERVICE = objects.Service(id="svc", spec_version=types.Version(index=1))
@@ -90,6 +98,43 @@ def measure_waiting(spec: specs.TaskSpec, tasks: int, nodes: int) -> None:
     print(f"{'waiting, a node changed':<24} {len(again):>6} of {tasks} explained again: {took:.3f} s")
 
 
+class Log(Actor):
+    """Commits what it is told, at once."""
+
+    def __init__(self, store: Address) -> None:
+        super().__init__()
+        self.store = store
+        self.index = 8
+
+    @handles(Propose)
+    def propose(self, message: Propose) -> None:
+        """One entry."""
+        self.index += 1
+        self.tell(self.store, Entries(((self.index, message.number, message.data),)))
+
+
+def measure_actor(spec: specs.TaskSpec, tasks: int, nodes: int) -> None:
+    """The scheduler's actor over a store whose log commits at once: decisions, transactions, events and all."""
+    simulator = Simulator(1)
+    stage = simulator.node("manager")
+    published = Published()
+    store = stage.mount("store", StoreActor, stage.mount("raft", Log, stage.at("/store")), published)
+    store.tell(Leading(2, 8))
+    simulator.settle()
+    made = [make_node(number) for number in range(nodes)] + [make_task(number, "svc", spec) for number in range(tasks)]
+    simulator.ask(store, WriteBatch([lambda tx, one=one: tx.create(one) and None for one in [SERVICE, *made]]), 600.0)
+    stage.mount("scheduler", SchedulerActor, LeaderContext("m", "c", store, published, Credentials(b"")))
+    begin, cpu = time.perf_counter(), time.process_time()
+    simulator.run_until(
+        lambda: published.view.count_found(objects.Task, "task_state", types.ASSIGNED) == tasks, within=600.0
+    )
+    took, spent = time.perf_counter() - begin, time.process_time() - cpu
+    print(
+        f"{'actor over a store':<24} {tasks:>6} tasks on {nodes} nodes read, placed, written: {took:.3f} s,"
+        f" {spent:.3f} s CPU"
+    )
+
+
 def main() -> None:
     """Three kinds of service, many services, and tasks that have to wait."""
     tasks, nodes = (int(text) for text in (sys.argv[1:] + ["10000", "1000"][len(sys.argv) - 1 :])[:2])
@@ -103,6 +148,7 @@ def main() -> None:
     measure("constraints and spread", full, tasks, nodes)
     for services in (100, 1000):
         measure_services(full, tasks, nodes, services)
+    measure_actor(specs.TaskSpec(container=container, resources=reserve), tasks, nodes)
     nowhere = specs.TaskSpec(container=container, placement=types.Placement(constraints=["node.id == none"]))
     measure_waiting(nowhere, tasks, nodes)
 
