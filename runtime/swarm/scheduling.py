@@ -295,13 +295,13 @@ class Scheduler:
     def _leave(
         self, task: objects.Task, service: objects.Service | None, explanation: str, decisions: list[Decision]
     ) -> None:
-        """A task that found no node waits; it is forgotten when its service is gone or its spec an old one."""
+        """A task that found no node waits; it is forgotten when its service is gone.
+
+        One of an older spec waits on: its service may only have been scaled, or be rolled back, and if an update is to
+        replace the task, the updater says so.
+        """
         if task.service_id and service is None:
             self.remove_task(task.id)
-            return
-        mine, current = version_of(task), version_of(service) if service is not None else None
-        if mine is not None and current is not None and mine < current:
-            self._unassigned.pop(task.id, None)
             return
         self._wait(task, explanation, decisions)
 
