@@ -46,12 +46,11 @@ def test_there_are_at_least_120_commands_and_each_difference_has_its_reason() ->
     known = transcript.differences()
     transcript.expected(transcript.read(), known)
     assert all(len(each.why) > 20 for each in known)
-    recorded = {entry.command: entry for entry in transcript.read()}
+    recorded = {(entry.command, nth): entry for entry, nth in transcript.numbered(transcript.read())}
     same = [
         each.command
         for each in known
-        if (each.code, each.out, each.err)
-        == (recorded[each.command].code, recorded[each.command].out, recorded[each.command].err)
+        if transcript.Entry(each.command, each.code, each.out, each.err) == recorded[each.command, each.nth]
     ]
     assert same == []
 

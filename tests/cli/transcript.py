@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,9 +65,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where swarmlet answers otherwise: the command, what it answers, and why."""
+    """Where swarmlet answers otherwise: the command and which of its repetitions, what it answers, and why."""
 
     command: str
+    nth: int
     why: str
     code: int
     out: tuple[str, ...]
@@ -79,7 +81,7 @@ MASKS = (
     (re.compile(r'"CertIssuer(PublicKey|Subject)": ?"[^"]*"'), r"<\1>"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "<HEX>"),
     (re.compile(r"\b[0-9a-z]{25}\b"), "<ID>"),
-    (re.compile(r"\b(?=[0-9a-z]*\d)[0-9a-z]{12}\b"), "<ID12>"),
+    (re.compile(r"\b[0-9a-z]{12}\b"), "<ID12>"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.\d]*( \+0000 utc|Z)?"), "<TIME>"),
     (re.compile(r"\b(\d+ (seconds?|minutes?)|About a minute|Less than a second)( ago)?"), "<AGO>"),
     (re.compile(r'"Index": ?\d+'), '"Index":<N>'),
@@ -193,23 +195,37 @@ def differences() -> list[Difference]:
     """What is known to differ, in the order of the script."""
     found = tomllib.loads(DIFFERENCES.read_text(encoding="utf-8"))["difference"]
     return [
-        Difference(each["command"], each["why"], each["code"], tuple(each.get("out", ())), tuple(each.get("err", ())))
+        Difference(
+            each["command"],
+            each.get("nth", 1),
+            each["why"],
+            each["code"],
+            tuple(each.get("out", ())),
+            tuple(each.get("err", ())),
+        )
         for each in found
     ]
 
 
 def expected(recorded: list[Entry], known: list[Difference]) -> list[Entry]:
-    """What swarmlet is to answer: what dockerd does, but for the known differences, taken in their order."""
-    waiting = list(known)
+    """What swarmlet is to answer: what dockerd does, but for the known differences."""
+    waiting = {(each.command, each.nth): each for each in known}
     wanted = []
-    for entry in recorded:
-        if waiting and waiting[0].command == entry.command:
-            ours = waiting.pop(0)
-            wanted.append(Entry(ours.command, ours.code, ours.out, ours.err))
-        else:
-            wanted.append(entry)
-    assert not waiting, f"differences that fit no command in this order: {waiting[0].command}"
+    for entry, nth in numbered(recorded):
+        ours = waiting.pop((entry.command, nth), None)
+        wanted.append(entry if ours is None else Entry(ours.command, ours.code, ours.out, ours.err))
+    assert not waiting, f"differences of commands that are not run: {list(waiting)}"
     return wanted
+
+
+def numbered(entries: list[Entry]) -> list[tuple[Entry, int]]:
+    """Each entry with how often its command was run by then."""
+    counts: Counter[str] = Counter()
+    found = []
+    for entry in entries:
+        counts[entry.command] += 1
+        found.append((entry, counts[entry.command]))
+    return found
 
 
 def unlike(wanted: list[Entry], found: list[Entry]) -> list[str]:
@@ -233,16 +249,23 @@ def main() -> None:
     RECORDED.write_text("\n".join(entry.text() for entry in answers["dockerd"]), encoding="utf-8")
     reasons = {each.command: each.why for each in differences()} if DIFFERENCES.exists() else {}
     parts = []
-    for theirs, ours in zip(answers["dockerd"], answers["swarmlet"], strict=True):
+    for (theirs, nth), ours in zip(numbered(answers["dockerd"]), answers["swarmlet"], strict=True):
         if theirs != ours:
             sys.stdout.write(f"{theirs.text()}--- swarmlet\n{ours.text()}\n")
-            parts.append(_table(ours, reasons.get(ours.command, "")))
+            parts.append(_table(ours, nth, reasons.get(ours.command, "")))
     DIFFERENCES.write_text("\n".join(parts), encoding="utf-8")
 
 
-def _table(entry: Entry, why: str) -> str:
+def _table(entry: Entry, nth: int, why: str) -> str:
     """A known difference as it is kept; its reason is a person's to write."""
-    values = {"command": entry.command, "why": why, "code": entry.code, "out": list(entry.out), "err": list(entry.err)}
+    values: dict[str, Any] = {
+        "command": entry.command,
+        "nth": nth,
+        "why": why,
+        "code": entry.code,
+        "out": list(entry.out),
+        "err": list(entry.err),
+    }
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value != []]
     return "\n".join(["[[difference]]", *lines, ""])
 
