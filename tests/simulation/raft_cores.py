@@ -297,7 +297,10 @@ class Core:
     # Clients
 
     def put(self, request: Request) -> None:
-        """A client's request to a core that leads."""
+        """A client's request to a core that leads, unless it was deposed before it came to it: nothing is forwarded."""
+        if self.role is not Role.LEADER or self.node.raft.role is not Role.LEADER:
+            request.refused = True
+            return
         try:
             if request.write:
                 self.open_writes[request.number] = request
