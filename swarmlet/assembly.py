@@ -197,7 +197,7 @@ class Assembly:
 
     def _serve(self, backend: ClusterBackend, stage: Stage) -> None:
         settings = self.settings
-        watcher = IntrospectionServer(stage, self.introspection_socket)
+        watcher = IntrospectionServer(stage, self.introspection_socket, about={"api": list(settings.unix_sockets)})
         self.run(watcher.start())
         self._parts.callback(lambda: self.run(watcher.stop(), SERVERS_STOP_S))
         engine = EngineServer(

@@ -131,6 +131,16 @@ def _drawn(typed: Mapping[str, Any]) -> Callable[[list[dict[str, Any]]], str]:
     return sequence.text if typed["sequence"] else sequence.table
 
 
+def _console(asked: LookOptions) -> int:
+    try:
+        from swarmlet.console import run
+    except ModuleNotFoundError as missing:
+        if missing.name is None or not missing.name.startswith(("textual", "rich")):
+            raise
+        raise StartError("the console needs the extra 'console': pip install 'swarmlet[console]'") from None
+    return run.run(asked.socket, **asked.typed)
+
+
 _COMMANDS: Final[Mapping[str, Callable[[LookOptions], int]]] = {
     "tree": _tree,
     "top": _top,
@@ -140,4 +150,5 @@ _COMMANDS: Final[Mapping[str, Callable[[LookOptions], int]]] = {
     "trace": _trace,
     "explain": _explain,
     "plan": _plan,
+    "console": _console,
 }

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from swarmlet.errors import UsageError
 
-COMMANDS: Final = ("tree", "top", "actor", "crashes", "raft", "trace", "explain", "plan")
+COMMANDS: Final = ("tree", "top", "actor", "crashes", "raft", "trace", "explain", "plan", "console")
 INTERVAL_MIN_S: Final = 1.0
 
 
@@ -33,6 +33,7 @@ def add(commands: Any) -> None:
     planned.add_argument("subject", choices=["node"])
     planned.add_argument("action", choices=["rm", "drain"])
     planned.add_argument("name", metavar="NODE")
+    _console(_command(commands, "console", "all of it in a terminal, live (needs the extra 'console')"))
 
 
 def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
@@ -50,6 +51,13 @@ def _actor(parser: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="let its messages go again")
     add("--write", action="store_true", help="allow what changes the running node")
     add("--yes", action="store_true", help="do not ask for confirmation")
+
+
+def _console(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--api", default="", metavar="PATH", help="socket of the node's API (default: as the node says)")
+    add("--ssh", default="", metavar="HOST", help="a node on another machine: --socket and --api are paths there")
+    add("--write", action="store_true", help="allow what changes the running node, each after a question")
 
 
 def _trace(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +83,8 @@ def checked(command: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
             raise UsageError(f"one act at a time, not {' and '.join(acts)}")
         if acts and not own["write"]:
             raise UsageError(f"--{acts[0]} changes the running node: it needs --write too")
+    if command == "console" and own["ssh"] and not own["api"]:
+        raise UsageError("--ssh needs --api too: the path of the API's socket on the other machine")
     if command == "top" and not (own["window"] >= INTERVAL_MIN_S and own["rows"] > 0):
         raise UsageError("the window is at least 1 second, and at least one row is shown")
     if command == "trace" and own["load"] is not None and (own["paths"] or own["save"] is not None):

@@ -5,12 +5,11 @@ mailbox and with a deadline, and one that does not answer is shown as such, with
 made of what msgpack and JSON know, and hold no secrets.
 
 Asks: ``tree`` (rows and totals; with ``"states": true`` the declared states too), ``actor`` (``path``: one row, its
-state, figures per message type, crashes, who waits for whom), ``crashes``, ``raft`` (the declared states of consensus,
-store, dispatcher, scheduler and certificates), ``node`` (who this is, where its API answers), ``backup`` (``file``: the
-absolute path of a new file, which gets a backup of this manager).
-store, dispatcher, scheduler and certificates), ``node`` (who this is, where its API answers), ``explain`` (``kind``,
-``name``: what a service, task or node waits for) and ``plan`` (``action``, ``name``: what draining or removing a node
-would do), which the leader's node alone can answer.
+state, figures per message type, crashes, who waits for whom), ``messages`` (figures per type, of all), ``crashes``,
+``raft`` (the declared states of consensus, store, dispatcher, scheduler and certificates), ``node`` (who this is, where
+its API answers), ``backup`` (``file``: the absolute path of a new file, which gets a backup of this manager),
+``explain`` (``kind``, ``name``: what a service, task or node waits for) and ``plan`` (``action``, ``name``: what draining
+or removing a node would do), which the leader's node alone can answer.
 """
 
 from __future__ import annotations
@@ -65,6 +64,7 @@ class Asks:
         self.asks: dict[str, Ask] = {
             "tree": self._tree,
             "actor": self._actor,
+            "messages": self._messages,
             "crashes": self._crashes,
             "raft": self._raft,
             "node": self._node,
@@ -130,6 +130,9 @@ class Asks:
     def _reports(self, path: str = "") -> list[CrashReport]:
         found = [each for each in list(self.stage.observations.crashes) if not path or each.path == path]
         return found[-CRASHES_SHOWN:]
+
+    async def _messages(self, request: dict[str, Any]) -> Any:
+        return message_figures(self.stage.walk())
 
     async def _crashes(self, request: dict[str, Any]) -> Any:
         return [crash(report) for report in self._reports(str(request.get("path", "")))]

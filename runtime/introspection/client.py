@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Iterator
@@ -43,7 +44,9 @@ class Link:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection, and with it whatever the node does for it."""
+        """Ends the connection and what the node does for it; a read under way in another thread ends too."""
+        with contextlib.suppress(OSError):  # the other side was faster
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def ask(self, what: str, /, **details: Any) -> Any:

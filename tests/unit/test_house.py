@@ -27,6 +27,7 @@ ONLY_IN = {
     "pykka": ("runtime/stage",),
     "plyvel": ("runtime/disk",),
     "grpc": ("runtime/wire",),
+    "textual": ("swarmlet/console",),
     "aiohttp": ("runtime/engine_api", "runtime/executor", "runtime/wire"),
 }
 # What reaches past a node's world: actors and the pure rooms may not so much as import them.

@@ -1,0 +1,429 @@
+"""The console's terminal: one page at a time over a key bar, refreshed in the background.
+
+Keys are those that people know from k9s and htop. Nothing blocks the terminal: every question runs on a worker, at most
+one at a time, not more often than once a second. Rows keep their place and the cursor its row.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+from rich.text import Text
+from textual import work
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import DataTable, Footer, Input, Static
+
+from swarmlet.console.pages import PAGES, ActorPage, FollowPage, Page, TracePage, TreePage
+from swarmlet.console.source import Lost, Source
+from swarmlet.console.views import Table, arranged
+
+REFRESH_S: Final = 1.0
+THEMES: Final = ("textual-dark", "textual-light", "nord", "gruvbox", "solarized-light")
+HELP: Final = """[b]Pages[/b]      1-9, 0 or : and a name: tree, messages, trace, crashes, raft,
+           nodes, services, tasks, logs, events
+[b]Enter[/b]      deeper: actor, crash, logs of a service, trace of a message type
+[b]Esc[/b]        back; ends a filter
+[b]/[/b]          show only rows with a text
+[b]s  S[/b]       sort by the next column, turn the order round
+[b]Space[/b]      fold or unfold an actor of the tree
+[b]t[/b]          trace the chosen actor      [b]d[/b]  table or sequence diagram      [b]a[/b]  begin anew
+[b]p[/b]          pause and go on
+[b]R  Z  U[/b]    restart, suspend for 30 s, resume the chosen actor (with --write, after a question)
+[b]T[/b]          next theme      [b]?[/b]  this page      [b]q[/b]  quit
+
+The console reads what is counted in passing. Traces, suspensions and log levels end with it."""
+
+
+class Question(ModalScreen[bool]):
+    """Yes or no, by key."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [("y", "yes", "Yes"), ("n,escape", "no", "No")]
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+
+    def compose(self) -> ComposeResult:
+        yield Static(f"{self._text}\n\n[b]y[/b] yes   [b]n[/b] no", id="question")
+
+    def action_yes(self) -> None:
+        """Do it."""
+        self.dismiss(True)
+
+    def action_no(self) -> None:
+        """Leave it."""
+        self.dismiss(False)
+
+
+class Help(ModalScreen[None]):
+    """The keys."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [("escape,question_mark,q", "dismiss", "Back")]
+
+    def compose(self) -> ComposeResult:
+        yield Static(HELP, id="help")
+
+
+class Console(App[None]):
+    """``source`` gives the answers; ``write`` allows acts."""
+
+    CSS = """
+    #head { height: 1; background: $primary; color: $text; }
+    #table { height: 1fr; }
+    #scroll { height: 1fr; }
+    #closing { height: 1; color: $text-muted; }
+    #prompt { height: 1; border: none; padding: 0; }
+    .hidden { display: none; }
+    Question, Help { align: center middle; }
+    #question, #help { width: auto; max-width: 100%; height: auto; border: round $primary; padding: 1 2;
+                       background: $surface; }
+    """
+    TITLE = "swarmlet"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("colon", "prompt(':')", ":page", key_display=":"),
+        Binding("slash", "prompt('/')", "filter", key_display="/"),
+        Binding("enter", "deeper", "deeper", show=False),
+        Binding("escape", "back", "back", key_display="esc"),
+        Binding("s", "sort", "sort"),
+        Binding("S", "turn", "turn", show=False),
+        Binding("space", "fold", "fold", show=False),
+        Binding("t", "trace", "trace"),
+        Binding("d", "diagram", "diagram", show=False),
+        Binding("a", "again", "anew", show=False),
+        Binding("p", "pause", "pause"),
+        Binding("R", "act('restart')", "restart", show=False),
+        Binding("Z", "act('suspend')", "suspend", show=False),
+        Binding("U", "act('resume')", "resume", show=False),
+        Binding("T", "theme", "theme", show=False),
+        Binding("question_mark", "help", "help", key_display="?"),
+        Binding("q", "quit", "quit"),
+        *(Binding(str((number + 1) % 10), f"page('{name}')", name, show=False) for number, name in enumerate(PAGES)),
+    ]
+
+    def __init__(self, source: Source, write: bool = False) -> None:
+        super().__init__()
+        self.source = source
+        self.write = write
+        self.page: Page = TreePage()
+        self.history: list[Page] = []
+        self.wanted = ""
+        self.column: int | None = None
+        self.descending = False
+        self.paused = False
+        self.trouble = ""
+        self._fetched: Any = None
+        self._asking = False
+        self._columns: tuple[str, ...] = ()
+        self._prompt = ""
+
+    def compose(self) -> ComposeResult:
+        yield Static("", id="head", markup=False)
+        yield DataTable(id="table", cursor_type="row", zebra_stripes=True)
+        with VerticalScroll(id="scroll", classes="hidden"):
+            yield Static("", id="text", markup=False)
+        yield Static("", id="closing", markup=False)
+        yield Input(id="prompt", classes="hidden", compact=True)
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Begins to ask."""
+        self.table.focus()
+        self.set_interval(REFRESH_S, self.refresh_page)
+        self.refresh_page()
+
+    @property
+    def table(self) -> DataTable[Text]:
+        """Where rows are shown."""
+        return self.query_one("#table", DataTable)
+
+    # Answers
+
+    def refresh_page(self) -> None:
+        """Asks for what the page shows, unless that is under way already."""
+        if not self.paused and not self._asking:
+            self._asking = True
+            self._fetch(self.page)
+
+    @work(thread=True, group="fetch")
+    def _fetch(self, page: Page) -> None:
+        fetched: Any = None
+        trouble = ""
+        try:
+            fetched = page.fetch(self.source)
+        except (Lost, ValueError) as error:
+            trouble = str(error)
+        self.call_from_thread(self._arrived, page, fetched, trouble)
+
+    def _arrived(self, page: Page, fetched: Any, trouble: str) -> None:
+        self._asking = False
+        if page is not self.page:
+            self.refresh_page()
+            return
+        back = bool(self.trouble) and not trouble
+        self.trouble = trouble
+        if back:
+            self.notify("the node answers again")
+            if isinstance(page, FollowPage):
+                page.again()
+        if not trouble:
+            self._fetched = fetched
+            self._show()
+        self._show_head()
+
+    def _show(self) -> None:
+        if self._fetched is None:
+            return
+        shown = self.page.show(self._fetched)
+        is_text = isinstance(shown, str)
+        self.table.set_class(is_text, "hidden")
+        self.query_one("#scroll").set_class(not is_text, "hidden")
+        if isinstance(shown, str):
+            self._show_text(shown)
+        else:
+            self._show_table(arranged(shown, self.wanted, self.column, self.descending))
+
+    def _show_text(self, text: str) -> None:
+        if self.wanted:
+            text = "\n".join(line for line in text.splitlines() if self.wanted.lower() in line.lower())
+        scroll = self.query_one("#scroll", VerticalScroll)
+        at_end = scroll.scroll_offset.y >= scroll.max_scroll_y
+        self.query_one("#text", Static).update(Text(text))
+        self.query_one("#closing", Static).update("")
+        if isinstance(self.page, FollowPage) and at_end:
+            scroll.scroll_end(animate=False)
+
+    def _show_table(self, shown: Table) -> None:
+        table = self.table
+        if self._columns != shown.columns:
+            table.clear(columns=True)
+            for number, column in enumerate(shown.columns):
+                table.add_column(column, key=str(number))
+            self._columns = shown.columns
+        here = [str(key.value) for key in table.rows]
+        keys = [row.key for row in shown.rows]
+        if here == keys:
+            self._update_cells(shown)
+        else:
+            self._replace_rows(shown)
+        self.query_one("#closing", Static).update(shown.closing)
+
+    def _update_cells(self, shown: Table) -> None:
+        """Only what changed is drawn anew: nothing flickers."""
+        for index, row in enumerate(shown.rows):
+            present = self.table.get_row_at(index)
+            for number, cell in enumerate(row.cells):
+                if present[number].plain != cell:
+                    self.table.update_cell(row.key, str(number), _cell(cell, number in shown.right), update_width=True)
+
+    def _replace_rows(self, shown: Table) -> None:
+        table, chosen = self.table, self.chosen
+        top = table.scroll_offset
+        table.clear()
+        for row in shown.rows:
+            table.add_row(*(_cell(cell, number in shown.right) for number, cell in enumerate(row.cells)), key=row.key)
+        if chosen in table.rows:
+            table.move_cursor(row=table.get_row_index(chosen), animate=False, scroll=False)
+        table.scroll_to(y=top.y, animate=False)
+
+    @property
+    def chosen(self) -> str:
+        """The key of the row under the cursor; empty if there is none."""
+        table = self.table
+        if not table.row_count or self.page.is_text:
+            return ""
+        return str(table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value)
+
+    def _show_head(self) -> None:
+        said = [f" {self.page.title}"]
+        if self.wanted:
+            said.append(f"/{self.wanted}")
+        if self.column is not None and self.column < len(self._columns):
+            said.append(f"by {self._columns[self.column].lower()}{' down' if self.descending else ''}")
+        if self.paused:
+            said.append("paused")
+        said.append(f"LOST: {self.trouble}" if self.trouble else "live")
+        if self.write:
+            said.append("write mode")
+        self.query_one("#head", Static).update("  ·  ".join(said))
+
+    # Ways
+
+    def open(self, page: Page) -> None:
+        """Shows another page; Esc leads back."""
+        self.history.append(self.page)
+        self._change(page)
+
+    def _change(self, page: Page) -> None:
+        self.page, self._fetched, self.wanted, self.column, self.descending = page, None, "", None, False
+        self.table.clear(columns=True)
+        self._columns = ()
+        self.query_one("#text", Static).update("")
+        (self.query_one("#scroll") if page.is_text else self.table).focus()
+        self._show_head()
+        self.refresh_page()
+
+    def action_page(self, name: str) -> None:
+        """Jumps to a page."""
+        self.open(PAGES[name]())
+
+    def action_deeper(self) -> None:
+        """Where the chosen row leads."""
+        page = self.page.deeper(self.chosen) if self.chosen else None
+        if page is not None:
+            self.open(page)
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        """Enter in a table."""
+        self.action_deeper()
+
+    async def action_back(self) -> None:
+        """Ends a filter, or leads to the page before."""
+        if self.wanted:
+            self.wanted = ""
+            self._show()
+            self._show_head()
+        elif self.history:
+            self.page.close()
+            self._change(self.history.pop())
+
+    def action_help(self) -> None:
+        """The keys."""
+        self.push_screen(Help())
+
+    def action_theme(self) -> None:
+        """The next theme."""
+        place = THEMES.index(self.theme) if self.theme in THEMES else -1
+        self.theme = THEMES[(place + 1) % len(THEMES)]
+
+    # The prompt
+
+    def action_prompt(self, kind: str) -> None:
+        """Asks for a page's name or for a filter."""
+        self._prompt = kind
+        prompt = self.query_one("#prompt", Input)
+        prompt.value = self.wanted if kind == "/" else ""
+        prompt.placeholder = "page" if kind == ":" else "text in a row"
+        prompt.remove_class("hidden")
+        prompt.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """A filter works as it is typed."""
+        if self._prompt == "/":
+            self.wanted = event.value
+            self._show()
+            self._show_head()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """The prompt is done."""
+        kind, typed = self._prompt, event.value.strip()
+        self._end_prompt()
+        if kind == ":" and typed:
+            name, _, subject = typed.partition(" ")
+            found = [each for each in (*PAGES, "actor", "quit") if each.startswith(name)]
+            if not found:
+                self.notify(f"there is no page {name!r}", severity="error")
+            elif found[0] == "quit":
+                self.exit()
+            elif found[0] == "actor":
+                self.open(ActorPage(subject.strip()))
+            else:
+                self.open(PAGES[found[0]](subject.strip()))
+
+    def on_key(self, event: Any) -> None:
+        """Esc ends the prompt."""
+        if event.key == "escape" and self._prompt:
+            event.stop()
+            if self._prompt == "/":
+                self.wanted = ""
+            self._end_prompt()
+            self._show()
+
+    def _end_prompt(self) -> None:
+        self._prompt = ""
+        self.query_one("#prompt", Input).add_class("hidden")
+        (self.query_one("#scroll") if self.page.is_text else self.table).focus()
+        self._show_head()
+
+    # What a page can do
+
+    def action_sort(self) -> None:
+        """By the next column; after the last one in the page's own order again."""
+        last = len(self._columns) - 1
+        self.column = 0 if self.column is None else self.column + 1 if self.column < last else None
+        self._show()
+        self._show_head()
+
+    def action_turn(self) -> None:
+        """The other way round."""
+        self.descending = not self.descending
+        self._show()
+        self._show_head()
+
+    def action_fold(self) -> None:
+        """Folds an actor of the tree."""
+        if isinstance(self.page, TreePage) and self.chosen:
+            self.page.fold(self.chosen)
+            self._show()
+
+    def action_trace(self) -> None:
+        """Traces the chosen actor, or the one that is shown."""
+        path = self.chosen if isinstance(self.page, TreePage) else self.page.subject
+        if path.startswith("/"):
+            self.open(TracePage(path))
+
+    def action_diagram(self) -> None:
+        """A trace as a sequence diagram, or as a table again."""
+        if isinstance(self.page, TracePage):
+            self.page.diagram = not self.page.diagram
+            self._show()
+
+    def action_again(self) -> None:
+        """A trace that ended begins anew."""
+        if isinstance(self.page, FollowPage):
+            self.page.again()
+            self.refresh_page()
+
+    def action_pause(self) -> None:
+        """Shows nothing new until it is pressed again."""
+        self.paused = not self.paused
+        self._show_head()
+        self.refresh_page()
+
+    def action_act(self, act: str) -> None:
+        """Something that changes the node, after a question."""
+        path = self.chosen if isinstance(self.page, TreePage) else self.page.subject
+        if not path.startswith("/"):
+            return
+        if not self.write:
+            self.notify("this changes the running node: start the console with --write", severity="warning")
+            return
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self._act(act, path)
+
+        self.push_screen(Question(f"{act} {path}?"), answered)
+
+    @work(thread=True, group="act")
+    def _act(self, act: str, path: str) -> None:
+        try:
+            with self.source.link() as link:
+                # A suspension ends with the connection that asked for it, so it is asked for over the console's own.
+                done = (self.source if act == "suspend" else link).ask("act", act=act, path=path, write=True)
+        except (Lost, ValueError) as error:
+            done = str(error)
+        self.call_from_thread(self.notify, str(done))
+
+    def on_unmount(self) -> None:
+        """Whatever was begun ends."""
+        for page in (self.page, *self.history):
+            page.close()
+        self.source.drop()
+
+
+def _cell(text: str, right: bool) -> Text:
+    return Text(text, justify="right" if right else "left")

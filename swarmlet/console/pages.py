@@ -1,0 +1,344 @@
+"""The console's pages: what each asks for, how it is shown, and where Enter leads. No terminal here either.
+
+``fetch`` runs on a thread of its own and may block; ``show`` makes what is drawn out of what was fetched. A page that
+follows something (a trace, logs, events) has a ``Follower`` and shows what that gathered so far.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+
+from runtime.introspection import render, sequence
+from runtime.introspection.client import NoAnswer
+from swarmlet.console import views
+from swarmlet.console.engine import EngineError
+from swarmlet.console.source import Lost, Source
+from swarmlet.console.views import Table
+
+LINES_MAX: Final = 5000
+TRACE_COUNT: Final = 500
+TRACE_SECONDS: Final = 300.0
+
+
+class Page:
+    """One screenful. ``name`` is what ``:`` jumps to; ``subject`` is what it is about (a path, a service)."""
+
+    name: ClassVar[str] = ""
+    is_text: ClassVar[bool] = False
+
+    def __init__(self, subject: str = "") -> None:
+        self.subject = subject
+
+    @property
+    def title(self) -> str:
+        """What stands above it."""
+        return f"{self.name} {self.subject}".strip()
+
+    def fetch(self, source: Source) -> Any:
+        """What is shown next."""
+        raise NotImplementedError
+
+    def show(self, fetched: Any) -> Table | str:
+        """A table, or text."""
+        raise NotImplementedError
+
+    def deeper(self, key: str) -> Page | None:
+        """Where Enter leads from the row with this key."""
+        return None
+
+    def close(self) -> None:
+        """The page is left for good."""
+
+
+class TreePage(Page):
+    """The actor tree, live."""
+
+    name = "tree"
+
+    def __init__(self, subject: str = "") -> None:
+        super().__init__(subject)
+        self.folded: frozenset[str] = frozenset()
+        self._before: Any = None
+        self._last: Any = None
+
+    def fetch(self, source: Source) -> Any:
+        answer = source.ask("tree")
+        self._before, self._last = self._last, answer
+        return self._before, answer
+
+    def show(self, fetched: Any) -> Table:
+        before, after = fetched
+        return views.tree(before, after, self.folded)
+
+    def fold(self, path: str) -> None:
+        """Hides or shows what is below an actor."""
+        self.folded = self.folded ^ {path}
+
+    def deeper(self, key: str) -> Page:
+        return ActorPage(key)
+
+
+class ActorPage(Page):
+    """All that is known of one actor."""
+
+    name = "actor"
+    is_text = True
+
+    def fetch(self, source: Source) -> Any:
+        return source.ask("actor", path=self.subject)
+
+    def show(self, fetched: Any) -> str:
+        return render.actor(fetched)
+
+
+class MessagesPage(Page):
+    """Figures by message type, of all actors."""
+
+    name = "messages"
+
+    def fetch(self, source: Source) -> Any:
+        return source.ask("messages")
+
+    def show(self, fetched: Any) -> Table:
+        return views.messages(fetched)
+
+    def deeper(self, key: str) -> Page:
+        return TracePage("", types=(key,))
+
+
+class CrashesPage(Page):
+    """The last failures."""
+
+    name = "crashes"
+
+    def fetch(self, source: Source) -> Any:
+        return source.ask("crashes")
+
+    def show(self, fetched: Any) -> Table:
+        self._found = {row.key: report for row, report in zip(views.crashes(fetched).rows, fetched[::-1], strict=True)}
+        return views.crashes(fetched)
+
+    def deeper(self, key: str) -> Page | None:
+        report = self._found.get(key)
+        return CrashPage(report) if report is not None else None
+
+
+class CrashPage(Page):
+    """One failure with its traceback and the state that the actor declared."""
+
+    name = "crash"
+    is_text = True
+
+    def __init__(self, report: Any) -> None:
+        super().__init__(report["path"])
+        self._report = report
+
+    def fetch(self, source: Source) -> Any:
+        return self._report
+
+    def show(self, fetched: Any) -> str:
+        state = render.states(fetched["state"]) if fetched["state"] else "  (none declared)"
+        return f"{render.crashes([fetched], tracebacks=True)}\n\nSTATE\n{state}"
+
+
+class RaftPage(Page):
+    """Consensus, store, dispatcher, scheduler, certificates."""
+
+    name = "raft"
+    is_text = True
+
+    def fetch(self, source: Source) -> Any:
+        return source.ask("raft")
+
+    def show(self, fetched: Any) -> str:
+        return render.states(fetched) if fetched else "this node runs no manager"
+
+
+# The swarm, by the API
+
+
+class NodesPage(Page):
+    """As docker node ls."""
+
+    name = "nodes"
+
+    def fetch(self, source: Source) -> Any:
+        return source.get("/nodes")
+
+    def show(self, fetched: Any) -> Table:
+        return views.nodes(fetched)
+
+
+class ServicesPage(Page):
+    """As docker service ls."""
+
+    name = "services"
+
+    def fetch(self, source: Source) -> Any:
+        return source.get("/services", status="true")
+
+    def show(self, fetched: Any) -> Table:
+        return views.services(fetched)
+
+    def deeper(self, key: str) -> Page:
+        return LogsPage(key)
+
+
+class TasksPage(Page):
+    """As docker service ps, of all services."""
+
+    name = "tasks"
+
+    def fetch(self, source: Source) -> Any:
+        return source.get("/tasks"), source.get("/services"), source.get("/nodes")
+
+    def show(self, fetched: Any) -> Table:
+        return views.tasks(*fetched)
+
+
+# What goes on
+
+
+@dataclass(slots=True)
+class Follower:
+    """Reads a stream on a thread of its own into a bounded memory."""
+
+    open: Callable[[], tuple[Iterator[Any], Callable[[], None]]]
+    items: deque[Any] = field(default_factory=lambda: deque(maxlen=LINES_MAX))
+    ended: str = ""
+    _close: Callable[[], None] | None = None
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begins once."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, daemon=True, name="console-follower")
+            self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            items, self._close = self.open()
+            if self.ended:
+                self._close()  # it was left before it began
+            for item in items:
+                self.items.append(item)
+            self.ended = self.ended or "the stream ended"
+        except (Lost, NoAnswer, EngineError, ValueError, OSError) as error:
+            self.ended = self.ended or str(error)
+
+    def close(self) -> None:
+        """Ends it."""
+        self.ended = "closed"
+        if self._close is not None:
+            self._close()
+
+
+class FollowPage(Page):
+    """A page over a follower, which begins with the first fetch and again after the node was lost."""
+
+    def __init__(self, subject: str = "") -> None:
+        super().__init__(subject)
+        self.follower: Follower | None = None
+
+    def opened(self, source: Source) -> tuple[Iterator[Any], Callable[[], None]]:
+        """The stream's items, and what ends it."""
+        raise NotImplementedError
+
+    def fetch(self, source: Source) -> Any:
+        if self.follower is None:
+            self.follower = Follower(lambda: self.opened(source))
+            self.follower.start()
+        return list(self.follower.items), self.follower.ended
+
+    def close(self) -> None:
+        if self.follower is not None:
+            self.follower.close()
+
+    def again(self) -> None:
+        """Begins anew."""
+        self.close()
+        self.follower = None
+
+
+class TracePage(FollowPage):
+    """Messages of an actor, or of a type, up to the trace's limits; as a table or as a sequence diagram."""
+
+    name = "trace"
+
+    def __init__(self, subject: str = "", types: tuple[str, ...] = ()) -> None:
+        super().__init__(subject)
+        self.types = types
+        self.diagram = False
+        self.end = ""
+
+    @property
+    def title(self) -> str:
+        return f"trace {self.subject} {' '.join(self.types)}".strip() if self.subject or self.types else "trace"
+
+    def opened(self, source: Source) -> tuple[Iterator[Any], Callable[[], None]]:
+        link = source.link()
+        wanted = {"paths": [self.subject] if self.subject else [], "types": list(self.types)}
+        return self._records(link, wanted), link.close
+
+    def _records(self, link: Any, wanted: dict[str, Any]) -> Iterator[Any]:
+        with link:
+            for piece in link.follow("trace", count=TRACE_COUNT, seconds=TRACE_SECONDS, **wanted):
+                yield from piece.get("more", ())
+                if "end" in piece:
+                    dropped = f", {piece['dropped']} dropped" if piece["dropped"] else ""
+                    self.end = f"{piece['end']}{dropped}: a begins anew"
+
+    def show(self, fetched: Any) -> Table | str:
+        records, ended = fetched
+        closing = self.end or ended or f"{len(records)} messages so far; at most {TRACE_COUNT}, or {TRACE_SECONDS:g} s"
+        if not self.subject and not self.types:
+            return "Choose an actor in the tree and press t, or a message type in messages and press Enter."
+        if self.diagram:
+            return f"{sequence.text(records)}\n{closing}"
+        table = views.trace(records)
+        return Table(table.columns, table.rows, table.right, closing)
+
+
+class LinesPage(FollowPage):
+    """Lines of text as they come."""
+
+    is_text = True
+
+    def show(self, fetched: Any) -> str:
+        lines, ended = fetched
+        return "\n".join([*lines, f"({ended})" if ended else ""]).rstrip() or "(nothing yet)"
+
+
+class LogsPage(LinesPage):
+    """What a service's tasks print."""
+
+    name = "logs"
+
+    def opened(self, source: Source) -> tuple[Iterator[Any], Callable[[], None]]:
+        stream = source.engine.logs(self.subject)
+        return iter(stream), stream.close
+
+    def fetch(self, source: Source) -> Any:
+        if not self.subject:
+            return ["Choose a service in services and press Enter."], ""
+        return super().fetch(source)
+
+
+class EventsPage(LinesPage):
+    """What happens to the swarm."""
+
+    name = "events"
+
+    def opened(self, source: Source) -> tuple[Iterator[Any], Callable[[], None]]:
+        stream = source.engine.events()
+        return (views.event(each) for each in stream), stream.close
+
+
+_ACTORS: Final = (TreePage, MessagesPage, TracePage, CrashesPage, RaftPage)
+_SWARM: Final = (NodesPage, ServicesPage, TasksPage, LogsPage, EventsPage)
+PAGES: Final[dict[str, type[Page]]] = {page.name: page for page in (*_ACTORS, *_SWARM)}
+"""What ``:`` and the digits lead to, in the order of the digits."""

@@ -1,0 +1,28 @@
+"""``swarmlet console``: finds the node, here or by ssh, and runs the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+from swarmlet.console.app import Console
+from swarmlet.console.source import Forwarded, Lost, Source
+from swarmlet.errors import EXIT_OK, StartError
+
+
+def run(socket: str, api: str, ssh: str, write: bool) -> int:
+    """Runs until the viewer leaves. StartError if there is no terminal, or no node at the start."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise StartError("the console needs a terminal; swarmlet tree and top print the same in plain lines")
+    with contextlib.ExitStack() as ends:
+        if ssh:
+            forwarded = Forwarded(ssh, socket, api)
+            ends.callback(forwarded.close)
+            socket, api = forwarded.introspection, forwarded.api
+        source = Source(socket, api)
+        try:
+            source.ask("node")
+        except Lost as lost:
+            raise StartError(str(lost)) from None
+        Console(source, write).run()
+    return EXIT_OK

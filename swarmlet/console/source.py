@@ -1,0 +1,114 @@
+"""Where the console's answers come from: a node's introspection socket and its API, here or over ssh.
+
+Rules owned here: every call may fail, and says so in a sentence (``Lost``) when the node is not there; the next call
+connects anew, so a daemon that restarts is found again. Over ssh both sockets are forwarded into a private directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from runtime.introspection.client import Link, NoAnswer
+from swarmlet.console.engine import Engine, EngineError
+from swarmlet.errors import StartError
+
+FORWARD_S: Final = 20.0
+
+
+class Lost(Exception):
+    """The node does not answer; the text says how."""
+
+
+class Source:
+    """Answers for one viewer, to any thread, one after the other; streams have connections of their own."""
+
+    def __init__(self, introspection: str, api: str = "") -> None:
+        self.introspection = introspection
+        self._api = api
+        self._link: Link | None = None
+        self._lock = threading.Lock()
+
+    def ask(self, what: str, /, **details: Any) -> Any:
+        """One question about the actors. ValueError with the node's own refusal."""
+        with self._lock:
+            try:
+                if self._link is None:
+                    self._link = Link(self.introspection)
+                return self._link.ask(what, **details)
+            except NoAnswer as error:
+                self.drop()
+                raise Lost(str(error)) from None
+
+    def drop(self) -> None:
+        """Ends the connection, and with it whatever was begun over it."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def link(self) -> Link:
+        """A connection of its own, for a trace."""
+        try:
+            return Link(self.introspection)
+        except NoAnswer as error:
+            raise Lost(str(error)) from None
+
+    @property
+    def engine(self) -> Engine:
+        """The node's API. Lost if the node does not say where it is."""
+        if not self._api:
+            self._api = next(iter(self.ask("node").get("api", ())), "")
+        if not self._api:
+            raise Lost("the node serves no API at a unix socket")
+        return Engine(self._api)
+
+    def get(self, path: str, **query: Any) -> Any:
+        """One answer of the API; a refusal is a ValueError in the daemon's own words."""
+        try:
+            return self.engine.get(path, **query)
+        except EngineError as error:
+            raise ValueError(str(error)) from None
+
+
+class Forwarded:
+    """The sockets of a node on another machine, brought here by ssh for as long as this is open."""
+
+    def __init__(self, host: str, introspection: str, api: str) -> None:
+        if not host or host.startswith("-"):
+            raise StartError(f"{host!r} is no host for ssh")
+        self.directory = Path(tempfile.mkdtemp(prefix="swarmlet-console-"))
+        self.introspection = str(self.directory / "i.sock")
+        self.api = str(self.directory / "a.sock")
+        command = ["ssh", "-N", "-o", "ExitOnForwardFailure=yes", "-o", "StreamLocalBindUnlink=yes"]
+        command += ["-L", f"{self.introspection}:{introspection}", "-L", f"{self.api}:{api}", "--", host]
+        try:
+            self._ssh = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - no shell; the host is checked
+            self._wait(host)
+        except BaseException:
+            self.close()
+            raise
+
+    def _wait(self, host: str) -> None:
+        until = time.monotonic() + FORWARD_S
+        while not os.path.exists(self.introspection):
+            if self._ssh.poll() is not None:
+                raise StartError(f"ssh to {host} ended with {self._ssh.returncode}")
+            if time.monotonic() > until:
+                raise StartError(f"ssh to {host} did not forward the sockets within {FORWARD_S:g} s")
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        """Ends ssh and removes what it made."""
+        ssh = getattr(self, "_ssh", None)
+        if ssh is not None and ssh.poll() is None:
+            ssh.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                ssh.wait(5)
+        shutil.rmtree(self.directory, ignore_errors=True)

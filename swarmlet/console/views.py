@@ -1,0 +1,191 @@
+"""What each screen shows, as plain tables made from answers: no terminal here, so that all of it can be tested.
+
+A table has columns and rows; a row has a key that stays the same while what it stands for is there, so that the cursor
+stays on it. Cells are text. Rows come in an order that does not jump: by name, unless another column was asked for.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from runtime.introspection.render import window
+from runtime.introspection.sequence import duration
+
+Answer = Mapping[str, Any]
+NAME_MAX: Final = 30
+"""Of an actor in the tree: the figures beside it must fit on 80 columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """``sort`` has a value for each column, to sort by it; ``text`` is what a filter looks at."""
+
+    key: str
+    cells: tuple[str, ...]
+    sort: tuple[Any, ...] = ()
+
+    def value(self, column: int) -> Any:
+        """What to sort by in this column."""
+        return self.sort[column] if self.sort else self.cells[column]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """``right`` are the columns that stand at their right edge (figures)."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    right: tuple[int, ...] = ()
+    closing: str = ""
+
+
+def arranged(table: Table, wanted: str, column: int | None, descending: bool) -> Table:
+    """The rows that hold ``wanted`` (any case), by ``column`` if one is chosen; equal rows keep their order."""
+    rows = [row for row in table.rows if wanted.lower() in " ".join(row.cells).lower()] if wanted else list(table.rows)
+    if column is not None and column < len(table.columns):
+        rows.sort(key=lambda row: _comparable(row.value(column)), reverse=descending)
+    return Table(table.columns, tuple(rows), table.right, table.closing)
+
+
+def _comparable(value: Any) -> tuple[int, float, str]:
+    if isinstance(value, (int, float)):
+        return (0, float(value), "")
+    return (1, 0.0, str(value).lower())
+
+
+# Actors
+
+
+def tree(before: Answer | None, after: Answer, folded: frozenset[str] = frozenset()) -> Table:
+    """The actor tree; ``folded`` paths hide what is below them. Figures are of the time between the two answers."""
+    rates = {each["path"]: each for each in window(before or after, after)["actors"]}
+    parents = {row["path"].rsplit("/", 1)[0] for row in after["actors"]}
+    rows = []
+    for row in after["actors"]:
+        path = row["path"]
+        if any(path.startswith(f"{each}/") for each in folded):
+            continue
+        depth = path.count("/") - 1
+        mark = "▸ " if path in folded and path in parents else "▾ " if path in parents else "  "
+        rate = rates[path]
+        name = f"{'  ' * depth}{mark}{path.rsplit('/', 1)[1]}"
+        name = name if len(name) <= NAME_MAX else f"{name[: NAME_MAX - 1]}…"
+        cells = (name, row["state"], str(row["depth"]), f"{rate['rate']:.1f}", f"{rate['busy'] * 100:.1f}",
+                 str(row["restarts"] or ""), _doing(row), " ".join(row["last_error"].split())[:60])  # fmt: skip
+        sort = (path, row["state"], row["depth"], rate["rate"], rate["busy"], row["restarts"], row["handling_s"],
+                row["last_error"])  # fmt: skip
+        rows.append(Row(path, cells, sort))
+    totals = after["stage"]
+    closing = f"{totals['actors']} actors, {totals['crashes']} failures kept, {totals['dead_letters']} dead letters"
+    columns = ("ACTOR", "STATE", "MAILBOX", "MSG/S", "BUSY %", "FAILED", "NOW", "LAST ERROR")
+    return Table(columns, tuple(rows), (2, 3, 4, 5), closing)
+
+
+def _doing(row: Answer) -> str:
+    if row["handling"]:
+        return f"{row['handling']} {duration(row['handling_s'])}"
+    return f"oldest {duration(row['oldest_s'])}" if row["depth"] else ""
+
+
+def messages(figures: Sequence[Answer]) -> Table:
+    """What an actor did, or all of them, by message type."""
+    times = ("wait_p50_s", "wait_p99_s", "wait_max_s", "busy_p50_s", "busy_p99_s", "busy_max_s", "busy_s")
+    rows = [
+        Row(
+            each["type"],
+            (each["type"], str(each["count"]), str(each["failed"] or ""), *(duration(each[name]) for name in times)),
+            (each["type"], each["count"], each["failed"], *(each[name] for name in times)),
+        )
+        for each in figures
+    ]
+    columns = ("MESSAGE", "COUNT", "FAILED", "WAIT P50", "P99", "MAX", "BUSY P50", "P99", "MAX", "IN ALL")
+    return Table(columns, tuple(rows), tuple(range(1, 10)))
+
+
+def crashes(reports: Sequence[Answer]) -> Table:
+    """The last failures, newest first."""
+    rows = []
+    for each in reversed(reports):
+        cells = (_time(each["at"]), each["path"], each["message"], " ".join(each["error"].split()))
+        rows.append(Row(f"{each['at']}-{each['path']}", cells))
+    return Table(("AT", "ACTOR", "OVER", "ERROR"), tuple(rows))
+
+
+def trace(records: Sequence[Answer]) -> Table:
+    """Messages as they were handled."""
+    start = records[0]["told"] if records else 0.0
+    rows = []
+    for number, each in enumerate(records):
+        kind = each["type"] + ("" if each["outcome"] == "ok" else f" ({each['outcome']})")
+        at = f"+{duration(max(0.0, each['told'] - start))}"
+        ends = (each["sender"] or "(outside)", each["receiver"])
+        sort = (each["told"], *ends, each["type"], each["took"], each["trace"])
+        rows.append(Row(str(number), (at, *ends, kind, duration(each["took"]), str(each["trace"])), sort))
+    return Table(("AT", "FROM", "TO", "MESSAGE", "TOOK", "TRACE"), tuple(rows), (0, 4, 5))
+
+
+def _time(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%H:%M:%S")
+
+
+# The swarm
+
+
+def nodes(found: Sequence[Answer]) -> Table:
+    """As ``docker node ls``."""
+    rows = []
+    for each in found:
+        manager = each.get("ManagerStatus") or {}
+        role = "Leader" if manager.get("Leader") else str(manager.get("Reachability", "")).capitalize()
+        cells = (each["Description"].get("Hostname", ""), each["Status"].get("State", ""), each["Spec"]["Availability"],
+                 role, each["Status"].get("Addr", ""), each["ID"][:12], each["Status"].get("Message", ""))  # fmt: skip
+        rows.append(Row(each["ID"], cells))
+    rows.sort(key=lambda row: (row.cells[0], row.key))
+    return Table(("HOSTNAME", "STATUS", "AVAILABILITY", "MANAGER", "ADDRESS", "ID", "MESSAGE"), tuple(rows))
+
+
+def services(found: Sequence[Answer]) -> Table:
+    """As ``docker service ls``, with the state of an update."""
+    rows = []
+    for each in found:
+        spec, status, update = each["Spec"], each.get("ServiceStatus") or {}, each.get("UpdateStatus") or {}
+        running, desired = status.get("RunningTasks", 0), status.get("DesiredTasks", 0)
+        mode = next(iter(spec.get("Mode", {})), "")
+        image = spec["TaskTemplate"].get("ContainerSpec", {}).get("Image", "")
+        cells = (spec["Name"], mode.lower(), f"{running}/{desired}", image, update.get("State", ""), each["ID"][:12],
+                 update.get("Message", ""))  # fmt: skip
+        rows.append(Row(each["ID"], cells, (*cells[:2], running - desired, *cells[3:])))
+    rows.sort(key=lambda row: (row.cells[0], row.key))
+    return Table(("NAME", "MODE", "REPLICAS", "IMAGE", "UPDATE", "ID", "MESSAGE"), tuple(rows), (2,))
+
+
+def tasks(found: Sequence[Answer], services_: Sequence[Answer], nodes_: Sequence[Answer]) -> Table:
+    """As ``docker service ps`` of all services: those that are to run first, by name and slot."""
+    names = {each["ID"]: each["Spec"]["Name"] for each in services_}
+    hosts = {each["ID"]: each["Description"].get("Hostname", "") for each in nodes_}
+    rows = []
+    for each in found:
+        service = names.get(each.get("ServiceID", ""), each.get("ServiceID", "")[:12])
+        slot = each.get("Slot") or hosts.get(each.get("NodeID", ""), "")
+        status = each["Status"]
+        cells = (f"{service}.{slot}", status.get("State", ""), each.get("DesiredState", ""),
+                 hosts.get(each.get("NodeID", ""), each.get("NodeID", "")[:12]), each["ID"][:12],
+                 status.get("Err") or status.get("Message", ""))  # fmt: skip
+        rows.append(Row(each["ID"], cells))
+    rows.sort(key=lambda row: (row.cells[2] != "running", row.cells[0], row.key))
+    return Table(("TASK", "STATE", "DESIRED", "NODE", "ID", "WHY"), tuple(rows))
+
+
+def event(found: Answer) -> str:
+    """One event as a line."""
+    actor = found.get("Actor", {})
+    attributes = actor.get("Attributes", {})
+    name = attributes.get("name", "") or actor.get("ID", "")[:12]
+    rest = ", ".join(f"{key}={value}" for key, value in sorted(attributes.items()) if key != "name")
+    what = f"{found.get('Type', ''):8} {found.get('Action', ''):8}"
+    return f"{_time(found.get('time', 0))}  {what} {name}  {rest}".rstrip()
+
+

@@ -1,0 +1,334 @@
+"""The console's terminal, driven by keys, over answers that a test decides."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+pytest.importorskip("textual")
+
+from textual.pilot import Pilot
+from textual.widgets import Static
+
+from swarmlet.console.app import THEMES, Console
+from swarmlet.console.pages import ActorPage, CrashPage, LogsPage, TracePage, TreePage
+from swarmlet.console.source import Lost, Source
+from tests.unit.console import answers
+from tests.unit.console.answers import row, tree
+
+
+class Fake(Source):
+    """Answers from a table; ``lost`` makes it fail."""
+
+    def __init__(self) -> None:
+        super().__init__("/nowhere")
+        self.clock = 0.0
+        self.rows = [row("/a"), row("/a/b"), row("/a/c")]
+        self.lost = ""
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.table: dict[str, Any] = {
+            "messages": [answers.figures("Write", 9), answers.figures("Tick", 7)],
+            "crashes": [answers.crash("/a")],
+            "raft": {"raft": {"term": 7}},
+            "act": "done",
+            "node": {"api": []},
+        }
+
+    def ask(self, what: str, /, **details: Any) -> Any:
+        self.asked.append((what, details))
+        if self.lost:
+            raise Lost(self.lost)
+        if what == "tree":
+            self.clock += 1.0
+            return tree(self.clock, *self.rows)
+        if what == "actor":
+            figures = {"snapshot": {"count": 3}, "messages": [], "parent": "", "children": [], "watchers": [],
+                       "stack": [], "waits_for": [], "crashes": []}  # fmt: skip
+            return {**row(details["path"]), **figures}
+        return self.table[what]
+
+    def get(self, path: str, **query: Any) -> Any:
+        if self.lost:
+            raise Lost(self.lost)
+        return {"/nodes": [answers.NODE], "/services": [answers.SERVICE], "/tasks": [answers.TASK]}[path]
+
+    def link(self) -> Any:
+        return FakeLink(self)
+
+
+class FakeLink:
+    """A trace of two messages that ends at once."""
+
+    def __init__(self, source: Fake) -> None:
+        self.source = source
+
+    def __enter__(self) -> FakeLink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def ask(self, what: str, /, **details: Any) -> Any:
+        return self.source.ask(what, **details)
+
+    def follow(self, what: str, /, **details: Any) -> Any:
+        self.source.asked.append((what, details))
+        yield {"value": {}}
+        yield {"more": [answers.record("", "/a"), answers.record("/a", "/b")]}
+        yield {"end": "2 messages were traced", "dropped": 1, "taken": 2}
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarmlet.console.app.REFRESH_S", 0.03)
+
+
+Drive = Callable[[Console, Pilot[None]], Awaitable[None]]
+
+
+def drive(test: Drive, source: Fake | None = None, write: bool = False, size: tuple[int, int] = (80, 24)) -> None:
+    app = Console(source or Fake(), write)
+
+    async def run() -> None:
+        async with app.run_test(size=size) as pilot:
+            await settled(pilot, lambda: app._fetched is not None or bool(app.trouble))
+            await test(app, pilot)
+
+    asyncio.run(run())
+
+
+async def settled(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
+    for _ in range(400):
+        await pilot.pause(0.01)
+        if condition():
+            return
+    raise AssertionError("the console did not get there")
+
+
+def keys(app: Console) -> list[str]:
+    return [str(key.value) for key in app.table.rows]
+
+
+def said(app: Console, place: str) -> str:
+    return str(app.query_one(place, Static).render())
+
+
+async def press(app: Console, pilot: Pilot[None], *pressed: str) -> None:
+    """Keys that lead to another page, and its first answer."""
+    before = app.page
+    await pilot.press(*pressed)
+    await settled(pilot, lambda: app.page is not before and app._fetched is not None)
+
+
+def test_it_begins_with_the_tree_and_refreshes_it() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        assert keys(app) == ["/a", "/a/b", "/a/c"]
+        assert said(app, "#head").startswith(" tree  ·  live")
+        source: Any = app.source
+        source.rows = [row("/a", depth=5), row("/a/b"), row("/a/d")]
+        await settled(pilot, lambda: keys(app) == ["/a", "/a/b", "/a/d"])
+        assert app.table.get_row_at(0)[2].plain == "5"
+
+    drive(test)
+
+
+def test_the_cursor_stays_on_its_row_when_rows_come_and_go() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        await pilot.press("down", "down")
+        assert app.chosen == "/a/c"
+        source: Any = app.source
+        source.rows = [row("/a"), row("/a/aa"), row("/a/b"), row("/a/c")]
+        await settled(pilot, lambda: len(keys(app)) == 4)
+        assert app.chosen == "/a/c"
+
+    drive(test)
+
+
+def test_enter_leads_deeper_and_escape_back() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        await pilot.press("down")
+        await press(app, pilot, "enter")
+        assert isinstance(app.page, ActorPage)
+        assert app.page.subject == "/a/b"
+        assert "count  3" in said(app, "#text")
+        await press(app, pilot, "escape")
+        assert isinstance(app.page, TreePage)
+
+    drive(test)
+
+
+@pytest.mark.parametrize(
+    ("digit", "first"),
+    [("2", "Write"), ("4", None), ("6", "n" * 25), ("7", "s" * 25), ("8", "t" * 25)],
+)
+def test_digits_jump_to_pages(digit: str, first: str | None) -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        await press(app, pilot, digit)
+        if first is not None:
+            assert keys(app)[0] == first
+
+    drive(test)
+
+
+def test_a_crash_is_shown_with_its_state_and_traceback() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        await press(app, pilot, "4")
+        await press(app, pilot, "enter")
+        assert isinstance(app.page, CrashPage)
+        text = said(app, "#text")
+        assert "before it: Write" in text
+        assert "line 1" in text
+        assert "count  3" in text
+
+    drive(test)
+
+
+def test_a_page_is_reached_by_its_name_and_an_actor_by_its_path() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        await press(app, pilot, "colon", *"raf", "enter")
+        assert "term  7" in said(app, "#text")
+        await press(app, pilot, "colon", *"actor", "space", "slash", "a", "enter")
+        assert isinstance(app.page, ActorPage)
+        assert app.page.subject == "/a"
+        await pilot.press("colon", *"nonsense", "enter")
+        assert isinstance(app.page, ActorPage)
+
+    drive(test)
+
+
+def test_a_filter_works_as_it_is_typed_and_escape_ends_it() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        await pilot.press("slash", "c", "enter")
+        assert keys(app) == ["/a/c"]
+        assert "/c" in said(app, "#head")
+        await pilot.press("escape")
+        await settled(pilot, lambda: len(keys(app)) == 3)
+        await pilot.press("slash", "b")
+        assert keys(app) == ["/a/b"]
+        await pilot.press("escape")
+        assert len(keys(app)) == 3
+
+    drive(test)
+
+
+def test_rows_are_sorted_turned_and_unsorted() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        source: Any = app.source
+        source.rows = [row("/a"), row("/a/b", depth=9), row("/a/c", depth=4)]
+        await pilot.press("s", "s", "s", "S")
+        await settled(pilot, lambda: keys(app) == ["/a/b", "/a/c", "/a"])
+        assert "by mailbox down" in said(app, "#head")
+        for _ in range(6):
+            await pilot.press("s")
+        assert keys(app) == ["/a", "/a/b", "/a/c"]
+
+    drive(test)
+
+
+def test_an_actor_is_folded_and_unfolded() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        await pilot.press("space")
+        assert keys(app) == ["/a"]
+        await pilot.press("space")
+        assert len(keys(app)) == 3
+
+    drive(test)
+
+
+def test_an_actor_is_traced_as_a_table_and_as_a_diagram() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        await press(app, pilot, "t")
+        assert isinstance(app.page, TracePage)
+        await settled(pilot, lambda: app.table.row_count == 2)
+        await settled(pilot, lambda: "1 dropped" in said(app, "#closing"))
+        source: Any = app.source
+        asked = dict(source.asked)["trace"]
+        assert (asked["paths"], asked["types"]) == (["/a"], [])
+        assert asked["count"] > 0
+        assert asked["seconds"] > 0
+        await pilot.press("d")
+        assert "▶" in said(app, "#text")
+
+    drive(test)
+
+
+def test_a_lost_node_is_said_and_found_again() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        source: Any = app.source
+        source.lost = "no node answers"
+        await settled(pilot, lambda: "LOST: no node answers" in said(app, "#head"))
+        assert len(keys(app)) == 3, "what was known stays on the screen"
+        source.lost = ""
+        await settled(pilot, lambda: "live" in said(app, "#head"))
+
+    drive(test)
+
+
+def test_nothing_new_is_shown_while_it_is_paused() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        await pilot.press("p")
+        source: Any = app.source
+        await settled(pilot, lambda: not app._asking)
+        count = len(source.asked)
+        await pilot.pause(0.2)
+        assert len(source.asked) == count
+        assert "paused" in said(app, "#head")
+
+    drive(test)
+
+
+def acts(app: Console) -> list[dict[str, Any]]:
+    source: Any = app.source
+    return [details for what, details in source.asked if what == "act"]
+
+
+def test_acts_need_write_mode() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        await pilot.press("R", "y")
+        assert acts(app) == []
+
+    drive(test)
+
+
+@pytest.mark.parametrize(("key", "act"), [("R", "restart"), ("Z", "suspend"), ("U", "resume")])
+def test_acts_need_a_yes(key: str, act: str) -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        await pilot.press(key, "n")
+        assert acts(app) == []
+        await pilot.press(key, "y")
+        await settled(pilot, lambda: bool(acts(app)))
+        assert acts(app) == [{"act": act, "path": "/a", "write": True}]
+
+    drive(test, write=True)
+
+
+def test_logs_are_asked_for_by_service() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        await press(app, pilot, "9")
+        assert "Choose a service" in said(app, "#text")
+        await press(app, pilot, "7")
+        await pilot.press("enter")
+        assert isinstance(app.page, LogsPage)
+        assert app.page.subject == "s" * 25
+
+    drive(test)
+
+
+def test_help_and_themes() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        await pilot.press("question_mark")
+        assert "Pages" in str(app.screen.query_one("#help", Static).render())
+        await pilot.press("escape")
+        seen = {app.theme}
+        for _ in THEMES:
+            await pilot.press("T")
+            seen.add(app.theme)
+        assert set(THEMES) <= seen
+
+    drive(test, size=(120, 40))

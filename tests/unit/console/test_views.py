@@ -1,0 +1,94 @@
+"""What the console's screens show, as tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from swarmlet.console import views
+from swarmlet.console.views import Row, Table, arranged
+from tests.unit.console import answers
+from tests.unit.console.answers import row, tree
+
+
+def cells(table: Table) -> list[tuple[str, ...]]:
+    return [each.cells for each in table.rows]
+
+
+def test_the_tree_shows_what_happened_between_two_answers() -> None:
+    before = tree(10.0, row("/a", handled=100, busy_s=1.0))
+    busy = row("/a", handled=150, busy_s=1.5, depth=3, oldest_s=0.25)
+    after = tree(12.0, busy, row("/a/b", restarts=2, last_error="E: x\ny"))
+    table = views.tree(before, after)
+    assert table.columns == ("ACTOR", "STATE", "MAILBOX", "MSG/S", "BUSY %", "FAILED", "NOW", "LAST ERROR")
+    assert cells(table) == [
+        ("▾ a", "running", "3", "25.0", "25.0", "", "oldest 250.0 ms", ""),
+        ("    b", "running", "0", "0.0", "0.0", "2", "", "E: x y"),
+    ]
+    assert table.closing == "2 actors, 0 failures kept, 0 dead letters"
+
+
+def test_a_folded_actor_hides_what_is_below_it() -> None:
+    after = tree(1.0, row("/a"), row("/a/b"), row("/a/b/c"), row("/ab"))
+    table = views.tree(None, after, frozenset({"/a"}))
+    assert [each.key for each in table.rows] == ["/a", "/ab"]
+    assert table.rows[0].cells[0] == "▸ a"
+
+
+def test_work_in_hand_is_named_with_its_time_and_long_names_are_cut() -> None:
+    table = views.tree(None, tree(1.0, row("/task-" + "x" * 40, handling="Write", handling_s=2.0)))
+    assert table.rows[0].cells[6] == "Write 2.0 s"
+    assert len(table.rows[0].cells[0]) == views.NAME_MAX
+
+
+def test_messages_crashes_and_traces_have_a_row_each() -> None:
+    assert cells(views.messages([answers.figures("Write", 5)]))[0][:3] == ("Write", "5", "")
+    crashes = views.crashes([answers.crash("/old"), answers.crash("/new", "E: a\n b")])
+    assert [each[1:] for each in cells(crashes)] == [("/new", "Tick", "E: a b"), ("/old", "Tick", "RuntimeError: x")]
+    traced = views.trace([answers.record("", "/a", told=5.0), answers.record("/a", "/b", told=5.5)])
+    assert [each[:4] for each in cells(traced)] == [
+        ("+0 us", "(outside)", "/a", "Write"),
+        ("+500.0 ms", "/a", "/b", "Write"),
+    ]
+
+
+def test_the_swarm_is_shown_as_docker_shows_it() -> None:
+    assert cells(views.nodes([answers.NODE])) == [("one", "ready", "active", "Leader", "10.0.0.1", "n" * 12, "")]
+    assert cells(views.services([answers.SERVICE])) == [("web", "replicated", "1/2", "host:latest", "", "s" * 12, "")]
+    (task,) = cells(views.tasks([answers.TASK], [answers.SERVICE], [answers.NODE]))
+    assert task == ("web.1", "pending", "running", "one", "t" * 12, "no suitable node (x)")
+
+
+def test_a_task_of_a_global_service_is_named_by_its_node_and_unknown_ones_by_their_ids() -> None:
+    global_task = {**answers.TASK, "Slot": 0}
+    assert cells(views.tasks([global_task], [answers.SERVICE], [answers.NODE]))[0][0] == "web.one"
+    assert cells(views.tasks([answers.TASK], [], []))[0][0] == f"{'s' * 12}.1"
+
+
+def test_an_event_is_a_line() -> None:
+    event = {"Type": "service", "Action": "update", "time": 3661,
+             "Actor": {"ID": "x" * 25, "Attributes": {"name": "web", "replicas.new": "3"}}}  # fmt: skip
+    assert views.event(event) == "01:01:01  service  update   web  replicas.new=3"
+    assert views.event({}) == "00:00:00"
+
+
+TABLE = Table(
+    ("NAME", "COUNT"),
+    (Row("1", ("web", "9"), ("web", 9)), Row("2", ("Api", "10"), ("Api", 10)), Row("3", ("db", "10"), ("db", 10))),
+)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "column", "descending", "keys"),
+    [
+        ("", None, False, "123"),
+        ("API", None, False, "2"),
+        ("b", None, False, "13"),
+        ("zz", None, False, ""),
+        ("", 0, False, "231"),
+        ("", 1, False, "123"),
+        ("", 1, True, "231"),
+        ("", 7, False, "123"),
+    ],
+)
+def test_rows_are_filtered_and_sorted_by_value(wanted: str, column: int | None, descending: bool, keys: str) -> None:
+    assert "".join(row.key for row in arranged(TABLE, wanted, column, descending).rows) == keys
