@@ -120,25 +120,22 @@ class Console(App[None]):
         self._columns: tuple[str, ...] = ()
         self._prompt = ""
 
+        # Kept, not looked up: a question or the help may lie above the screen that they are on.
+        self.head = Static("", id="head", markup=False)
+        self.table: DataTable[Text] = DataTable(id="table", cursor_type="row", zebra_stripes=True)
+        self.text = Static("", id="text", markup=False)
+        self.scroll = VerticalScroll(self.text, id="scroll", classes="hidden")
+        self.closing = Static("", id="closing", markup=False)
+        self.prompt = Input(id="prompt", classes="hidden", compact=True)
+
     def compose(self) -> ComposeResult:
-        yield Static("", id="head", markup=False)
-        yield DataTable(id="table", cursor_type="row", zebra_stripes=True)
-        with VerticalScroll(id="scroll", classes="hidden"):
-            yield Static("", id="text", markup=False)
-        yield Static("", id="closing", markup=False)
-        yield Input(id="prompt", classes="hidden", compact=True)
-        yield Footer()
+        yield from (self.head, self.table, self.scroll, self.closing, self.prompt, Footer())
 
     def on_mount(self) -> None:
         """Begins to ask."""
         self.table.focus()
         self.set_interval(REFRESH_S, self.refresh_page)
         self.refresh_page()
-
-    @property
-    def table(self) -> DataTable[Text]:
-        """Where rows are shown."""
-        return self.query_one("#table", DataTable)
 
     # Answers
 
@@ -160,6 +157,8 @@ class Console(App[None]):
 
     def _arrived(self, page: Page, fetched: Any, trouble: str) -> None:
         self._asking = False
+        if not self.is_running:
+            return
         if page is not self.page:
             self.refresh_page()
             return
@@ -180,7 +179,7 @@ class Console(App[None]):
         shown = self.page.show(self._fetched)
         is_text = isinstance(shown, str)
         self.table.set_class(is_text, "hidden")
-        self.query_one("#scroll").set_class(not is_text, "hidden")
+        self.scroll.set_class(not is_text, "hidden")
         if isinstance(shown, str):
             self._show_text(shown)
         else:
@@ -189,12 +188,11 @@ class Console(App[None]):
     def _show_text(self, text: str) -> None:
         if self.wanted:
             text = "\n".join(line for line in text.splitlines() if self.wanted.lower() in line.lower())
-        scroll = self.query_one("#scroll", VerticalScroll)
-        at_end = scroll.scroll_offset.y >= scroll.max_scroll_y
-        self.query_one("#text", Static).update(Text(text))
-        self.query_one("#closing", Static).update("")
+        at_end = self.scroll.scroll_offset.y >= self.scroll.max_scroll_y
+        self.text.update(Text(text))
+        self.closing.update("")
         if isinstance(self.page, FollowPage) and at_end:
-            scroll.scroll_end(animate=False)
+            self.scroll.scroll_end(animate=False)
 
     def _show_table(self, shown: Table) -> None:
         table = self.table
@@ -209,7 +207,7 @@ class Console(App[None]):
             self._update_cells(shown)
         else:
             self._replace_rows(shown)
-        self.query_one("#closing", Static).update(shown.closing)
+        self.closing.update(shown.closing)
 
     def _update_cells(self, shown: Table) -> None:
         """Only what changed is drawn anew: nothing flickers."""
@@ -248,7 +246,7 @@ class Console(App[None]):
         said.append(f"LOST: {self.trouble}" if self.trouble else "live")
         if self.write:
             said.append("write mode")
-        self.query_one("#head", Static).update("  ·  ".join(said))
+        self.head.update("  ·  ".join(said))
 
     # Ways
 
@@ -261,8 +259,8 @@ class Console(App[None]):
         self.page, self._fetched, self.wanted, self.column, self.descending = page, None, "", None, False
         self.table.clear(columns=True)
         self._columns = ()
-        self.query_one("#text", Static).update("")
-        (self.query_one("#scroll") if page.is_text else self.table).focus()
+        self.text.update("")
+        (self.scroll if page.is_text else self.table).focus()
         self._show_head()
         self.refresh_page()
 
@@ -304,11 +302,10 @@ class Console(App[None]):
     def action_prompt(self, kind: str) -> None:
         """Asks for a page's name or for a filter."""
         self._prompt = kind
-        prompt = self.query_one("#prompt", Input)
-        prompt.value = self.wanted if kind == "/" else ""
-        prompt.placeholder = "page" if kind == ":" else "text in a row"
-        prompt.remove_class("hidden")
-        prompt.focus()
+        self.prompt.value = self.wanted if kind == "/" else ""
+        self.prompt.placeholder = "page" if kind == ":" else "text in a row"
+        self.prompt.remove_class("hidden")
+        self.prompt.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """A filter works as it is typed."""
@@ -344,8 +341,8 @@ class Console(App[None]):
 
     def _end_prompt(self) -> None:
         self._prompt = ""
-        self.query_one("#prompt", Input).add_class("hidden")
-        (self.query_one("#scroll") if self.page.is_text else self.table).focus()
+        self.prompt.add_class("hidden")
+        (self.scroll if self.page.is_text else self.table).focus()
         self._show_head()
 
     # What a page can do
