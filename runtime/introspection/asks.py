@@ -8,8 +8,8 @@ Asks: ``tree`` (rows and totals; with ``"states": true`` the declared states too
 state, figures per message type, crashes, who waits for whom), ``messages`` (figures per type, of all), ``crashes``,
 ``raft`` (the declared states of consensus, store, dispatcher, scheduler and certificates), ``node`` (who this is, where
 its API answers), ``backup`` (``file``: the absolute path of a new file, which gets a backup of this manager),
-``explain`` (``kind``, ``name``: what a service, task or node waits for) and ``plan`` (``action``, ``name``: what draining
-or removing a node would do), which the leader's node alone can answer.
+``explain`` (``kind``, ``name``: what a service, task or node waits for) and ``plan`` (``action``, ``name``: what
+draining or removing a node would do), which the leader's node alone can answer.
 """
 
 from __future__ import annotations
