@@ -1,0 +1,139 @@
+"""Three real daemons as managers: leaders killed, hung and ended, and all three killed at once under writers."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.daemon.program import Daemon
+
+pytestmark = pytest.mark.slow
+
+WRITERS = 16
+
+
+class Three:
+    """Managers at loopback addresses of their own, at one port."""
+
+    def __init__(self, root: Path) -> None:
+        self.all = [Daemon(root / f"n{number}", f"127.0.8.{number}") for number in (1, 2, 3)]
+
+    def form(self) -> None:
+        for daemon in self.all:
+            daemon.start()
+        first, *others = self.all
+        first.init()
+        token = first.get("/swarm")["JoinTokens"]["Manager"]
+        for daemon in others:
+            daemon.port = first.port
+            own = f"{daemon.address}:{daemon.port}"
+            remote = f"{first.address}:{first.port}"
+            join = {"ListenAddr": own, "AdvertiseAddr": own, "RemoteAddrs": [remote], "JoinToken": token}
+            status, answer = daemon.call("POST", "/swarm/join", join)
+            assert status == 200, answer
+        self.whole()
+
+    def whole(self) -> None:
+        """Every manager sees three that can be reached, and the same leader."""
+
+        def agreed() -> bool:
+            seen = [self.seen(daemon) for daemon in self.all]
+            return all(each == seen[0] for each in seen) and bool(seen[0][0]) and seen[0][1] == 3
+
+        self.all[0].until(agreed, "three managers see each other", 90)
+
+    def seen(self, daemon: Daemon) -> tuple[str, int]:
+        status, nodes = daemon.call("GET", "/nodes")
+        managers = [node["ManagerStatus"] for node in nodes if "ManagerStatus" in node] if status == 200 else []
+        leader = next((each["Addr"] for each in managers if each.get("Leader")), "")
+        return leader, sum(each["Reachability"] == "reachable" for each in managers)
+
+    def leader(self) -> Daemon:
+        address = self.seen(self.all[0])[0]
+        return next(daemon for daemon in self.all if address == f"{daemon.address}:{daemon.port}")
+
+    def end(self) -> None:
+        for daemon in self.all:
+            if daemon.process is not None and daemon.process.poll() is None:
+                daemon.process.send_signal(signal.SIGCONT)
+                daemon.kill()
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[Three]:
+    managers = Three(tmp_path)
+    try:
+        managers.form()
+        yield managers
+    finally:
+        managers.end()
+
+
+def create(daemon: Daemon, name: str) -> bool:
+    """Whether a secret of this name was acknowledged."""
+    try:
+        status, _ = daemon.call("POST", "/secrets/create", {"Name": name, "Data": "eA==", "Labels": {}})
+    except OSError:
+        return False
+    return status in (200, 201)
+
+
+def names(daemon: Daemon) -> list[str]:
+    return sorted(secret["Spec"]["Name"] for secret in daemon.get("/secrets"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
+def test_the_others_go_on_without_their_leader_and_it_comes_back_with_everything(
+    three: Three, number: signal.Signals
+) -> None:
+    leader = three.leader()
+    assert create(leader, "before")
+    other = next(daemon for daemon in three.all if daemon is not leader)
+    assert leader.process is not None
+    leader.process.send_signal(number)
+    attempts = iter(range(10_000))
+    other.until(lambda: create(other, f"after-{next(attempts)}"), "the others take a write", 60)
+    if number is signal.SIGSTOP:
+        leader.process.send_signal(signal.SIGCONT)
+    else:
+        leader.process.wait(30)
+        leader.start()
+    three.whole()
+    kept = names(other)
+    assert "before" in kept
+    leader.until(lambda: names(leader) == kept, "the old leader has what was written without it")
+
+
+def test_all_managers_killed_at_once_under_writers_keep_every_acknowledged_write_once(three: Three) -> None:
+    acknowledged: list[str] = []
+    stop = threading.Event()
+
+    def writer(number: int) -> None:
+        count = 0
+        while not stop.is_set():
+            name = f"w{number}-{count}"
+            count += 1
+            if create(three.all[number % 3], name):
+                acknowledged.append(name)
+
+    threads = [threading.Thread(target=writer, args=(number,)) for number in range(WRITERS)]
+    for thread in threads:
+        thread.start()
+    three.all[0].until(lambda: len(acknowledged) > 100, "writes are acknowledged")
+    for daemon in three.all:
+        daemon.kill()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    for daemon in three.all:
+        daemon.start()
+    three.whole()
+    for daemon in three.all:
+        kept = names(daemon)
+        assert set(acknowledged) <= set(kept)
+        assert len(kept) == len(set(kept))
+    assert create(three.all[1], "goes-on")

@@ -1,0 +1,291 @@
+"""RaftTransportActor over a network in memory: what it sends, loses, takes and refuses; a probe is the consensus."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from actors.raft_peer import QUEUE_MAX
+from actors.raft_transport_actor import RaftTransportActor
+from runtime.disk.raft_records import Member
+from runtime.errors import Code, Refused
+from runtime.protocol.raft import Expelled, PeerState, PeerUnreachable, SendRaft, SetPeers, SnapshotSent, StepRaft
+from runtime.raft.chunks import requests_of
+from runtime.raft.codec import message_to_pb
+from runtime.raft.types import ConfState, Entry, Message, MessageType, Snapshot
+from runtime.stage import Address, Stage
+from runtime.stage.probe import Probe
+from runtime.stage.simulator import Simulator
+from runtime.swarm.membership import MEMBER_REMOVED
+from runtime.wire.memory import MemoryNetwork
+from runtime.wire.pb import health_pb2, raft_pb2, snapshot_pb2
+from runtime.wire.port import Access, Call, Channel
+from runtime.wire.services import path, routes
+from runtime.wire.to_actor import to_actor
+from tests.unit.wire.authority import CLUSTER, authority
+
+T = MessageType
+PEER, OWN = 7, 1
+HEARTBEAT = Message(T.HEARTBEAT, to=PEER, from_=OWN, term=2)
+SNAPSHOT = snapshot_pb2.Snapshot()
+
+
+class Peer:
+    """Another manager, as a server that notes what it was sent."""
+
+    def __init__(self, bench: Bench, host: str = "10.0.0.7") -> None:
+        self.messages: list[Any] = []
+        self.calls: list[str] = []
+        self.serving = True
+        self.streaming = True
+        self.refusal: Refused | None = None
+        self.silent = False
+        served = {
+            path("Health", "Check"): self.check,
+            path("Raft", "ProcessRaftMessage"): self.process,
+            path("Raft", "StreamRaftMessage"): self.stream,
+        }
+        bench.network.transport(host).serve(
+            f"{host}:2377", routes(served), access=lambda: Access(CLUSTER), credentials=bench.credentials
+        )
+
+    def check(self, call: Call) -> None:
+        kinds = health_pb2.HealthCheckResponse
+        call.reply(kinds(status=kinds.SERVING if self.serving else kinds.NOT_SERVING))
+
+    def process(self, call: Call) -> None:
+        self.calls.append("process")
+        self.answer(call, call.request.message, raft_pb2.ProcessRaftMessageResponse())  # type: ignore[attr-defined]
+
+    def stream(self, call: Call) -> None:
+        self.calls.append("stream")
+        if not self.streaming:
+            call.fail(Refused(Code.UNIMPLEMENTED, "unknown method StreamRaftMessage"))
+            return
+        pieces: list[Any] = []
+        call.receive(
+            lambda item: pieces.append(item.message),  # type: ignore[attr-defined]
+            lambda refused: self.answer(call, pieces, raft_pb2.StreamRaftMessageResponse()),
+        )
+
+    def answer(self, call: Call, message: Any, well: Any) -> None:
+        if self.silent:
+            return
+        if self.refusal is not None:
+            call.fail(self.refusal)
+        else:
+            self.messages.append(message)
+            call.reply(well)
+
+
+class Bench:
+    """The actor under test at 10.0.0.1, its consensus as a probe, and a client who calls it."""
+
+    def __init__(self) -> None:
+        self.simulator = Simulator(3)
+        self.network = MemoryNetwork(
+            lambda delay, call: self.simulator.set(delay, call),
+            random.Random(1),
+            clock=time.time,
+        )
+        self.credentials = authority().manager("node-7")
+        self.stage: Stage = self.simulator.node("n1", transport=self.network.transport("10.0.0.1"))
+        self.raft = Probe(self.simulator, self.stage, "raft")
+        self.actor: Address = self.stage.mount("transport", RaftTransportActor, self.raft.address, self.credentials)
+        transport = self.stage.world.transport
+        assert transport is not None
+        served = [path("Raft", name) for name in ("ProcessRaftMessage", "StreamRaftMessage", "ResolveAddress")]
+        transport.serve(
+            "10.0.0.1:2377",
+            routes({name: to_actor(self.actor) for name in served}),
+            access=lambda: Access(CLUSTER),
+            credentials=self.credentials,
+        )
+        self.client: Channel = self.network.transport("10.0.0.9").connect("10.0.0.1:2377", self.credentials)
+
+    def members(self, *removed: int) -> None:
+        members = {OWN: Member(OWN, "node-1", "10.0.0.1:2377"), PEER: Member(PEER, "node-7", "10.0.0.7:2377")}
+        kept = {id: member for id, member in members.items() if id not in removed}
+        self.actor.tell(SetPeers(OWN, kept, frozenset(removed)))
+        self.simulator.run_for(0.5)
+
+    def send(self, *messages: Message) -> None:
+        self.actor.tell(SendRaft(messages))
+        self.simulator.run_for(0.5)
+
+    def call(self, message: Message, *, stream: bool = False) -> Any:
+        """What a call of the Raft service is answered."""
+        answers: list[Any] = []
+        if stream:
+            upload = self.client.upload(path("Raft", "StreamRaftMessage"), done=answers.append, timeout=5)
+            for request in requests_of(message, 400):
+                upload.send(request)
+            upload.finish()
+        else:
+            whole = raft_pb2.ProcessRaftMessageRequest(message=message_to_pb(message))
+            self.client.unary(path("Raft", "ProcessRaftMessage"), whole, timeout=5, done=answers.append)
+        self.simulator.run_until(lambda: bool(answers), 10)
+        self.simulator.run_for(0.1)
+        return answers[0]
+
+
+def test_messages_go_one_in_a_call_and_in_order_and_the_peer_counts_as_reached() -> None:
+    bench = Bench()
+    peer = Peer(bench)
+    bench.members()
+    assert bench.raft.expect(PeerState) == PeerState(PEER, True)
+    votes = [Message(T.VOTE_RESP, to=PEER, from_=OWN, term=term) for term in (2, 3, 4)]
+    bench.send(*votes)
+    assert [pieces[0].term for pieces in peer.messages] == [2, 3, 4]
+    assert peer.calls == ["stream"] * 3
+
+
+def test_a_peer_without_streams_gets_the_same_message_as_a_plain_call_and_is_not_asked_again() -> None:
+    bench = Bench()
+    peer = Peer(bench)
+    peer.streaming = False
+    bench.members()
+    bench.send(HEARTBEAT)
+    bench.send(replace(HEARTBEAT, term=3))
+    assert peer.calls == ["stream", "process", "process"]
+    assert [message.term for message in peer.messages] == [2, 3]
+
+
+def test_a_peer_that_is_silent_costs_two_seconds_then_what_waited_is_lost_and_said_to_be() -> None:
+    bench = Bench()
+    peer = Peer(bench)
+    bench.members()
+    peer.silent = True
+    bench.raft.expect(PeerState)
+    bench.send(*(Message(T.VOTE_RESP, to=PEER, from_=OWN, term=term) for term in (2, 3)))
+    bench.raft.expect_none(PeerUnreachable, 1.0)
+    assert bench.raft.expect(PeerUnreachable, 1.5) == PeerUnreachable(PEER)
+    assert bench.raft.expect(PeerState) == PeerState(PEER, False)
+
+
+def test_a_queue_that_is_full_loses_what_comes_instead_of_growing() -> None:
+    bench = Bench()
+    peer = Peer(bench)
+    bench.members()
+    peer.silent = True
+    bench.send(*(Message(T.VOTE_RESP, to=PEER, from_=OWN, term=term) for term in range(1, QUEUE_MAX + 4)))
+    lost = [message for message in bench.raft.messages if isinstance(message, PeerUnreachable)]
+    assert len(lost) == 2  # one is being sent, QUEUE_MAX wait
+
+
+def test_a_peer_that_cannot_be_reached_is_found_again_although_nothing_is_sent_to_it() -> None:
+    bench = Bench()
+    bench.members()
+    bench.raft.expect_none(PeerState, 3.0)
+    Peer(bench)
+    assert bench.raft.expect(PeerState, 10.0) == PeerState(PEER, True)
+
+
+def test_whoever_is_told_that_it_was_removed_says_so_to_its_consensus() -> None:
+    bench = Bench()
+    peer = Peer(bench)
+    peer.refusal = Refused(Code.NOT_FOUND, MEMBER_REMOVED)
+    bench.members()
+    bench.send(HEARTBEAT)
+    bench.raft.expect(Expelled)
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_what_became_of_a_snapshot_is_said(arrives: bool) -> None:
+    bench = Bench()
+    peer = Peer(bench)
+    peer.refusal = None if arrives else Refused(Code.UNAVAILABLE, "no")
+    bench.members()
+    snapshot = Snapshot(9, 2, ConfState((OWN, PEER)), SNAPSHOT.SerializeToString())
+    bench.send(Message(T.SNAP, to=PEER, from_=OWN, term=2, snapshot=snapshot))
+    assert bench.raft.expect(SnapshotSent) == SnapshotSent(PEER, arrives)
+
+
+def test_a_message_for_nobody_known_is_unreachable_and_one_for_a_removed_member_is_nothing() -> None:
+    bench = Bench()
+    bench.members(PEER)
+    bench.send(HEARTBEAT, replace(HEARTBEAT, to=99))
+    unreachable = [message for message in bench.raft.messages if isinstance(message, PeerUnreachable)]
+    assert unreachable == [PeerUnreachable(99)]
+
+
+FROM_PEER = Message(T.APP, to=OWN, from_=PEER, term=2, log_term=2, index=4, entries=[Entry(2, 5, data=b"x")], commit=4)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_members_message_reaches_the_consensus(stream: bool) -> None:
+    bench = Bench()
+    bench.members()
+    assert not isinstance(bench.call(FROM_PEER, stream=stream), Refused)
+    assert bench.raft.expect(StepRaft).message == FROM_PEER
+
+
+def test_a_snapshot_in_pieces_is_one_message_and_one_that_cannot_be_read_never_gets_there() -> None:
+    bench = Bench()
+    bench.members()
+    content = snapshot_pb2.Snapshot()
+    content.membership.members.add(raft_id=1, node_id="x" * 900, addr="y")
+    whole = Message(
+        T.SNAP, to=OWN, from_=PEER, term=2, snapshot=Snapshot(9, 2, ConfState((1, 7)), content.SerializeToString())
+    )
+    assert not isinstance(bench.call(whole, stream=True), Refused)
+    assert bench.raft.expect(StepRaft).message.snapshot == whole.snapshot
+    assert whole.snapshot is not None
+    broken = replace(whole, snapshot=replace(whole.snapshot, data=whole.snapshot.data[:-3]))
+    assert bench.call(broken, stream=True).code is Code.INVALID_ARGUMENT
+    bench.raft.expect_none(StepRaft)
+
+
+def test_a_removed_member_is_told_so_in_the_words_that_it_looks_for() -> None:
+    bench = Bench()
+    bench.members(PEER)
+    answer = bench.call(FROM_PEER)
+    assert (answer.code, answer.text) == (Code.NOT_FOUND, MEMBER_REMOVED)
+    bench.raft.expect_none(StepRaft)
+
+
+@pytest.mark.parametrize(
+    "message", [replace(FROM_PEER, to=55), Message(T.PROP, to=OWN, from_=PEER, entries=[Entry(data=b"x")])]
+)
+def test_forwarded_proposals_and_messages_for_others_are_dropped_and_answered_well(message: Message) -> None:
+    bench = Bench()
+    bench.members()
+    assert not isinstance(bench.call(message), Refused)
+    bench.raft.expect_none(StepRaft)
+
+
+@pytest.mark.parametrize("serving", [True, False])
+def test_a_vote_counts_only_for_a_candidate_that_answers_a_health_check(serving: bool) -> None:
+    bench = Bench()
+    peer = Peer(bench)
+    bench.members()
+    peer.serving = serving
+    vote = Message(T.VOTE, to=OWN, from_=PEER, term=5, index=4, log_term=2)
+    assert not isinstance(bench.call(vote), Refused)
+    if serving:
+        assert replace(bench.raft.expect(StepRaft).message, entries=()) == vote
+    else:
+        bench.raft.expect_none(StepRaft)
+
+
+def test_a_vote_for_nobody_known_is_dropped() -> None:
+    bench = Bench()
+    bench.members()
+    assert not isinstance(bench.call(Message(T.VOTE, to=OWN, from_=42, term=5)), Refused)
+    bench.raft.expect_none(StepRaft)
+
+
+def test_a_members_address_is_told_and_an_unknown_members_is_not() -> None:
+    bench = Bench()
+    bench.members()
+    answers: list[Any] = []
+    for raft_id in (PEER, 99):
+        request = raft_pb2.ResolveAddressRequest(raft_id=raft_id)
+        bench.client.unary(path("Raft", "ResolveAddress"), request, timeout=5, done=answers.append)
+        bench.simulator.run_for(0.5)
+    assert answers[0].addr == "10.0.0.7:2377"
+    assert answers[1].code is Code.NOT_FOUND
