@@ -59,6 +59,7 @@ bench: venv
 	$(BIN)/python bench/bench_store.py
 	$(BIN)/python bench/bench_raft_core.py
 	$(BIN)/python bench/bench_writes.py
+	$(BIN)/python bench/bench_managers.py
 	$(BIN)/python bench/bench_scheduler.py
 	$(BIN)/python bench/bench_daemon.py
 
