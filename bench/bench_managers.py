@@ -181,6 +181,9 @@ class Swarm:
         """Away with all of it."""
         for member in self.members:
             member.end()
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for left in sorted((mount for mount in mounts if mount.startswith(f"{self.root}/")), reverse=True):
+            subprocess.run(["umount", "-l", left], check=False)
         shutil.rmtree(self.root, ignore_errors=True)
 
 
