@@ -23,7 +23,7 @@ test: venv lint proto-check
 	$(BIN)/python -m pytest -n auto -m 'not slow and not root'
 
 test-slow: venv
-	$(BIN)/python -m pytest -m 'slow and not root'
+	$(BIN)/python -m pytest -n auto -m 'slow and not root'
 
 test-root: venv
 	$(BIN)/python -m pytest -m 'root and not slow'
