@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import pathlib
 from collections.abc import Callable, Iterator
 
@@ -39,39 +40,46 @@ REAL_WORLD = {
 TYPES_ONLY = {"random"}
 
 
-def sources(*tops: str) -> Iterator[tuple[str, ast.Module]]:
+@functools.cache
+def nodes(top: str) -> list[tuple[str, list[ast.AST]]]:
+    """Every file below ``top`` that is not generated, with all nodes of its syntax tree."""
+    named = [(path.relative_to(ROOT).as_posix(), path) for path in sorted((ROOT / top).rglob("*.py"))]
+    return [
+        (name, list(ast.walk(ast.parse(path.read_text(encoding="utf-8")))))
+        for name, path in named
+        if "/pb/" not in name
+    ]
+
+
+def sources(*tops: str) -> Iterator[tuple[str, list[ast.AST]]]:
     for top in tops:
-        for path in sorted((ROOT / top).rglob("*.py")):
-            name = path.relative_to(ROOT).as_posix()
-            if "/pb/" not in name:
-                yield name, ast.parse(path.read_text(encoding="utf-8"))
+        yield from nodes(top)
 
 
-def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Every module imported anywhere in the file, but for those under TYPE_CHECKING."""
-    hidden = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if id(node) in hidden:
-            continue
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.lineno, node.module or "(relative)"
-            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+@functools.cache
+def imported() -> list[tuple[str, int, str]]:
+    """Every module imported anywhere (file, line, module), but for those under TYPE_CHECKING."""
+    found = []
+    for name, tree in sources("swarmlet", "actors", "runtime"):
+        hidden = {
+            id(inner)
+            for node in tree
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            for inner in ast.walk(node)
+        }
+        for node in tree:
+            if id(node) in hidden:
+                continue
+            if isinstance(node, ast.Import):
+                found += [(name, node.lineno, alias.name) for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                found.append((name, node.lineno, node.module or "(relative)"))
+                found += [(name, node.lineno, f"{node.module}.{alias.name}") for alias in node.names]
+    return found
 
 
 def violations(forbidden: Callable[[str, str], bool]) -> list[str]:
-    return [
-        f"{name}:{line} imports {module}"
-        for name, tree in sources("swarmlet", "actors", "runtime")
-        for line, module in imported(tree)
-        if forbidden(name, module)
-    ]
+    return [f"{name}:{line} imports {module}" for name, line, module in imported() if forbidden(name, module)]
 
 
 def test_the_face_stands_on_actors_and_actors_on_the_runtime_never_the_other_way() -> None:
@@ -118,7 +126,7 @@ def test_no_clock_no_dice_and_no_sleep_outside_the_world() -> None:
     found = [
         f"{name}:{node.lineno} {ast.unparse(node)}"
         for name, tree in sources("actors", *(f"runtime/{room}" for room in PURE))
-        for node in ast.walk(tree)
+        for node in tree
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
         and node.value.id in ("random", "time", "datetime")
@@ -133,7 +141,7 @@ def test_no_pickle_no_eval_no_shell() -> None:
     found = [
         f"{name}:{node.lineno}"
         for name, tree in sources("swarmlet", "actors", "runtime")
-        for node in ast.walk(tree)
+        for node in tree
         if isinstance(node, ast.Call)
         and (ast.unparse(node.func) in names or any(k.arg == "shell" for k in node.keywords))
     ]
