@@ -56,6 +56,7 @@ mutants: venv
 
 bench: venv
 	$(BIN)/python bench/bench_stage.py
+	$(BIN)/python bench/bench_introspection.py
 	$(BIN)/python bench/bench_store.py
 	$(BIN)/python bench/bench_raft_core.py
 	$(BIN)/python bench/bench_writes.py

@@ -123,10 +123,17 @@ class CertificateActor(Actor):
             "node": info.node_id if info is not None else "",
             "role": info.role if info is not None else "",
             "expires": info.not_after if info is not None else 0.0,
+            "days left": _days(info.not_after - self.now()) if info is not None else 0.0,
+            "root days left": self._root_days(),
             "asking": self._exchange is not None,
             "failed renewals": self._renewal.failures,
             "trouble": self._trouble,
         }
+
+    def _root_days(self) -> float:
+        """Until the first of the trusted roots expires."""
+        roots = self.identity.root.certificates if self.identity is not None else ()
+        return _days(min((each.not_valid_after_utc.timestamp() for each in roots), default=self.now()) - self.now())
 
     # The first certificate
 
@@ -548,3 +555,7 @@ def _keys_to_keep(present: NodeIdentity, new: NodeIdentity) -> DataKeys | None:
 def _our_own(refused: Refused) -> ClusterError:
     """A refusal that this node came to by itself: shown without the prefix of one that came over the wire."""
     return refused if isinstance(refused, ClusterError) else ClusterError("plain", refused.text)
+
+
+def _days(seconds: float) -> float:
+    return round(seconds / 86_400, 2)

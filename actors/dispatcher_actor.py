@@ -200,7 +200,10 @@ class DispatcherActor(Serving, StoreWatcher):
             "nodes": len(self.registry.nodes),
             "sessions": len(self.sessions),
             "assignments": len(self.assignments),
+            "assignments waiting": sum(each.assigned.pending for each in self.assignments.values()),
             "statuses waiting": len(self._waiting.tasks),
+            "statuses being written": sum(len(each.tasks) for each in self._writing),
+            "nodes down": self.registry.count_down,
             "managers": len(self._common.managers),
         }
 

@@ -25,6 +25,7 @@ from actors.wire_actor import WireActor
 from runtime.disk.errors import CannotUnseal, DiskFailed, LogDamaged, NothingToForce
 from runtime.protocol.certificate import GetDataKeys
 from runtime.protocol.manager import (
+    AskPublished,
     EndManager,
     LeaderContext,
     LeaderIs,
@@ -92,6 +93,11 @@ class ManagerActor(Serving):
             "leading": status.leading if status is not None else False,
             "serving": self.serving,
         }
+
+    @handles(AskPublished)
+    def ask_published(self, message: AskPublished) -> Published:
+        """The same place for all of this life's views."""
+        return self.published
 
     @handles(Listening)
     def listening(self, message: Listening) -> None:

@@ -150,6 +150,10 @@ class RaftActor(RaftMembers):
             "waiting": len(self._waiting),
             "tick": self.setup.fast_tick if self.pace.fast else self.setup.tick,
             "members": len(self.members),
+            "leader": f"{raft.lead:x}" if raft.lead else "",
+            "pace": "fast" if self.pace.fast else "slow",
+            "snapshot": self._snapshot_index,
+            "peers": self.peers(),
             "messages refused": self._refused_messages,
             "last refusal": self._last_refusal,
         }

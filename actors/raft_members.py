@@ -104,6 +104,25 @@ class RaftMembers(Actor):
             for id, member in sorted(self.members.items())
         }
 
+    def peers(self) -> list[dict[str, Any]]:
+        """Each member as this manager sees it; how many entries a follower is behind is known to the leader alone."""
+        raft = self.node.raft if self.node is not None else None
+        found: list[dict[str, Any]] = []
+        for id, status in self.member_statuses().items():
+            peer: dict[str, Any] = {
+                "raft id": f"{id:x}", "node": status.node_id, "addr": status.addr, "leader": status.leader,
+                "reached": status.reachable,
+            }  # fmt: skip
+            progress = raft.progress.get(id) if raft is not None and raft.role is Role.LEADER else None
+            if raft is not None and progress is not None:
+                match = raft.log.last_index() if id == raft.id else progress.match
+                peer |= {
+                    "match": match, "lag": raft.log.last_index() - match, "state": progress.state.name.lower(),
+                    "appends in flight": len(progress.inflights), "pending snapshot": progress.pending_snapshot,
+                }  # fmt: skip
+            found.append(peer)
+        return found
+
     @handles(PeerState)
     def peer_state(self, message: PeerState) -> None:
         """A member was reached, or was not."""

@@ -87,6 +87,7 @@ class StoreActor(Actor):
             "leading": self.leading,
             "in flight": len(self._in_flight),
             "watchers": len(self._watchers),
+            "objects": counts(self.published.view),
         }
 
     def stopped(self) -> None:
@@ -304,6 +305,12 @@ def _settle(reply: Reply, value: Any, error: BaseException | None) -> None:
         reply.set(value)
     else:
         reply.fail(error)
+
+
+def counts(view: View) -> dict[str, int]:
+    """How many objects there are of each kind that there are any of."""
+    found = {table.table.list_field: view.count(table.table.kind) for table in view.tables()}
+    return {name: count for name, count in found.items() if count}
 
 
 def newest_version(view: View) -> int:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from runtime.introspection import client, recording, render, render_waits, sequence
+from runtime.introspection import client, domain, recording, render, render_domain, render_waits, sequence
 from runtime.introspection.client import Link
 from swarmlet.errors import EXIT_OK, StartError
 from swarmlet.options import LookOptions
@@ -54,7 +54,33 @@ def _crashes(asked: LookOptions) -> int:
 
 
 def _raft(asked: LookOptions) -> int:
-    return _show(asked, client.ask(asked.socket, "raft"), render.states)
+    window = asked.typed["window"]
+    with Link(asked.socket) as link:
+        before = link.ask("raft") if window else None
+        if window:
+            time.sleep(window)
+        value = link.ask("raft")
+    return _show(asked, value, lambda found: render_domain.raft(found, before))
+
+
+def _waiting(asked: LookOptions) -> int:
+    return _show(asked, client.ask(asked.socket, "waiting", limit=asked.typed["limit"]), render_domain.waiting)
+
+
+def _waits(asked: LookOptions) -> int:
+    return _show(asked, client.ask(asked.socket, "waits"), render_domain.waits)
+
+
+def _beliefs(asked: LookOptions) -> int:
+    """What this socket's node says; with another socket the side that it does not know comes from there."""
+    value = client.ask(asked.socket, "beliefs", node=asked.typed["node"])
+    for side in ("agent", "manager"):
+        other = asked.typed[side]
+        if other and value[side] is None:
+            value[side] = client.ask(other, "beliefs", node=value["node"])[side]
+    if value["differ"] is None and value["agent"] is not None and value["manager"] is not None:
+        value["differ"] = domain.disagreements(value["agent"], value["manager"])
+    return _show(asked, value, render_domain.beliefs)
 
 
 def _explain(asked: LookOptions) -> int:
@@ -148,6 +174,9 @@ _COMMANDS: Final[Mapping[str, Callable[[LookOptions], int]]] = {
     "crashes": _crashes,
     "raft": _raft,
     "trace": _trace,
+    "waiting": _waiting,
+    "waits": _waits,
+    "beliefs": _beliefs,
     "explain": _explain,
     "plan": _plan,
     "console": _console,

@@ -9,7 +9,9 @@ from typing import Any, Final
 
 from swarmlet.errors import UsageError
 
-COMMANDS: Final = ("tree", "top", "actor", "crashes", "raft", "trace", "explain", "plan", "console")
+COMMANDS: Final = (
+    "tree", "top", "actor", "crashes", "raft", "trace", "waiting", "waits", "beliefs", "explain", "plan", "console",
+)  # fmt: skip
 INTERVAL_MIN_S: Final = 1.0
 
 
@@ -23,7 +25,15 @@ def add(commands: Any) -> None:
     crashes = _command(commands, "crashes", "the last failures, each with the message that did it")
     crashes.add_argument("path", nargs="?", default="", metavar="PATH", help="of this actor only")
     crashes.add_argument("--tracebacks", action="store_true", help="where each happened")
-    _command(commands, "raft", "consensus, store, dispatcher and certificate of a running node")
+    raft = _command(commands, "raft", "consensus, store, dispatcher and certificate of a running node")
+    raft.add_argument("--window", type=float, default=1.0, metavar="SECONDS", help="to count writes over; 0: do not")
+    waiting = _command(commands, "waiting", "the tasks that wait, and why (on a manager)")
+    waiting.add_argument("--limit", type=int, default=200, metavar="N", help="the N that wait longest")
+    _command(commands, "waits", "which actors wait for an answer, from whom, since when")
+    beliefs = _command(commands, "beliefs", "what a node's agent believes of its tasks, and what the manager does")
+    beliefs.add_argument("node", nargs="?", default="", metavar="NODE-ID", help="default: the node that is asked")
+    for side in ("agent", "manager"):
+        beliefs.add_argument(f"--{side}", default="", metavar="PATH", help=f"socket to ask for the {side}'s side")
     _trace(_command(commands, "trace", "messages as they are handled, up to a limit"))
     explained = _command(commands, "explain", "what a service, a task or a node waits for, and who acts next")
     explained.add_argument("name", metavar="SERVICE|TASK|NODE", help="its name, its id or the beginning of its id")
@@ -85,6 +95,8 @@ def checked(command: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
             raise UsageError(f"--{acts[0]} changes the running node: it needs --write too")
     if command == "console" and own["ssh"] and not own["api"]:
         raise UsageError("--ssh needs --api too: the path of the API's socket on the other machine")
+    if command == "raft" and not (own["window"] == 0 or 0 < own["window"] <= 60):
+        raise UsageError("the window is a number of seconds up to 60, or 0")
     if command == "top" and not (own["window"] >= INTERVAL_MIN_S and own["rows"] > 0):
         raise UsageError("the window is at least 1 second, and at least one row is shown")
     if command == "trace" and own["load"] is not None and (own["paths"] or own["save"] is not None):

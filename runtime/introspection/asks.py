@@ -9,7 +9,9 @@ state, figures per message type, crashes, who waits for whom), ``messages`` (fig
 ``raft`` (the declared states of consensus, store, dispatcher, scheduler and certificates), ``node`` (who this is, where
 its API answers), ``backup`` (``file``: the absolute path of a new file, which gets a backup of this manager),
 ``explain`` (``kind``, ``name``: what a service, task or node waits for) and ``plan`` (``action``, ``name``: what
-draining or removing a node would do), which the leader's node alone can answer.
+draining or removing a node would do), which the leader's node alone can answer; ``waiting`` (``limit``: the tasks that
+wait and why, as any manager's store has them), ``beliefs`` (``node``: what the agent here and the manager here say of a
+node's tasks, this node's if none is named) and ``waits`` (every question between actors that is not answered yet).
 """
 
 from __future__ import annotations
@@ -22,15 +24,17 @@ import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from runtime.introspection import protocol
+from runtime.introspection import domain, protocol
 from runtime.introspection.redact import redact
 from runtime.introspection.rows import row, rows, totals
 from runtime.introspection.writing import ask_actor, write_private
+from runtime.protocol.cluster import LocalTasks
 from runtime.protocol.explain import Explain, PlanNode
-from runtime.protocol.manager import MakeBackup
+from runtime.protocol.manager import AskPublished, MakeBackup
 from runtime.stage import Stage
 from runtime.stage.cell import Cell
 from runtime.stage.observe import CrashReport, MessageStats, describe_error, quantile
+from runtime.store.view import Published
 
 STATE_DEADLINE_S: Final = 2.5
 EXPLAIN_DEADLINE_S: Final = 4.5
@@ -41,6 +45,7 @@ STUCK_S: Final = 1.0
 FRAMES_SHOWN: Final = 30
 DOMAIN: Final = {
     "raft": "/cluster/node/manager/raft",
+    "transport": "/cluster/node/manager/raft/transport",
     "log": "/cluster/node/manager/raft/log",
     "store": "/cluster/node/manager/store",
     "dispatcher": "/cluster/node/manager/leader/dispatcher",
@@ -49,6 +54,9 @@ DOMAIN: Final = {
 }
 """Where the views of the domain come from."""
 
+CLUSTER: Final = "/cluster"
+MANAGER: Final = "/cluster/node/manager"
+LIMIT_MAX: Final = 10_000
 BACKUP: Final = "/cluster/node/manager/backup"
 BACKUP_DEADLINE_S: Final = 120.0
 
@@ -71,6 +79,9 @@ class Asks:
             "backup": self._backup,
             "explain": self._explain,
             "plan": self._plan,
+            "waiting": self._waiting,
+            "beliefs": self._beliefs,
+            "waits": self._waits,
         }
 
     async def answer(self, request: dict[str, Any]) -> Any:
@@ -155,10 +166,43 @@ class Asks:
             raise protocol.BadRequest("this node does not lead its swarm: ask on the leader's node")
         return await ask_actor(self.stage.at(EXPLAINER), question, EXPLAIN_DEADLINE_S)
 
+    async def published(self) -> Published:
+        """Where this node's manager has its newest view; BadRequest if it runs no manager."""
+        found: Published = await ask_actor(self.stage.at(MANAGER), AskPublished(), STATE_DEADLINE_S)
+        return found
+
+    async def _waiting(self, request: dict[str, Any]) -> Any:
+        limit = request.get("limit", domain.WAITING_SHOWN)
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= LIMIT_MAX:
+            raise protocol.BadRequest(f"a limit is a whole number from 1 to {LIMIT_MAX}")
+        view, now = (await self.published()).view, self.stage.world.clock.now()
+        return await asyncio.to_thread(domain.waiting, view, now, limit)
+
+    async def _beliefs(self, request: dict[str, Any]) -> Any:
+        own = await self._own_id()
+        node_id = str(request.get("node") or own)
+        agent = manager = None
+        if node_id == own:
+            told = await ask_actor(self.stage.at(CLUSTER), LocalTasks(), STATE_DEADLINE_S)
+            agent = [domain.agent_task(task, status) for task, status in told]
+        if MANAGER in self.stage.cells:
+            manager = domain.node_tasks((await self.published()).view, node_id)
+        if agent is None and manager is None:
+            raise protocol.BadRequest("this node runs no manager: of other nodes it knows nothing")
+        return domain.beliefs(node_id, agent, manager)
+
+    async def _own_id(self) -> str:
+        cell = self.stage.cells.get(DOMAIN["certificate"])
+        state = (await read_states([cell]))[cell.path] if cell is not None else None
+        return str(state.get("node", "")) if isinstance(state, dict) else ""
+
+    async def _waits(self, request: dict[str, Any]) -> Any:
+        return [{"from": cell.path, **each} for cell in self.stage.walk() for each in waits_for(cell)]
+
     async def _raft(self, request: dict[str, Any]) -> Any:
         cells = {name: cell for name, path in DOMAIN.items() if (cell := self.stage.cells.get(path)) is not None}
         states = await read_states(list(cells.values()))
-        return {name: states[cell.path] for name, cell in cells.items()}
+        return {name: states[cell.path] for name, cell in cells.items()} | {"clock": self.stage.read_clock()}
 
 
 def crash(report: CrashReport) -> dict[str, Any]:
@@ -214,10 +258,20 @@ def stack(cell: Cell, now: float) -> list[str]:
 
 
 def waits_for(cell: Cell) -> list[dict[str, Any]]:
-    """The questions that this actor asked and that are not answered: of whom, and for how many seconds it will wait."""
+    """The questions that this actor asked and that are not answered: of whom, what, since when, and how long it will
+    wait at most."""
     instance = cell.instance
-    questions = list(instance._questions.values()) if instance is not None else []
-    return [{"path": each.path, "deadline_s": each.seconds} for each in questions]
+    questions = list(getattr(instance, "_questions", {}).values())  # an instance that begins has none yet
+    now = cell.stage.world.clock.monotonic()
+    return [
+        {
+            "path": each.path,
+            "type": each.kind.__name__,
+            "waited_s": round(max(0.0, now - each.deadline + each.seconds), 3),
+            "deadline_s": each.seconds,
+        }
+        for each in questions
+    ]
 
 
 async def read_states(cells: Sequence[Cell]) -> dict[str, Any]:

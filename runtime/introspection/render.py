@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -87,7 +88,7 @@ def _between(before: Mapping[str, Any], row: Mapping[str, Any], seconds: float) 
         "path": row["path"],
         "state": row["state"],
         "rate": (row["handled"] - before.get("handled", 0)) / seconds,
-        "busy": (row["busy_s"] - before.get("busy_s", 0.0)) / seconds,
+        "busy": max(0.0, _busy(row) - _busy(before)) / seconds,
         "depth": row["depth"],
         "grown": row["depth"] - before.get("depth", 0),
         "oldest_s": row["oldest_s"],
@@ -95,6 +96,11 @@ def _between(before: Mapping[str, Any], row: Mapping[str, Any], seconds: float) 
         "handling": row["handling"],
         "handling_s": row["handling_s"],
     }
+
+
+def _busy(row: Mapping[str, Any]) -> float:
+    """Seconds in handlers, with those of the message in hand: an actor that is stuck is busy, whatever it finished."""
+    return float(row.get("busy_s", 0.0) + row.get("handling_s", 0.0))
 
 
 def top(value: Mapping[str, Any], rows: int) -> str:
@@ -150,7 +156,8 @@ def actor(value: Mapping[str, Any]) -> str:
         if any(paths):
             lines.append(f"{name}: {', '.join(paths)}")
     for waited in value["waits_for"]:
-        lines.append(f"waits for an answer from {waited['path']} (deadline {duration(waited['deadline_s'])})")
+        since = f"{duration(waited['waited_s'])} of at most {duration(waited['deadline_s'])}"
+        lines.append(f"waits for an answer from {waited['path']} to {waited['type']}, for {since}")
     lines += ["", "STATE", states(value["snapshot"])]
     lines += ["", messages(value["messages"])]
     if value["stack"]:
@@ -177,7 +184,10 @@ def crashes(reports: Sequence[Mapping[str, Any]], tracebacks: bool) -> str:
     """The last failures, newest last; how often each actor failed with the same error."""
     if not reports:
         return "nothing failed"
-    lines: list[str] = []
+    often = Counter((each["path"], each["message"], " ".join(str(each["error"]).split())) for each in reports)
+    table = [("TIMES", "ACTOR", "OVER", "ERROR")]
+    table += [(str(count), path, over, error[:ERROR_SHOWN]) for (path, over, error), count in often.most_common()]
+    lines = [*columns(table, right=(0,)).splitlines(), ""] if len(often) < len(reports) else []
     for each in reports:
         at = datetime.datetime.fromtimestamp(each["at"], datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
         lines.append(f"{at}  {each['path']}  over {each['message']}: {' '.join(str(each['error']).split())}")

@@ -60,6 +60,11 @@ class LeaderContext:
 
 
 @dataclass(frozen=True, slots=True)
+class AskPublished:
+    """Question: where this manager's newest committed view is (``Published``), for readers of the same process."""
+
+
+@dataclass(frozen=True, slots=True)
 class Listening:
     """Told to the manager: its servers answer; ``addr`` is the remote one with its real port."""
 

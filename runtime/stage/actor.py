@@ -49,13 +49,16 @@ class Deferred(Reply):
 
 
 class _Pending:
-    __slots__ = ("deadline", "path", "seconds", "then")
+    __slots__ = ("deadline", "kind", "path", "seconds", "then")
 
-    def __init__(self, then: Callable[[Answer], None], deadline: float, path: str, seconds: float) -> None:
+    def __init__(
+        self, then: Callable[[Answer], None], deadline: float, path: str, seconds: float, kind: type[Any]
+    ) -> None:
         self.then = then
         self.deadline = deadline
         self.path = path
         self.seconds = seconds
+        self.kind = kind
 
 
 class _Answered:
@@ -169,7 +172,7 @@ class Actor(pykka.Actor):
         number = self._question
         cell = self._cell
         deadline = self.monotonic() + timeout
-        self._questions[number] = _Pending(then, deadline, to.path, timeout)
+        self._questions[number] = _Pending(then, deadline, to.path, timeout, message.__class__)
         self._arm_deadlines(deadline)
         to.send(message, cell.address, Reply(cell.answer_sink(number, self)), self._trace)
 

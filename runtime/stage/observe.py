@@ -48,9 +48,9 @@ class MessageStats:
         if busy > self.busy_max:
             self.busy_max = busy
         try:
-            self.wait_buckets[int(wait * 1e6).bit_length()] += 1
             self.busy_buckets[int(busy * 1e6).bit_length()] += 1
-        except IndexError:  # over six days: only virtual time gets there
+            self.wait_buckets[int(wait * 1e6).bit_length()] += 1
+        except IndexError:  # over six days: only virtual time gets there, and only in a mailbox
             self.wait_buckets[-1] += 1
 
 

@@ -175,11 +175,11 @@ def _task_state(task: objects.Task) -> str:
 
 
 def _task_waits(view: View, task: objects.Task) -> list[Wait]:
-    who, why = _whose_turn(view, task)
+    who, why = whose_turn(view, task)
     return [Wait(task.id, who, why)] if why else []
 
 
-def _whose_turn(view: View, task: objects.Task) -> tuple[str, str]:
+def whose_turn(view: View, task: objects.Task) -> tuple[str, str]:
     """Who acts next on a task, and why it has not been done; two empty texts when nobody has to."""
     state, desired = task.status.state, task.desired_state
     node = node_of(view, task)

@@ -170,6 +170,11 @@ class NodeRegistry:
         if node_id not in self.nodes:
             self._down.set(node_id, at)
 
+    @property
+    def count_down(self) -> int:
+        """How many nodes are down and not given up yet."""
+        return len(self._down)
+
     def is_down(self, node_id: str) -> bool:
         """Whether the node was found down and has not come back since."""
         return node_id in self._down

@@ -23,7 +23,7 @@ from swarmlet.console.views import Table, arranged
 REFRESH_S: Final = 1.0
 THEMES: Final = ("textual-dark", "textual-light", "nord", "gruvbox", "solarized-light")
 HELP: Final = """[b]Pages[/b]      1-9, 0 or : and a name: tree, messages, trace, crashes, raft,
-           nodes, services, tasks, logs, events
+           nodes, services, tasks, logs, events; by name also waiting, waits, beliefs
 [b]Enter[/b]      deeper: actor, crash, logs of a service, trace of a message type
 [b]Esc[/b]        back; ends a filter
 [b]/[/b]          show only rows with a text
@@ -101,7 +101,10 @@ class Console(App[None]):
         Binding("T", "theme", "theme", show=False),
         Binding("question_mark", "help", "help", key_display="?"),
         Binding("q", "quit", "quit"),
-        *(Binding(str((number + 1) % 10), f"page('{name}')", name, show=False) for number, name in enumerate(PAGES)),
+        *(
+            Binding(str((number + 1) % 10), f"page('{name}')", name, show=False)
+            for number, name in enumerate(list(PAGES)[:10])
+        ),
     ]
 
     def __init__(self, source: Source, write: bool = False) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
-from runtime.introspection import render, sequence
+from runtime.introspection import render, render_domain, render_waits, sequence
 from runtime.introspection.client import NoAnswer
 from swarmlet.console import views
 from swarmlet.console.engine import EngineError
@@ -151,11 +151,71 @@ class RaftPage(Page):
     name = "raft"
     is_text = True
 
+    def __init__(self, subject: str = "") -> None:
+        super().__init__(subject)
+        self._last: Any = None
+
     def fetch(self, source: Source) -> Any:
-        return source.ask("raft")
+        before, self._last = self._last, source.ask("raft")
+        return before, self._last
 
     def show(self, fetched: Any) -> str:
-        return render.states(fetched) if fetched else "this node runs no manager"
+        before, after = fetched
+        return render_domain.raft(after, before)
+
+
+class WaitingPage(Page):
+    """The tasks that wait, and why."""
+
+    name = "waiting"
+
+    def fetch(self, source: Source) -> Any:
+        return source.ask("waiting")
+
+    def show(self, fetched: Any) -> Table:
+        return views.waiting(fetched)
+
+    def deeper(self, key: str) -> Page:
+        return ExplainPage(key)
+
+
+class ExplainPage(Page):
+    """What a service, a task or a node waits for."""
+
+    name = "explain"
+    is_text = True
+
+    def fetch(self, source: Source) -> Any:
+        return source.ask("explain", name=self.subject)
+
+    def show(self, fetched: Any) -> str:
+        return render_waits.explanation(fetched)
+
+
+class WaitsPage(Page):
+    """Who waits for whom."""
+
+    name = "waits"
+    is_text = True
+
+    def fetch(self, source: Source) -> Any:
+        return source.ask("waits")
+
+    def show(self, fetched: Any) -> str:
+        return render_domain.waits(fetched)
+
+
+class BeliefsPage(Page):
+    """What this node's agent believes, and what its manager does."""
+
+    name = "beliefs"
+    is_text = True
+
+    def fetch(self, source: Source) -> Any:
+        return source.ask("beliefs", node=self.subject)
+
+    def show(self, fetched: Any) -> str:
+        return render_domain.beliefs(fetched)
 
 
 # The swarm, by the API
@@ -340,5 +400,6 @@ class EventsPage(LinesPage):
 
 _ACTORS: Final = (TreePage, MessagesPage, TracePage, CrashesPage, RaftPage)
 _SWARM: Final = (NodesPage, ServicesPage, TasksPage, LogsPage, EventsPage)
-PAGES: Final[dict[str, type[Page]]] = {page.name: page for page in (*_ACTORS, *_SWARM)}
-"""What ``:`` and the digits lead to, in the order of the digits."""
+_BY_NAME: Final = (WaitingPage, WaitsPage, BeliefsPage)
+PAGES: Final[dict[str, type[Page]]] = {page.name: page for page in (*_ACTORS, *_SWARM, *_BY_NAME)}
+"""What ``:`` leads to; the digits to the first ten of them, in their order."""

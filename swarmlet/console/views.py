@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from runtime.introspection.render import window
+from runtime.introspection.render_domain import first_of
 from runtime.introspection.sequence import duration
 
 Answer = Mapping[str, Any]
@@ -134,6 +135,27 @@ def _time(seconds: float) -> str:
 # The swarm
 
 
+def waiting(found: Answer) -> Table:
+    """The tasks that wait, those that wait longest first."""
+    rows = [
+        Row(
+            each["id"],
+            (
+                each["name"],
+                each["state"],
+                each["node"],
+                duration(each["since_s"]),
+                each["who"],
+                " ".join(each["why"].split()),
+            ),
+            (each["name"], each["state"], each["node"], each["since_s"], each["who"], each["why"]),
+        )
+        for each in found["tasks"]
+    ]
+    closing = first_of(len(rows), found["count"], "tasks that wait; Enter explains one")
+    return Table(("TASK", "STATE", "NODE", "SINCE", "NEXT", "WHY"), tuple(rows), (3,), closing)
+
+
 def nodes(found: Sequence[Answer]) -> Table:
     """As ``docker node ls``."""
     rows = []
@@ -187,5 +209,3 @@ def event(found: Answer) -> str:
     rest = ", ".join(f"{key}={value}" for key, value in sorted(attributes.items()) if key != "name")
     what = f"{found.get('Type', ''):8} {found.get('Action', ''):8}"
     return f"{_time(found.get('time', 0))}  {what} {name}  {rest}".rstrip()
-
-

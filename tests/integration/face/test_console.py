@@ -190,7 +190,7 @@ def test_the_console_in_a_real_terminal(short_path: Path, width: int, height: in
         terminal.shows("tasks", "web.1", "web.2")
         terminal.press(":")
         terminal.press("raft", "Enter")
-        terminal.shows("raft id", "committed")
+        terminal.shows("in term", "committed", "MEMBER")
         terminal.press("Escape")
         terminal.shows("web.1")
         terminal.press("?")

@@ -34,6 +34,34 @@ def record(sender: str, receiver: str, kind: str = "Write", told: float = 0.0) -
             "type": kind, "outcome": "ok"}  # fmt: skip
 
 
+RAFT: dict[str, Any] = {
+    "clock": 10.0,
+    "raft": {
+        "raft id": "1", "role": "leader", "term": 7, "leading": True, "last": 20, "committed": 20, "applied": 19,
+        "appends in flight": 0, "waiting": 0, "tick": 0.1, "members": 2, "messages refused": 0, "last refusal": "",
+        "leader": "1", "pace": "fast", "snapshot": 0,
+        "peers": [
+            {"raft id": "1", "node": "one", "addr": "10.0.0.1:2377", "leader": True, "reached": True, "match": 20,
+             "lag": 0, "state": "replicate", "appends in flight": 0, "pending snapshot": 0},
+            {"raft id": "2", "node": "two", "addr": "10.0.0.2:2377", "leader": False, "reached": False, "match": 5,
+             "lag": 15, "state": "snapshot", "appends in flight": 0, "pending snapshot": 18},
+        ],
+    },
+    "store": {"version": 120, "leading": True, "in flight": 1, "watchers": 3, "objects": {"nodes": 2, "tasks": 4}},
+    "dispatcher": {"nodes": 2, "sessions": 1, "assignments waiting": 4},
+    "certificate": {"node": "one", "role": "swarm-manager", "expires": 1e9, "days left": 89.5, "root days left": 7300.0,
+                    "asking": False, "failed renewals": 0, "trouble": ""},
+}  # fmt: skip
+WAITING: dict[str, Any] = {
+    "count": 3,
+    "tasks": [
+        {"id": "t1", "name": "web.1", "service": "web", "state": "pending", "node": "", "since_s": 30.0,
+         "who": "scheduler", "why": "no suitable node\n(x)"},
+        {"id": "t2", "name": "web.2", "service": "web", "state": "preparing", "node": "one", "since_s": 4.0,
+         "who": "agent", "why": "node one is at it"},
+    ],
+    "reasons": [{"who": "scheduler", "why": "no suitable node (x)", "count": 2}],
+}  # fmt: skip
 NODE = {
     "ID": "n" * 25, "Description": {"Hostname": "one"}, "Status": {"State": "ready", "Addr": "10.0.0.1"},
     "Spec": {"Availability": "active"}, "ManagerStatus": {"Leader": True},

@@ -32,7 +32,7 @@ class Fake(Source):
         self.table: dict[str, Any] = {
             "messages": [answers.figures("Write", 9), answers.figures("Tick", 7)],
             "crashes": [answers.crash("/a")],
-            "raft": {"raft": {"term": 7}},
+            "raft": answers.RAFT,
             "act": "done",
             "node": {"api": []},
         }
@@ -193,7 +193,7 @@ def test_a_crash_is_shown_with_its_state_and_traceback() -> None:
 def test_a_page_is_reached_by_its_name_and_an_actor_by_its_path() -> None:
     async def test(app: Console, pilot: Pilot[None]) -> None:
         await press(app, pilot, "colon", *"raf", "enter")
-        assert "term  7" in said(app, "#text")
+        assert "leader 1 in term 7" in said(app, "#text")
         await press(app, pilot, "colon", *"actor", "space", "slash", "a", "enter")
         assert isinstance(app.page, ActorPage)
         assert app.page.subject == "/a"

@@ -1,0 +1,238 @@
+"""What it costs to look inside: observation per message and of writes, a traced message, an answer of the tree.
+
+    python bench/bench_introspection.py [--rounds N] [--writes N] [--directory DIR]
+
+Figures are CPU time, and the smallest of many rounds that take turns (with, without, with, ...): what other programs
+do on the machine makes rounds longer, never shorter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import pathlib
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+from bench_writes import Above, creating
+
+from runtime.disk.real import RealDisk
+from runtime.introspection.asks import Asks
+from runtime.introspection.tracing import Tracing, checked
+from runtime.protocol.store import Write
+from runtime.stage import Actor, Address, Policy, Stage, World, handles
+from runtime.stage.answers import Answer, Reply
+from runtime.stage.cell import Cell
+from runtime.stage.timers import ThreadTimers
+from runtime.store.view import Published
+
+MESSAGES = 20_000
+SHARE = 64
+
+
+class Add:
+    """A message of the cheapest kind."""
+
+    __slots__ = ()
+
+
+class Counter(Actor):
+    """Handles it in the cheapest way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    @handles(Add)
+    def add(self, message: Add) -> None:
+        """Counts."""
+        self.total += 1
+
+
+class ByHand:
+    """A dispatcher whose turns are taken by the caller, on the caller's thread: nothing else is measured."""
+
+    def __init__(self) -> None:
+        self.due: deque[Cell] = deque()
+
+    def schedule(self, cell: Cell) -> None:
+        """Keeps a cell for the next ``run``."""
+        self.due.append(cell)
+
+    def runner_for(self, policy: Policy, name: str) -> ByHand:
+        """The same for all."""
+        return self
+
+    def released(self, runner: Any) -> None:
+        """Nothing was held."""
+
+    def timers(self, clock: Any, name: str) -> ThreadTimers:
+        """Real ones, which nobody here uses."""
+        return ThreadTimers(clock.monotonic, name)
+
+    def close(self) -> None:
+        """Nothing was held."""
+
+    def run(self) -> None:
+        """All turns that are due."""
+        while self.due:
+            self.due.popleft().turn(SHARE)
+
+
+class Bare:
+    """A stage with one actor; ``round`` is the CPU time of a message in microseconds."""
+
+    def __init__(self, observing: bool = True) -> None:
+        self.hand = ByHand()
+        self.stage = Stage(dispatcher=self.hand, name="bench")
+        self.stage.observing = observing
+        self.address: Address = self.stage.mount("counter", Counter)
+        self.hand.run()
+
+    def round(self) -> float:
+        """Tells and handles many messages."""
+        message, tell = Add(), self.address.tell
+        begun = time.thread_time()
+        for _ in range(MESSAGES):
+            tell(message)
+        self.hand.run()
+        return (time.thread_time() - begun) / MESSAGES * 1e6
+
+
+def compared(rounds: int, **ways: Callable[[], float]) -> dict[str, tuple[float, float]]:
+    """The smallest and the median of the rounds of each way; the ways take turns."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            taken[name].append(way())
+    return {name: (min(each), statistics.median(each)) for name, each in taken.items()}
+
+
+def messages(rounds: int) -> None:
+    """Observation and tracing, per message."""
+    on, off, traced, filtered = Bare(), Bare(observing=False), Bare(), Bare()
+
+    def trace(bare: Bare, **wanted: Any) -> Callable[[], float]:
+        def run() -> float:
+            tracing = Tracing(bare.stage)
+            found = tracing.begin(checked(count=100_000, rate=50_000, **wanted), lambda: None)
+            took = 0.0
+            try:
+                message, tell = Add(), bare.address.tell
+                begun = time.thread_time()
+                for _ in range(MESSAGES // 4):
+                    tell(message)
+                bare.hand.run()
+                took = time.thread_time() - begun
+                expected = 0 if "nobody" in wanted.get("paths", ()) else MESSAGES // 4
+                assert found.taken == expected, f"{found.taken} of {expected} were traced ({found.ended})"
+            finally:
+                tracing.finish(found)
+            return took / (MESSAGES // 4) * 1e6
+
+        return run
+
+    found = compared(
+        rounds, off=off.round, on=on.round, traced=trace(traced, paths=["/counter"]),
+        filtered=trace(filtered, paths=["nobody"]),
+    )  # fmt: skip
+    base, observed = found["off"], found["on"]
+    print(f"a message, not observed      {base[0]:6.2f} us (median {base[1]:.2f})")
+    _print("observation", observed, base, 0.5)
+    _print("being traced", found["traced"], observed, 5.0)
+    _print("being left out by a trace", found["filtered"], observed, 5.0)
+
+
+def _print(what: str, found: tuple[float, float], base: tuple[float, float], aim: float) -> None:
+    print(f"{what:28} {found[0] - base[0]:+6.2f} us (median {found[1] - base[1]:+.2f}); at most {aim:g}")
+
+
+class Writing:
+    """A manager's store, consensus and log on a disk."""
+
+    def __init__(self, directory: pathlib.Path, observing: bool) -> None:
+        published, leads = Published(), threading.Event()
+        self.stage = Stage(World("bench", disk=RealDisk(directory)))
+        self.stage.observing = observing
+        self.stage.mount("manager", Above, published, leads)
+        if not leads.wait(30):
+            raise TimeoutError("no leader within 30 s")
+        self.store = self.stage.at("/manager/store")
+        self.number = 0
+
+    def round(self, writes: int, at_a_time: int = 64) -> float:
+        """CPU microseconds of this process for a write."""
+        begun = time.process_time()
+        free, done = threading.Semaphore(at_a_time), threading.Semaphore(0)
+
+        def answered(answer: Answer) -> None:
+            answer.get()
+            free.release()
+            done.release()
+
+        for _ in range(writes):
+            free.acquire()
+            self.number += 1
+            self.store.send(Write(creating(self.number)), None, Reply(answered), 0)
+        for _ in range(writes):
+            done.acquire()
+        return (time.process_time() - begun) / writes * 1e6
+
+
+def writes(rounds: int, number: int, directory: str | None) -> None:
+    """What observation takes of a write."""
+    with tempfile.TemporaryDirectory(dir=directory) as one, tempfile.TemporaryDirectory(dir=directory) as two:
+        on, off = Writing(pathlib.Path(one), True), Writing(pathlib.Path(two), False)
+        found = compared(rounds, off=lambda: off.round(number), on=lambda: on.round(number))
+        handled = sum(each.count for cell in on.stage.walk() for each in list(cell.stats.values()))
+        share = (found["on"][0] / found["off"][0] - 1) * 100
+        middle = (found["on"][1] / found["off"][1] - 1) * 100
+        print(f"a write, not observed        {found['off'][0]:6.0f} us CPU (median {found['off'][1]:.0f})")
+        print(f"observation of a write       {share:+6.1f} % (median {middle:+.1f} %); at most 3 %")
+        print(f"messages for a write         {handled / on.number:6.1f}")
+        on.stage.close()
+        off.stage.close()
+
+
+def answers(rounds: int) -> None:
+    """CPU time of an answer about a stage of many actors."""
+    bare = Bare()
+    for number in range(999):
+        bare.stage.mount(f"other{number}", Counter)
+    bare.hand.run()
+    asks = Asks(bare.stage)
+
+    def tree() -> float:
+        begun = time.thread_time()
+        asyncio.run(asks.answer({"ask": "tree"}))
+        return (time.thread_time() - begun) * 1e3
+
+    took = compared(max(5, rounds // 4), tree=tree)["tree"]
+    print(f"the tree of 1,000 actors     {took[0]:6.1f} ms CPU (median {took[1]:.1f})")
+
+
+def main() -> None:
+    """All figures."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--writes", type=int, default=2000)
+    parser.add_argument("--directory", help="where the logs of the writes are (default: the temporary directory)")
+    options = parser.parse_args()
+    gc.disable()
+    messages(options.rounds)
+    answers(options.rounds)
+    gc.enable()
+    writes(max(3, options.rounds // 4), options.writes, options.directory)
+
+
+if __name__ == "__main__":
+    main()

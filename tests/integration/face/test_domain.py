@@ -1,0 +1,152 @@
+"""What a running node says of its swarm: consensus, waiting tasks, beliefs, certificates, who waits for whom."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.introspection import client
+from runtime.stage import Actor, Answer, handles
+from runtime.wire.pb import control_pb2
+from swarmlet import Node, cli
+from tests.integration.face.worlds import Machine, node, service
+
+
+def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+    limit = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < limit, "not in time"
+        time.sleep(0.02)
+    return value
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    with node(tmp_path_factory.mktemp("n")) as made:
+        made.init()
+        spec = service("picky", 2)
+        spec.spec.task.placement.constraints.append("node.labels.rack==x")
+        made.control("CreateService", spec, control_pb2.CreateServiceResponse)
+        made.control("CreateService", service("web", 3), control_pb2.CreateServiceResponse)
+        yield made
+
+
+def ask(asked: Node, what: str, /, **details: Any) -> Any:
+    return client.ask(asked.introspection_socket, what, **details)
+
+
+def test_consensus_store_dispatcher_and_certificates_are_shown(running: Node) -> None:
+    until(lambda: ask(running, "raft")["dispatcher"]["sessions"] == 1)
+    found = ask(running, "raft")
+    (peer,) = found["raft"]["peers"]
+    assert (peer["leader"], peer["reached"], peer["lag"]) == (True, True, 0)
+    assert found["raft"]["pace"] in ("fast", "slow")
+    assert found["store"]["objects"]["services"] == 2
+    assert 89 < found["certificate"]["days left"] <= 90
+    assert found["certificate"]["root days left"] > 7000
+
+
+def test_a_task_that_cannot_be_placed_waits_with_its_reason(running: Node) -> None:
+    def refused() -> Any:
+        tasks = ask(running, "waiting")["tasks"]
+        reasons = ["scheduling constraints not satisfied on 1 node" in each["why"] for each in tasks]
+        return tasks if len(tasks) == 2 and all(reasons) else None
+
+    assert {each["service"] for each in until(refused)} == {"picky"}
+    assert len(ask(running, "waiting", limit=1)["tasks"]) == 1
+
+
+@pytest.mark.parametrize("limit", [0, -1, 10_001, "3", True, None])
+def test_a_limit_that_is_none_is_refused(running: Node, limit: Any) -> None:
+    with pytest.raises(ValueError, match="a limit is a whole number"):
+        ask(running, "waiting", limit=limit)
+
+
+def test_agent_and_manager_come_to_believe_the_same(running: Node) -> None:
+    def agree() -> Any:
+        found = ask(running, "beliefs")
+        ran = found["agent"] and all(each["state"] == "running" for each in found["agent"])
+        return found if ran and len(found["agent"]) == 3 and found["differ"] == [] else None
+
+    found = until(agree)
+    assert {each["id"] for each in found["agent"]} <= {each["id"] for each in found["manager"]}
+
+
+def test_of_another_node_only_the_managers_side_is_known(running: Node) -> None:
+    found = ask(running, "beliefs", node="nobody")
+    assert (found["agent"], found["manager"], found["differ"]) == (None, [], None)
+
+
+def test_both_sides_may_be_asked_at_two_sockets(
+    running: Node, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = Machine()
+    with node(tmp_path, "w1", machine) as worker:
+        remote = running.info().remote_managers[0].addr
+        worker.join(remote, token=running.join_token("worker"))
+        worker.wait_ready()
+        alone = ["beliefs", "--socket", worker.introspection_socket]
+        assert cli.main(alone) == 0
+        assert "the agent alone was asked" in capsys.readouterr().out
+        assert cli.main([*alone, "--manager", running.introspection_socket, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["manager"] is not None
+        assert found["differ"] is not None
+        with pytest.raises(ValueError, match="this node runs no manager"):
+            ask(worker, "waiting")
+        worker.leave()
+
+
+class Question:
+    """Is not answered until the event is set."""
+
+
+class Silent(Actor):
+    def __init__(self) -> None:
+        super().__init__()
+        self.replies: list[Any] = []
+
+    @handles(Question)
+    def question(self, message: Question) -> None:
+        self.replies.append(self.defer())
+
+
+class Asking(Actor):
+    def __init__(self, answered: threading.Event) -> None:
+        super().__init__()
+        self.answered = answered
+
+    def started(self) -> None:
+        self.ask(self._cell.stage.at("/silent"), Question(), self._got, 60.0)
+
+    def _got(self, answer: Answer) -> None:
+        self.answered.set()
+
+
+def test_who_waits_for_whom_is_told_with_the_question_and_the_time(running: Node) -> None:
+    answered = threading.Event()
+    running.mount("silent", Silent)
+    running.mount("asking", Asking, answered)
+    (found,) = until(lambda: [each for each in ask(running, "waits") if each["from"] == "/asking"])
+    assert (found["path"], found["type"], found["deadline_s"]) == ("/silent", "Question", 60.0)
+    assert 0 <= found["waited_s"] < 60
+    silent = running.stage.cells["/silent"].instance
+    assert isinstance(silent, Silent)
+    silent.replies[0].set(None)
+    assert answered.wait(5)
+    until(lambda: not [each for each in ask(running, "waits") if each["from"] == "/asking"])
+
+
+@pytest.mark.parametrize("command", ["raft", "waiting", "waits", "beliefs"])
+def test_each_view_is_one_command(running: Node, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    flags = ["--window", "0"] if command == "raft" else []
+    assert cli.main([command, "--socket", running.introspection_socket, *flags]) == 0
+    assert capsys.readouterr().out.strip()
+    assert cli.main([command, "--socket", running.introspection_socket, "--json", *flags]) == 0
+    json.loads(capsys.readouterr().out)

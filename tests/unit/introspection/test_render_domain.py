@@ -1,0 +1,106 @@
+"""Consensus, waiting tasks, beliefs and open questions as people read them."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.introspection import render, render_domain
+from tests.unit.console import answers
+
+
+def test_consensus_shows_who_leads_who_follows_and_how_far_behind() -> None:
+    text = render_domain.raft(answers.RAFT)
+    assert text.startswith("leader 1 in term 7\nlog: last 20, committed 20, applied 19, snapshot at 0")
+    one, two = (line.split() for line in text.splitlines() if "10.0.0." in line)
+    assert one == ["1", "one", "10.0.0.1:2377", "leader", "yes", "20", "0", "replicate"]
+    assert two == ["2", "two", "10.0.0.2:2377", "follower", "NO", "5", "15", "snapshot", "at", "18"]
+    assert "store: version 120; 2 nodes, 4 tasks; 3 watchers, 1 writes in flight" in text
+    assert "certificate: swarm-manager one, 89.5 days left; root 7300 days left" in text
+
+
+def test_a_window_gives_the_rate_of_writes() -> None:
+    before = copy.deepcopy(answers.RAFT)
+    before["clock"], before["store"]["version"] = 8.0, 100
+    assert "version 120 (10.0 entries a second over 2.0 s)" in render_domain.raft(answers.RAFT, before)
+
+
+def test_a_swarm_without_a_leader_says_so_and_a_worker_shows_its_certificate() -> None:
+    lost = copy.deepcopy(answers.RAFT)
+    lost["raft"] |= {"leader": "", "leading": False, "role": "candidate"}
+    assert "NO LEADER is known" in render_domain.raft(lost)
+    worker = {"clock": 1.0, "certificate": answers.RAFT["certificate"]}
+    assert render_domain.raft(worker).startswith("certificate:")
+    assert render_domain.raft({"clock": 1.0}) == "this node runs no manager"
+    assert render_domain.raft({"clock": 1.0, "raft": "(no answer in time)"}) == "this node runs no manager"
+
+
+def test_waiting_tasks_are_a_table_that_says_what_it_leaves_out() -> None:
+    lines = render_domain.waiting(answers.WAITING).splitlines()
+    assert lines[1].split("  ")[0] == "web.1"
+    assert lines[1].endswith("scheduler  no suitable node (x)")
+    assert lines[-1] == "first 2 of 3 tasks that wait"
+    assert render_domain.waiting({"count": 0, "tasks": []}) == "no task waits"
+
+
+def belief(**sides: Any) -> dict[str, Any]:
+    row = {"id": "t1", "name": "web.1", "state": "running", "desired": "running"}
+    return {"node": "n1", "agent": [row], "manager": [row], "differ": [], **sides}
+
+
+def test_beliefs_say_that_they_agree_where_they_do_not_and_who_was_not_asked() -> None:
+    assert "they say the same" in render_domain.beliefs(belief())
+    differ = [{"id": "t1", "name": "web.1", "agent": "", "manager": "running, to be running", "means": "lost"}]
+    assert "web.1  -" in render_domain.beliefs(belief(differ=differ))
+    alone = render_domain.beliefs(belief(manager=None, differ=None))
+    assert "the agent alone was asked" in alone
+    assert "--manager SOCKET" in alone
+
+
+def wait(path: str, of: str, waited: float = 1.0) -> dict[str, Any]:
+    return {"from": path, "path": of, "type": "Ask", "waited_s": waited, "deadline_s": 20.0}
+
+
+def test_who_waits_longest_stands_first_and_a_ring_is_named() -> None:
+    text = render_domain.waits([wait("/a", "/b"), wait("/b", "/c", 5.0), wait("/c", "/a")])
+    assert text.splitlines()[1].split() == ["/b", "/c", "Ask", "5.0", "s", "20.0", "s"]
+    assert text.splitlines()[-1] == "in a ring: /a -> /b -> /c -> /a"
+    assert render_domain.waits([]) == "no actor waits for another"
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("abcd")), max_size=8))
+def test_a_ring_is_named_exactly_when_there_is_one(edges: list[tuple[str, str]]) -> None:
+    def reaches(start: str) -> bool:
+        seen: set[str] = set()
+        due = [there for here, there in edges if here == start]
+        while due:
+            if (path := due.pop()) == start:
+                return True
+            if path not in seen:
+                seen.add(path)
+                due += [there for here, there in edges if here == path]
+        return False
+
+    found = render_domain.rings([wait(here, there) for here, there in edges])
+    assert bool(found) == any(reaches(path) for path in "abcd")
+    for ring in found:
+        assert ring[0] == ring[-1]
+        assert all(pair in edges for pair in itertools.pairwise(ring))
+
+
+def test_an_actor_that_is_stuck_is_the_busiest_although_it_finished_nothing() -> None:
+    stuck = answers.row("/stuck", handling="Work", handling_s=30.0)
+    earlier = answers.row("/stuck", handling="Work", handling_s=28.0)
+    other = answers.row("/other", handled=5, busy_s=0.5)
+    found = render.window(answers.tree(0.0, earlier, answers.row("/other")), answers.tree(2.0, stuck, other))
+    assert [(row["path"], row["busy"]) for row in found["actors"]] == [("/stuck", 1.0), ("/other", 0.25)]
+
+
+def test_failures_that_repeat_are_counted() -> None:
+    text = render.crashes([answers.crash("/a"), answers.crash("/b"), answers.crash("/a")], tracebacks=False)
+    assert text.splitlines()[1].split() == ["2", "/a", "Tick", "RuntimeError:", "x"]
+    assert render.crashes([answers.crash("/a")], tracebacks=False).startswith("1970-01-01")
