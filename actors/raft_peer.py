@@ -135,15 +135,20 @@ class RaftPeer:
         message = self._sending = self.queue.popleft()
         done = self.events.sink(lambda answer: self._done(message, answer))
         if self.streaming and not (self.ours and message.snapshot is None):
-            requests = list(requests_of(message))
-            timeout = SEND_TIMEOUT * len(requests)
-            upload = self.channel.upload(STREAM, done=done, timeout=timeout, metadata=self._headers)
-            for request in requests:
-                upload.send(request)
-            upload.finish()
+            self._stream(list(requests_of(message)), done)
         else:
             whole = raft_pb2.ProcessRaftMessageRequest(message=message_to_pb(message))
             self.channel.unary(PROCESS, whole, timeout=SEND_TIMEOUT, done=done, metadata=self._headers)
+
+    def _stream(self, requests: list[raft_pb2.StreamRaftMessageRequest], done: Callable[[Outcome], None]) -> None:
+        if len(requests) == 1:  # the same on the wire, and the reason of a refusal always arrives
+            self.channel.unary(STREAM, requests[0], timeout=SEND_TIMEOUT, done=done, metadata=self._headers)
+            return
+        timeout = SEND_TIMEOUT * len(requests)
+        upload = self.channel.upload(STREAM, done=done, timeout=timeout, metadata=self._headers)
+        for request in requests:
+            upload.send(request)
+        upload.finish()
 
     def _done(self, message: Message, answer: Outcome) -> None:
         self._sending = None
