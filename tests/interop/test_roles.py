@@ -127,3 +127,23 @@ def test_a_swarm_is_locked_and_unlocked(start: Start, kinds: Sequence[type[Peer]
     second.stop()
     second.start()
     until(lambda: manages(second), "without a lock a manager starts by itself", 60)
+
+
+@BOTH_WAYS
+def test_a_manager_that_was_demoted_while_it_was_away_comes_back_as_a_worker(
+    start: Start, kinds: Sequence[type[Peer]]
+) -> None:
+    first, second, third = swarm_of(start, *kinds)
+    create_at(first, "web", third)
+    task_at(first, "web", third)
+    third.kill()
+    until(lambda: not reachable(first, third), f"{third.name} is missed", 60)
+    second.docker("node", "demote", third.name)
+    until(lambda: "ManagerStatus" not in first.node(third), f"{third.name} is no member", 60)
+    third.start()
+    becomes_worker(first, third)
+    assert "This node is not a swarm manager" in third.refused("node", "ls")
+    task_at(first, "web", third)
+    # The command line reads and then writes, and a node that has just come changes in between.
+    until(lambda: first.try_docker("node", "promote", third.name)[0] == 0, f"{third.name} is promoted")
+    becomes_manager(first, third)
