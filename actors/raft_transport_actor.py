@@ -19,6 +19,7 @@ from typing import Any
 from google.protobuf.message import DecodeError, Message
 
 from actors.raft_peer import PACE, PeerEvents, RaftPeer, is_fast
+from actors.raft_strangers import Strangers
 from actors.serving import Serving, serves
 from runtime.disk.raft_records import Member
 from runtime.errors import Code, Refused
@@ -77,6 +78,7 @@ class RaftTransportActor(Serving):
             expelled=lambda: self.tell(self.raft, Expelled()),
             later=self._nudge_later,
         )
+        self._strangers = Strangers(self._events, self.peers, self._connect)
 
     def started(self) -> None:
         self.every(LOOK_PERIOD, _Look())
@@ -84,6 +86,7 @@ class RaftTransportActor(Serving):
     def stopped(self) -> None:
         for peer in self.peers.values():
             peer.close()
+        self._strangers.close()
 
     def crashed(self) -> None:
         self.stopped()
@@ -104,6 +107,7 @@ class RaftTransportActor(Serving):
     def set_peers(self, message: SetPeers) -> None:
         """Connects to who is new or moved, lets go of who is gone."""
         self.own_id, self.members, self.removed = message.own_id, message.members, message.removed
+        self._strangers.forget({*self.members, *self.removed})
         for raft_id in [raft_id for raft_id in self.peers if raft_id not in message.members]:
             peer = self.peers.pop(raft_id)
             peer.drain()
@@ -147,7 +151,7 @@ class RaftTransportActor(Serving):
 
     @handles(SendRaft)
     def send(self, message: SendRaft) -> None:
-        """To whom it may concern; who is not known is not reachable."""
+        """To whom it may concern; where somebody unknown is reached is asked of the others."""
         failpoint("send.before_any")
         for each in message.messages:
             peer = self.peers.get(each.to)
@@ -155,7 +159,7 @@ class RaftTransportActor(Serving):
                 peer.send(each, message.fast)
                 failpoint("send.after_some")
             elif each.to not in self.removed:
-                self.tell(self.raft, PeerUnreachable(each.to))
+                self._strangers.send(each, message.fast)
 
     # The Raft service
 

@@ -20,7 +20,7 @@ from runtime.raft.types import ConfState, Entry, Message, MessageType, Snapshot
 from runtime.stage import Address, Stage
 from runtime.stage.probe import Probe
 from runtime.stage.simulator import Simulator
-from runtime.swarm.membership import MEMBER_REMOVED
+from runtime.swarm.membership import MEMBER_REMOVED, UNKNOWN_MEMBER
 from runtime.wire.memory import MemoryNetwork
 from runtime.wire.pb import health_pb2, raft_pb2, snapshot_pb2
 from runtime.wire.port import Access, Call, Channel
@@ -44,8 +44,11 @@ class Peer:
         self.streaming = True
         self.refusal: Refused | None = None
         self.silent = False
+        self.places: dict[int, str] = {}
+        self.asked: list[int] = []
         served = {
             path("Health", "Check"): self.check,
+            path("Raft", "ResolveAddress"): self.resolve,
             path("Raft", "ProcessRaftMessage"): self.process,
             path("Raft", "StreamRaftMessage"): self.stream,
         }
@@ -71,6 +74,16 @@ class Peer:
             lambda item: pieces.append(item.message),  # type: ignore[attr-defined]
             lambda refused: self.answer(call, pieces, raft_pb2.StreamRaftMessageResponse()),
         )
+
+    def resolve(self, call: Call) -> None:
+        raft_id = call.request.raft_id  # type: ignore[attr-defined]
+        self.asked.append(raft_id)
+        if self.silent:
+            return
+        if raft_id in self.places:
+            call.reply(raft_pb2.ResolveAddressResponse(addr=self.places[raft_id]))
+        else:
+            call.fail(Refused(Code.NOT_FOUND, UNKNOWN_MEMBER))
 
     def answer(self, call: Call, message: Any, well: Any) -> None:
         if self.silent:
@@ -211,6 +224,56 @@ def test_a_message_for_nobody_known_is_unreachable_and_one_for_a_removed_member_
     bench.send(HEARTBEAT, replace(HEARTBEAT, to=99))
     unreachable = [message for message in bench.raft.messages if isinstance(message, PeerUnreachable)]
     assert unreachable == [PeerUnreachable(99)]
+
+
+STRANGER = 99
+
+
+def unreachable(bench: Bench) -> list[int]:
+    return [message.raft_id for message in bench.raft.messages if isinstance(message, PeerUnreachable)]
+
+
+def test_a_member_that_joined_while_this_one_was_away_is_found_by_asking_another_and_answered() -> None:
+    bench = Bench()
+    peer, stranger = Peer(bench), Peer(bench, "10.0.0.8")
+    peer.places[STRANGER] = "10.0.0.8:2377"
+    bench.members()
+    bench.send(replace(HEARTBEAT, to=STRANGER), replace(HEARTBEAT, to=STRANGER, term=3))
+    bench.send(replace(HEARTBEAT, to=STRANGER, term=4))
+    assert [message[0].term for message in stranger.messages] == [2, 3, 4]
+    assert peer.asked == [STRANGER]
+    assert unreachable(bench) == []
+
+
+def test_a_member_that_nobody_knows_is_unreachable_each_time_and_asked_for_each_time() -> None:
+    bench = Bench()
+    peer = Peer(bench)
+    bench.members()
+    for _ in range(2):
+        bench.send(replace(HEARTBEAT, to=STRANGER))
+    assert peer.asked == [STRANGER, STRANGER]
+    assert unreachable(bench) == [STRANGER, STRANGER]
+
+
+def test_one_stranger_is_looked_for_at_a_time_and_one_that_is_known_by_now_is_let_go() -> None:
+    bench = Bench()
+    peer, stranger = Peer(bench), Peer(bench, "10.0.0.8")
+    bench.members()
+    peer.silent = True
+    bench.send(replace(HEARTBEAT, to=STRANGER), replace(HEARTBEAT, to=100))
+    assert unreachable(bench) == [100]
+    bench.simulator.run_for(3)
+    assert unreachable(bench) == [100, STRANGER], "nobody answered"
+    peer.silent = False
+    peer.places.update({STRANGER: "10.0.0.8:2377", 100: "10.0.0.8:2377"})
+    bench.send(replace(HEARTBEAT, to=STRANGER))
+    bench.send(replace(HEARTBEAT, to=100))
+    assert [message[0].to for message in stranger.messages] == [STRANGER, 100]
+    members = {OWN: Member(OWN, "node-1", "10.0.0.1:2377"), 100: Member(100, "node-8", "10.0.0.8:2377")}
+    bench.actor.tell(SetPeers(OWN, members, frozenset()))
+    bench.send(replace(HEARTBEAT, to=100, term=5))
+    assert [message[0].term for message in stranger.messages] == [2, 2, 5]
+    assert peer.asked == [STRANGER, STRANGER, 100]
 
 
 FROM_PEER = Message(T.APP, to=OWN, from_=PEER, term=2, log_term=2, index=4, entries=[Entry(2, 5, data=b"x")], commit=4)
