@@ -21,6 +21,7 @@ from actors.proxy_actor import ProxyActor
 from actors.raft_actor import RaftActor
 from actors.serving import Serving, serves
 from actors.store_actor import StoreActor
+from actors.watch_actor import WatchActor
 from actors.wire_actor import WireActor
 from runtime.disk.errors import CannotUnseal, DiskFailed, LogDamaged, NothingToForce
 from runtime.protocol.certificate import GetDataKeys
@@ -126,6 +127,7 @@ class ManagerActor(Serving):
         )
         self.watch(self._proxy)
         self.watch(self._control)
+        self.spawn("watch", WatchActor, self._store, self.published)
         self.spawn("space", DiskSpaceActor, self._store, self._control)
         self.spawn("backup", BackupActor, self.below("raft"), setup.node_id, setup.cluster_id)
         if setup.certificate is not None:

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from actors.proxy_actor import SERVED_BY_LEADER
-from runtime.errors import Code, Refused
 from runtime.protocol.manager import Listening, ManagerSetup
 from runtime.stage import Actor, Address, Policy
 from runtime.store.view import Published
 from runtime.wire.pb import objects_pb2 as objects
-from runtime.wire.port import MANAGER, Access, Call, Identity, Routes, Server
+from runtime.wire.port import MANAGER, Access, Identity, Routes, Server
 from runtime.wire.services import METHODS, routes
 from runtime.wire.to_actor import to_actor
 
@@ -25,6 +24,7 @@ GRACE = 1.0  # seconds that calls under way are given when a server closes
 SERVED_BY: Mapping[str, str] = {
     "Control": "control",
     "Raft": "raft/transport",
+    "Watch": "watch",
     **dict.fromkeys(SERVED_BY_LEADER, "proxy"),
 }
 
@@ -77,14 +77,5 @@ def service_routes(manager: Address) -> Routes:
     handlers: dict[str, Callable[..., None]] = {}
     for method in METHODS.values():
         below = SERVED_BY.get(method.service)
-        if below is not None:
-            handlers[method.path] = to_actor(stage.at(f"{path}/{below}"))
-        elif method.service == "Health":
-            handlers[method.path] = to_actor(manager)
-        else:
-            handlers[method.path] = _not_offered  # said to those alone who may call it
+        handlers[method.path] = to_actor(stage.at(f"{path}/{below}") if below is not None else manager)
     return routes(handlers)
-
-
-def _not_offered(call: Call) -> None:
-    call.fail(Refused(Code.UNIMPLEMENTED, f"this version does not offer {METHODS[call.method].service}"))

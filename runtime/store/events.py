@@ -33,8 +33,8 @@ class Commit:
 class Select:
     """Which objects of one kind; what is None does not matter, what is given must all hold.
 
-    ``name`` and ``name_prefix`` compare as the tables do, but in the case given; ``custom`` is ``key|value``. What a
-    kind does not have (a role of tasks, say) is ignored.
+    ``name`` and ``name_prefix`` compare as the tables do, but in the case given; ``custom`` is ``key|value``, of
+    resources ``kind|key|value``. What a kind does not have (a role of tasks, say) is ignored.
     """
 
     kind: Kind
@@ -50,6 +50,8 @@ class Select:
     role: int | None = None
     membership: int | None = None
     custom: str | None = None
+    custom_prefix: str | None = None
+    resource_kind: str | None = None
 
     def match(self, event: Event) -> bool:
         """True when the event is asked for."""
@@ -84,7 +86,17 @@ class Select:
                 return False
             if self.membership is not None and obj.spec.membership != self.membership:
                 return False
-        return self.custom is None or ("custom", self.custom) in set(TABLES[self.kind].keys(obj))
+        if self.kind is pb.Resource and self.resource_kind is not None and obj.kind != self.resource_kind:
+            return False
+        return self._match_custom(obj)
+
+    def _match_custom(self, obj: Any) -> bool:
+        if self.custom is None and self.custom_prefix is None:
+            return True
+        entries = [key for index, key in TABLES[self.kind].keys(obj) if index == "custom"]
+        return (self.custom is None or self.custom in entries) and (
+            self.custom_prefix is None or any(entry.startswith(self.custom_prefix) for entry in entries)
+        )
 
 
 @dataclass(frozen=True, slots=True)

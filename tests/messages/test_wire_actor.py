@@ -169,8 +169,8 @@ def test_every_method_of_a_served_service_has_a_route(service: str) -> None:
     assert {method.path for method in METHODS.values() if method.service == service} <= set(table)
 
 
-@pytest.mark.parametrize(("role", "code"), [(WORKER, Code.PERMISSION_DENIED), (MANAGER, Code.UNIMPLEMENTED)])
-def test_what_is_not_offered_is_said_to_those_alone_who_may_call_it(role: str, code: Code) -> None:
+@pytest.mark.parametrize(("role", "code"), [(WORKER, Code.PERMISSION_DENIED), (MANAGER, Code.UNAVAILABLE)])
+def test_a_stream_of_a_part_that_is_not_there_ends_for_those_who_may_call_it(role: str, code: Code) -> None:
     bench = Bench()
     channel = bench.client.connect("10.0.0.1:2377", authority().credentials("caller", role))
     ends: list[Refused | None] = []
@@ -178,3 +178,8 @@ def test_what_is_not_offered_is_said_to_those_alone_who_may_call_it(role: str, c
     bench.simulator.run_until(lambda: bool(ends))
     assert ends[0] is not None
     assert ends[0].code is code
+
+
+def test_every_method_has_a_route() -> None:
+    bench = Bench()
+    assert set(service_routes(bench.stage.at("/manager"))) == set(METHODS)
