@@ -3,6 +3,9 @@
 Not an actor: RaftTransportActor owns it and runs everything here in its own turns. One call carries one message, so
 that they arrive in order; what waits behind a call that failed is lost with it (the consensus sends anew what matters,
 and a peer that comes back is not flooded with what is stale).
+
+A snapshot has a call of its own beside them, whose pieces are made as they are sent: it may take minutes, in which the
+member must hear heartbeats, and the leader their answers. A newer snapshot takes the place of one that is under way.
 """
 
 from __future__ import annotations
@@ -15,13 +18,13 @@ from google.protobuf.message import Message as Protobuf
 
 from runtime.disk.raft_records import Member
 from runtime.errors import Code, Refused
-from runtime.raft.chunks import requests_of
+from runtime.raft.chunks import in_pieces, requests_of
 from runtime.raft.coalesce import joined
 from runtime.raft.codec import message_to_pb
 from runtime.raft.types import Message, MessageType
 from runtime.swarm.membership import MEMBER_REMOVED
 from runtime.wire.pb import health_pb2, raft_pb2
-from runtime.wire.port import Channel, Headers, Metadata
+from runtime.wire.port import Cancel, Channel, Headers, Metadata
 from runtime.wire.services import path
 
 QUEUE_MAX = 4096
@@ -67,6 +70,8 @@ class RaftPeer:
     dropped: int = 0
     queue: deque[Message] = field(default_factory=deque)
     _sending: Message | None = None
+    _snapshot: Message | None = None
+    _stop_snapshot: Cancel | None = None
     ours: bool = False
     """Whether it is a manager of our kind: then a message may come as a plain call, which costs less than a stream, and
     a commit index alone may wait for the next append."""
@@ -77,6 +82,9 @@ class RaftPeer:
     def send(self, message: Message, fast: bool = False) -> None:
         """Queues a message; one too many is lost and said to be. ``fast`` is said with this one and later ones."""
         self._headers = PACES[fast]
+        if message.snapshot is not None:
+            self._send_snapshot(message)
+            return
         if len(self.queue) >= QUEUE_MAX:
             self._lose(message)
             self._mark(active=False)
@@ -115,12 +123,13 @@ class RaftPeer:
         self.channel.unary(CHECK, request, timeout=timeout, done=self.events.sink(answered))
 
     def drain(self) -> None:
-        """Closes the connection once what is queued was sent."""
+        """Closes the connection once what is queued was sent; a snapshot is of no use any more."""
         self._closing = True
+        self._break_off()
         self._next()
 
     def close(self) -> None:
-        """Closes the connection now."""
+        """Closes the connection now; a snapshot that was under way is lost."""
         self.queue.clear()
         self._closing = True
         self.channel.close()
@@ -134,32 +143,53 @@ class RaftPeer:
             return
         message = self._sending = self.queue.popleft()
         done = self.events.sink(lambda answer: self._done(message, answer))
-        if self.streaming and not (self.ours and message.snapshot is None):
-            self._stream(list(requests_of(message)), done)
-        else:
-            whole = raft_pb2.ProcessRaftMessageRequest(message=message_to_pb(message))
-            self.channel.unary(PROCESS, whole, timeout=SEND_TIMEOUT, done=done, metadata=self._headers)
+        self._call(message, done, stream=self.streaming and not self.ours)
 
-    def _stream(self, requests: list[raft_pb2.StreamRaftMessageRequest], done: Callable[[Outcome], None]) -> None:
-        if len(requests) == 1:  # the same on the wire, and the reason of a refusal always arrives
-            self.channel.unary(STREAM, requests[0], timeout=SEND_TIMEOUT, done=done, metadata=self._headers)
-            return
-        timeout = SEND_TIMEOUT * len(requests)
-        upload = self.channel.upload(STREAM, done=done, timeout=timeout, metadata=self._headers)
-        for request in requests:
-            upload.send(request)
-        upload.finish()
+    def _call(self, message: Message, done: Callable[[Outcome], None], *, stream: bool) -> Cancel:
+        channel, headers = self.channel, self._headers
+        if not stream:
+            whole = raft_pb2.ProcessRaftMessageRequest(message=message_to_pb(message))
+            return channel.unary(PROCESS, whole, timeout=SEND_TIMEOUT, done=done, metadata=headers)
+        requests = requests_of(message)
+        if in_pieces(message):
+            return channel.upload_items(STREAM, requests, item_timeout=SEND_TIMEOUT, done=done, metadata=headers)
+        # A stream of one is the same on the wire, and the reason of a refusal always arrives.
+        return channel.unary(STREAM, next(requests), timeout=SEND_TIMEOUT, done=done, metadata=headers)
+
+    def _send_snapshot(self, message: Message) -> None:
+        self._break_off()
+        self._snapshot = message
+        done = self.events.sink(lambda answer: self._snapshot_done(message, answer))
+        self._stop_snapshot = self._call(message, done, stream=self.streaming)
+
+    def _break_off(self) -> None:
+        stop, self._snapshot, self._stop_snapshot = self._stop_snapshot, None, None
+        if stop is not None:
+            stop()
+
+    def _snapshot_done(self, message: Message, answer: Outcome) -> None:
+        if message is not self._snapshot:
+            return  # nobody waits for this one any more
+        self._snapshot = self._stop_snapshot = None
+        if not isinstance(answer, Refused):
+            self.events.snapshot(self.member.raft_id, True)
+            self._mark(active=True)
+        elif answer.code is Code.UNIMPLEMENTED and self.streaming:
+            self.streaming = False
+            self._send_snapshot(message)
+        elif _expels(answer):
+            self.events.expelled()
+        else:
+            self._lose(message)
 
     def _done(self, message: Message, answer: Outcome) -> None:
         self._sending = None
         if not isinstance(answer, Refused):
-            if message.type is MessageType.SNAP:
-                self.events.snapshot(self.member.raft_id, True)
             self._mark(active=True)
         elif answer.code is Code.UNIMPLEMENTED and self.streaming:
             self.streaming = False
             self.queue.appendleft(message)
-        elif answer.code is Code.NOT_FOUND and MEMBER_REMOVED in answer.text:
+        elif _expels(answer):
             self.queue.clear()
             self.events.expelled()
         else:
@@ -182,6 +212,10 @@ class RaftPeer:
         if active != self.active:
             self.active = active
             self.events.active(self.member.raft_id, active)
+
+
+def _expels(refused: Refused) -> bool:
+    return refused.code is Code.NOT_FOUND and MEMBER_REMOVED in refused.text
 
 
 def _only_commits(message: Message) -> bool:

@@ -8,12 +8,13 @@ member is refused or dropped before the core sees it:
    forwarded proposal: dropped, answered well.
 2. A request for a vote counts only if its sender answers a health check of ours: one that can send but not be
    reached must not become leader.
-3. A snapshot is decoded as a whole before it may replace anything.
+3. A snapshot is decoded as a whole, down to each object, before it may replace anything. Pieces that are collected
+   are bounded, over all calls together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
@@ -26,9 +27,10 @@ from runtime.errors import Code, Refused
 from runtime.failpoints import failpoint
 from runtime.protocol.raft import Expelled, PeerState, PeerUnreachable, SendRaft, SetPeers, SnapshotSent, StepRaft
 from runtime.raft import types as raft
-from runtime.raft.chunks import Assembly, decode_message
+from runtime.raft.chunks import ASSEMBLY_MAX, Assembly, decode_message
 from runtime.raft.types import MessageType
 from runtime.stage import Address, Policy, Reply, handles
+from runtime.store.snapshot import trouble
 from runtime.swarm.membership import MEMBER_REMOVED, UNKNOWN_MEMBER
 from runtime.wire.pb import raft_pb2, raftpb_pb2, snapshot_pb2
 from runtime.wire.port import Call, Channel, Credentials
@@ -70,6 +72,7 @@ class RaftTransportActor(Serving):
         self.removed: frozenset[int] = frozenset()
         self.peers: dict[int, RaftPeer] = {}
         self._dropped = 0
+        self._assemblies: set[Assembly] = set()
         self._events = PeerEvents(
             sink=self.sink,
             lost=lambda raft_id: self.tell(self.raft, PeerUnreachable(raft_id)),
@@ -99,6 +102,7 @@ class RaftTransportActor(Serving):
                 for raft_id, peer in self.peers.items()
             },
             "dropped": self._dropped,
+            "bytes of snapshots coming in": self._collected(),
         }
 
     # Peers
@@ -170,33 +174,44 @@ class RaftTransportActor(Serving):
         assert isinstance(request, raft_pb2.ProcessRaftMessageRequest)
         if not request.HasField("message"):
             return raft_pb2.ProcessRaftMessageResponse()
-        self._know(request.message, call)
-        self._take(request.message, self.defer(), raft_pb2.ProcessRaftMessageResponse(), is_fast(call.metadata))
+        received = request.message
+        self._know(received, call)
+        well = raft_pb2.ProcessRaftMessageResponse()
+        self._take(received, lambda: decode_message(received), self.defer(), well, is_fast(call.metadata))
         return None
 
     @serves("Raft", "StreamRaftMessage")
     def stream(self, call: Call) -> Message | None:
         """One message in any number of requests."""
         reply, assembly = self.defer(), Assembly()
+        self._assemblies.add(assembly)
 
         def ended(refused: Refused | None) -> None:
-            message = assembly.message()
+            self._assemblies.discard(assembly)
+            first = assembly.first
             if refused is not None:
+                assembly.drop()
                 reply.fail(refused)
-            elif message is None:
+            elif first is None:
                 reply.set(raft_pb2.StreamRaftMessageResponse())
             else:
-                self._know(message, call)
-                self._take(message, reply, raft_pb2.StreamRaftMessageResponse(), is_fast(call.metadata))
+                self._know(first, call)
+                well = raft_pb2.StreamRaftMessageResponse()
+                self._take(first, assembly.decoded, reply, well, is_fast(call.metadata))
 
         def came(request: Any) -> None:
             try:
-                assembly.take(request.message)
+                self._refuse_removed(request.message)
+                assembly.take(request.message, ASSEMBLY_MAX - self._collected())
             except Refused as refused:
+                assembly.drop()
                 reply.fail(refused)
 
         call.receive(self.sink(came), self.sink(ended))
         return None
+
+    def _collected(self) -> int:
+        return sum(assembly.size for assembly in self._assemblies)
 
     def _know(self, received: raftpb_pb2.Message, call: Call) -> None:
         """Who says how it ticks is of our kind."""
@@ -204,14 +219,22 @@ class RaftTransportActor(Serving):
         if peer is not None and peer.member.node_id == call.identity.node_id:
             peer.ours = PACE in call.metadata
 
-    def _take(self, received: raftpb_pb2.Message, reply: Reply, well: Message, fast: bool) -> None:
+    def _refuse_removed(self, received: raftpb_pb2.Message) -> None:
+        if getattr(received, "from") in self.removed:
+            raise Refused(Code.NOT_FOUND, MEMBER_REMOVED)
+
+    def _take(
+        self,
+        received: raftpb_pb2.Message,
+        decode: Callable[[], raft.Message],
+        reply: Reply,
+        well: Message,
+        fast: bool,
+    ) -> None:
         """Hands a message on, or not; ``reply`` is answered in any case."""
-        sender = getattr(received, "from")
-        if sender in self.removed:
-            reply.fail(Refused(Code.NOT_FOUND, MEMBER_REMOVED))
-            return
         try:
-            message = decode_message(received)
+            self._refuse_removed(received)
+            message = decode()
             _check_snapshot(message)
         except Refused as refused:
             reply.fail(refused)
@@ -261,3 +284,6 @@ def _check_snapshot(message: raft.Message) -> None:
         raise Refused(Code.INVALID_ARGUMENT, "the snapshot cannot be decoded") from None
     if content.version != snapshot_pb2.Snapshot.V0:
         raise Refused(Code.INVALID_ARGUMENT, f"the snapshot has the unknown version {content.version}")
+    wrong = trouble(content.store)
+    if wrong:
+        raise Refused(Code.INVALID_ARGUMENT, f"no store can be made from the snapshot: {wrong}")

@@ -7,6 +7,7 @@ at before the core sees it: a message that no core makes is refused here, so tha
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from runtime.errors import Code, Refused
 from runtime.raft.codec import message_from_pb, message_to_pb
@@ -15,17 +16,24 @@ from runtime.wire.pb import raft_pb2, raftpb_pb2
 
 REQUEST_MAX = 4 << 20
 """Bytes of one request in full: what SwarmKit's servers receive at most."""
+ASSEMBLY_MAX = 1 << 30
+"""Bytes of a snapshot that are taken in: protobuf itself holds less than twice as many."""
 _FRAMING = 64  # what lengths may grow by when a piece of data is put in
+
+
+def in_pieces(message: Message, limit: int = REQUEST_MAX) -> bool:
+    """Whether a message is sent in pieces, as a large snapshot is."""
+    return message.snapshot is not None and len(message.snapshot.data) + _FRAMING >= limit // 2
 
 
 def requests_of(message: Message, limit: int = REQUEST_MAX) -> Iterator[raft_pb2.StreamRaftMessageRequest]:
     """The requests of one call, made as they are taken: one, or the pieces of a snapshot."""
-    if message.snapshot is None or len(message.snapshot.data) + _FRAMING < limit // 2:
+    if message.snapshot is None or not in_pieces(message, limit):
         yield raft_pb2.StreamRaftMessageRequest(message=message_to_pb(message))
         return
     data = memoryview(message.snapshot.data)
-    envelope = raft_pb2.StreamRaftMessageRequest(message=message_to_pb(message))
-    envelope.message.snapshot.data = b""
+    bare = replace(message, snapshot=replace(message.snapshot, data=b""))
+    envelope = raft_pb2.StreamRaftMessageRequest(message=message_to_pb(bare))
     room = limit - envelope.ByteSize() - _FRAMING
     for start in range(0, len(data), room):
         piece = raft_pb2.StreamRaftMessageRequest()
@@ -35,28 +43,49 @@ def requests_of(message: Message, limit: int = REQUEST_MAX) -> Iterator[raft_pb2
 
 
 class Assembly:
-    """Joins the requests of one call; ``Refused(INVALID_ARGUMENT)`` if they do not belong together."""
+    """Joins the requests of one call. After ``drop`` nothing is kept and nothing more is taken."""
 
     def __init__(self) -> None:
+        self.size = 0
+        self._over = False
         self._first: raftpb_pb2.Message | None = None
         self._pieces: list[bytes] = []
 
-    def take(self, message: raftpb_pb2.Message) -> None:
-        """The next piece."""
+    def take(self, message: raftpb_pb2.Message, room: int = ASSEMBLY_MAX) -> None:
+        """The next piece; ``Refused``: INVALID_ARGUMENT if it does not belong to those before, RESOURCE_EXHAUSTED if it
+        has more than ``room`` bytes of a snapshot."""
+        data = message.snapshot.data
+        if self._over:
+            return
         if self._first is None:
             self._first = message
         elif message.type != raftpb_pb2.MsgSnap or self._first.type != raftpb_pb2.MsgSnap:
             raise Refused(Code.INVALID_ARGUMENT, f"a message of type {message.type} cannot be sent in pieces")
         elif message.index != self._first.index:
             raise Refused(Code.INVALID_ARGUMENT, f"{message.index} came in message {self._first.index}")
-        self._pieces.append(message.snapshot.data)
+        if len(data) > room:
+            raise Refused(Code.RESOURCE_EXHAUSTED, f"more than {ASSEMBLY_MAX} bytes of snapshots are not taken at once")
+        self.size += len(data)
+        self._pieces.append(data)
 
-    def message(self) -> raftpb_pb2.Message | None:
-        """The whole message; None if nothing came."""
-        if self._first is not None and len(self._pieces) > 1:
-            self._first.snapshot.data = b"".join(self._pieces)
-            self._pieces = []
+    def drop(self) -> None:
+        """Lets go of everything."""
+        self._over, self.size, self._first, self._pieces = True, 0, None, []
+
+    @property
+    def first(self) -> raftpb_pb2.Message | None:
+        """What came first, with its own piece alone; None if nothing did."""
         return self._first
+
+    def decoded(self) -> Message:
+        """The whole message, as ``decode_message`` gives it; lets go of the pieces."""
+        assert self._first is not None, "nothing came"
+        first, pieces = self._first, self._pieces
+        self.drop()
+        message = decode_message(first)
+        if len(pieces) > 1 and message.snapshot is not None:
+            return replace(message, snapshot=replace(message.snapshot, data=b"".join(pieces)))
+        return message
 
 
 def decode_message(message: raftpb_pb2.Message) -> Message:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from runtime.store.changes import Action, Change, apply
-from runtime.store.kinds import TABLES, Table
+from runtime.store.kinds import TABLES, Table, index_keys
 from runtime.store.view import View
 from runtime.wire.pb import snapshot_pb2
 
@@ -16,6 +16,20 @@ def dump(view: View) -> snapshot_pb2.StoreSnapshot:
     for table in TABLES.values():
         getattr(snapshot, table.list_field).extend(view.all(table.kind))
     return snapshot
+
+
+def trouble(snapshot: snapshot_pb2.StoreSnapshot) -> str:
+    """Why no store can be made from a snapshot; empty if one can. It is tried on every object."""
+    for table in TABLES.values():
+        ids = set()
+        for obj in getattr(snapshot, table.list_field):
+            if not obj.id:
+                return f"a {table.field} has no id"
+            if obj.id in ids:
+                return f"two {table.list_field} have the id {obj.id}"
+            ids.add(obj.id)
+            index_keys(table, obj)
+    return ""
 
 
 def restore(view: View, snapshot: snapshot_pb2.StoreSnapshot, index: int) -> tuple[View, list[Change]]:

@@ -9,10 +9,9 @@ an upload that ends well without an answer has an empty one (so SwarmKit ends Pu
 from __future__ import annotations
 
 import asyncio
-import collections
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -20,18 +19,10 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from runtime.errors import Code, Refused
+from runtime.wire.grpc_upload import GrpcUpload, pour
 from runtime.wire.loop import IoLoop
 from runtime.wire.originate import Originator
-from runtime.wire.port import (
-    DEFAULT_LIMITS,
-    Cancel,
-    Channel,
-    Done,
-    Headers,
-    OnEnd,
-    OnItem,
-    Upload,
-)
+from runtime.wire.port import Cancel, Channel, Done, Headers, OnEnd, OnItem, Upload
 from runtime.wire.services import METHODS, Method
 
 logger = logging.getLogger("swarmlet.wire")
@@ -142,6 +133,19 @@ class GrpcChannel(Channel):
         upload.cancel_call = self._submit(run(), lambda outcome: done(upload.over(self._single(method, outcome))))
         return upload
 
+    def upload_items(
+        self, method: str, items: Iterator[Message], *, item_timeout: float, done: Done, metadata: Headers = ()
+    ) -> Cancel:
+        async def run() -> Message:
+            stub = await self._stub(method)
+            call = stub(metadata=tuple(metadata))
+            try:
+                return await pour(call, items, item_timeout)
+            finally:
+                call.cancel()
+
+        return self._submit(run(), lambda outcome: done(self._single(method, outcome)))
+
     def close(self) -> None:
         with self._lock:
             if self._closed:
@@ -230,91 +234,3 @@ class GrpcChannel(Channel):
         if code is Code.UNAVAILABLE and failure is not None:
             return Refused(code, failure)
         return Refused(code, error.details() or code.title)
-
-
-class GrpcUpload(Upload):
-    """The sending side of a client stream: a bounded queue that a task writes from."""
-
-    __slots__ = (
-        "_bytes",
-        "_event",
-        "_finished",
-        "_io_loop",
-        "_lock",
-        "_method",
-        "_over",
-        "_queue",
-        "_slow",
-        "cancel_call",
-    )
-
-    def __init__(self, io_loop: IoLoop, method: str) -> None:
-        self._io_loop = io_loop
-        self._method = method
-        self._lock = threading.Lock()
-        self._queue: collections.deque[bytes] = collections.deque()
-        self._bytes = 0
-        self._finished = False
-        self._over = False
-        self._slow = False
-        self._event = asyncio.Event()
-        self.cancel_call: Cancel | None = None
-
-    def send(self, item: Message) -> bool:
-        data = item.SerializeToString(deterministic=True)
-        with self._lock:
-            if self._over or self._finished or self._slow:
-                return False
-            full = bool(self._queue) and self._bytes + len(data) > DEFAULT_LIMITS.bytes_max
-            if full or len(self._queue) >= DEFAULT_LIMITS.items_max:
-                self._slow = True
-            else:
-                self._queue.append(data)
-                self._bytes += len(data)
-        self._io_loop.call_soon(self._event.set)
-        return not self._slow
-
-    def finish(self) -> None:
-        with self._lock:
-            self._finished = True
-        self._io_loop.call_soon(self._event.set)
-
-    def cancel(self) -> None:
-        if self.cancel_call is not None:
-            self.cancel_call()
-
-    def over(self, outcome: Message | Refused) -> Message | Refused:
-        """Nothing is taken any more."""
-        with self._lock:
-            self._over = True
-            self._queue.clear()
-        return outcome
-
-    async def run(self, call: Any) -> Message:
-        """Writes until the end or until the peer answers, and returns its answer."""
-        call.add_done_callback(lambda _: self._event.set())
-        while not call.done():
-            piece, last = self._next()
-            if piece is not None:
-                try:
-                    await call.write(piece)
-                except asyncio.InvalidStateError:
-                    break  # answered before the end: the answer tells
-            elif last:
-                await call.done_writing()
-                break
-            else:
-                self._event.clear()
-                await self._event.wait()
-        answer: Message = await call
-        return answer
-
-    def _next(self) -> tuple[bytes | None, bool]:
-        with self._lock:
-            if self._slow:
-                raise Refused(Code.RESOURCE_EXHAUSTED, f"the receiver of {self._method} is too slow")
-            if not self._queue:
-                return None, self._finished
-            piece = self._queue.popleft()
-            self._bytes -= len(piece)
-            return piece, False

@@ -22,7 +22,6 @@ from runtime.wire.port import (
     Headers,
     OnItem,
     Routes,
-    Upload,
 )
 from runtime.wire.services import Method
 
@@ -160,6 +159,7 @@ class MemoryCall:
         "done",
         "method",
         "number",
+        "on_taken",
     )
 
     def __init__(
@@ -176,6 +176,8 @@ class MemoryCall:
         self.number = channel.transport.network.next_number()
         self.connection: Connection | None = None
         self.done = False
+        self.on_taken: Callable[[], None] | None = None
+        """Called at the client's end for each item that the receiver has taken."""
         self._payload = payload
         self._metadata = metadata_of(metadata)
         self._on_item = on_item
@@ -359,6 +361,8 @@ class MemoryCall:
         try:
             while self._input:
                 receiver.item(self.method.request.FromString(self._input.popleft()))
+                if self.on_taken is not None and self.connection is not None:
+                    self.connection.down.push(self.on_taken)
         except DecodeError:
             self._input.clear()
             refused = malformed(self.method.path)
@@ -367,30 +371,3 @@ class MemoryCall:
             return
         if self._input_end is not None:
             receiver.end(self._input_end.refused)
-
-
-class MemoryUpload(Upload):
-    """The sending side of a client stream."""
-
-    __slots__ = ("_call", "_finished")
-
-    def __init__(self, call: MemoryCall) -> None:
-        self._call = call
-        self._finished = False
-
-    def send(self, item: Message) -> bool:
-        if self._call.done or self._finished:
-            return False
-        if self._call.push_input(item.SerializeToString(deterministic=True)):
-            return True
-        refused = Refused(Code.RESOURCE_EXHAUSTED, f"the receiver of {self._call.method.path} is too slow")
-        self._call.channel.transport.network.schedule(0.0, lambda: self._call.cancel(refused))
-        return False
-
-    def finish(self) -> None:
-        if not self._finished:
-            self._finished = True
-            self._call.push_input(Ending(None))
-
-    def cancel(self) -> None:
-        self._call.channel.transport.network.schedule(0.0, self._call.cancel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import Message
@@ -9,7 +10,8 @@ from google.protobuf.message import Message
 from runtime.errors import Code, Refused
 from runtime.wire.authorise import Subject
 from runtime.wire.certificates import parse_chain, verify
-from runtime.wire.memory_call import CANCELLED, Connection, MemoryCall, MemoryUpload
+from runtime.wire.memory_call import CANCELLED, Connection, MemoryCall
+from runtime.wire.memory_upload import DEADLINE, MemoryPour, MemoryUpload
 from runtime.wire.port import Cancel, Channel, Credentials, Done, Headers, OnEnd, OnItem, Upload
 from runtime.wire.services import METHODS
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from runtime.wire.memory import MemoryServer, MemoryTransport
 
 CONNECT_RETRY = 1.0
-DEADLINE = Refused(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
 
 def _unavailable(text: str) -> Refused:
@@ -90,6 +91,14 @@ class MemoryChannel(Channel):
         call = self._single(method, b"", done, metadata)
         self._launch(call, timeout)
         return MemoryUpload(call)
+
+    def upload_items(
+        self, method: str, items: Iterator[Message], *, item_timeout: float, done: Done, metadata: Headers = ()
+    ) -> Cancel:
+        call = self._single(method, b"", done, metadata)
+        cancel = self._launch(call, None)
+        self.transport.network.schedule(0.0, MemoryPour(call, items, item_timeout).next)
+        return cancel
 
     def close(self) -> None:
         self._closed = True

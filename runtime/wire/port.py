@@ -19,7 +19,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import threading
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from google.protobuf.message import Message
@@ -189,6 +189,17 @@ class Channel(abc.ABC):
     @abc.abstractmethod
     def upload(self, method: str, *, done: Done, timeout: float | None = None, metadata: Headers = ()) -> Upload:
         """Many items, one answer. ``timeout`` in seconds for the whole call, None for no limit."""
+
+    @abc.abstractmethod
+    def upload_items(
+        self, method: str, items: Iterator[Message], *, item_timeout: float, done: Done, metadata: Headers = ()
+    ) -> Cancel:
+        """An upload of any size: each item is taken from ``items`` when the one before it is on its way, on the
+        transport's own thread, and is in memory only meanwhile.
+
+        Fails with DEADLINE_EXCEEDED when one item is not taken within ``item_timeout`` seconds (the first one's
+        include connecting), or the answer takes longer than all items were allowed. A ``Refused`` of ``items`` is the
+        outcome."""
 
     @property
     @abc.abstractmethod

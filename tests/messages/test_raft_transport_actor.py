@@ -46,6 +46,8 @@ class Peer:
         self.silent = False
         self.places: dict[int, str] = {}
         self.asked: list[int] = []
+        self.stuck = False
+        self.held: list[Call] = []
         served = {
             path("Health", "Check"): self.check,
             path("Raft", "ResolveAddress"): self.resolve,
@@ -68,6 +70,9 @@ class Peer:
         self.calls.append("stream")
         if not self.streaming:
             call.fail(Refused(Code.UNIMPLEMENTED, "unknown method StreamRaftMessage"))
+            return
+        if self.stuck:
+            self.held.append(call)
             return
         pieces: list[Any] = []
         call.receive(
@@ -301,6 +306,128 @@ def test_a_snapshot_in_pieces_is_one_message_and_one_that_cannot_be_read_never_g
     broken = replace(whole, snapshot=replace(whole.snapshot, data=whole.snapshot.data[:-3]))
     assert bench.call(broken, stream=True).code is Code.INVALID_ARGUMENT
     bench.raft.expect_none(StepRaft)
+
+
+def store_of(*ids: str, size: int = 10) -> bytes:
+    content = snapshot_pb2.Snapshot()
+    for id in ids:
+        config = content.store.configs.add(id=id)
+        config.spec.data = bytes(size)
+    return content.SerializeToString()
+
+
+def big(index: int = 9, term: int = 2, size: int = 80 << 20) -> Message:
+    snapshot = Snapshot(index, term, ConfState((OWN, PEER)), store_of("c", size=size))
+    return Message(T.SNAP, to=PEER, from_=OWN, term=term, snapshot=snapshot)
+
+
+def test_a_snapshot_larger_than_any_queue_arrives_in_pieces_that_peers_take() -> None:
+    bench = Bench()
+    peer = Peer(bench)
+    bench.members()
+    message = big()
+    assert message.snapshot is not None
+    bench.send(message)
+    assert bench.raft.expect(SnapshotSent) == SnapshotSent(PEER, True)
+    (pieces,) = peer.messages
+    assert len(pieces) == 21
+    assert b"".join(piece.snapshot.data for piece in pieces) == message.snapshot.data
+
+
+def test_heartbeats_go_on_beside_a_snapshot_that_takes_long() -> None:
+    bench = Bench()
+    peer = Peer(bench)
+    bench.members()
+    peer.stuck = True
+    bench.send(big())
+    peer.stuck = False
+    for term in (3, 4):
+        bench.send(replace(HEARTBEAT, term=term))
+    assert [pieces[0].term for pieces in peer.messages] == [3, 4]
+    assert not [message for message in bench.raft.messages if isinstance(message, SnapshotSent)]
+
+
+def test_a_peer_that_takes_no_piece_for_two_seconds_has_lost_the_snapshot() -> None:
+    bench = Bench()
+    peer = Peer(bench)
+    bench.members()
+    peer.stuck = True
+    bench.send(big())
+    bench.raft.expect_none(SnapshotSent, 1.0)
+    assert bench.raft.expect(SnapshotSent, 1.5) == SnapshotSent(PEER, False)
+
+
+def test_a_peer_that_is_gone_in_the_middle_has_lost_the_snapshot_and_gets_another_once_it_is_back() -> None:
+    bench = Bench()
+    peer = Peer(bench)
+    bench.members()
+    peer.stuck = True
+    bench.send(big())
+    got: list[Any] = []
+    peer.held[0].receive(lambda item: got.append(item) or bench.network.crash("10.0.0.7"), lambda refused: None)
+    assert bench.raft.expect(SnapshotSent, 5.0) == SnapshotSent(PEER, False)
+    assert 0 < len(got) < 21
+    again = Peer(bench)
+    bench.send(big(index=12))
+    assert bench.raft.expect(SnapshotSent, 10.0) == SnapshotSent(PEER, True)
+    assert again.messages[-1][0].snapshot.metadata.index == 12
+
+
+def test_a_newer_snapshot_takes_the_place_of_one_under_way_of_which_nothing_more_is_said() -> None:
+    bench = Bench()
+    peer = Peer(bench)
+    bench.members()
+    peer.stuck = True
+    bench.send(big())
+    peer.stuck = False
+    bench.send(big(index=20, term=3, size=10))
+    assert bench.raft.expect(SnapshotSent) == SnapshotSent(PEER, True)
+    bench.raft.expect_none(SnapshotSent, 60.0)
+    ends: list[Refused | None] = []
+    peer.held[0].receive(lambda item: None, ends.append)
+    bench.simulator.run_for(1.0)
+    assert [end.code for end in ends if end is not None] == [Code.CANCELLED]
+
+
+def incoming(data: bytes, index: int = 9) -> Message:
+    return Message(T.SNAP, to=OWN, from_=PEER, term=2, snapshot=Snapshot(index, 2, ConfState((1, 7)), data))
+
+
+@pytest.mark.parametrize(("ids", "words"), [(("c", "c"), "two configs have the id c"), (("",), "a config has no id")])
+def test_a_snapshot_that_no_store_can_be_made_from_is_refused_and_named(ids: tuple[str, ...], words: str) -> None:
+    bench = Bench()
+    bench.members()
+    answer = bench.call(incoming(store_of(*ids)), stream=True)
+    assert answer.code is Code.INVALID_ARGUMENT
+    assert words in answer.text
+    bench.raft.expect_none(StepRaft)
+
+
+def test_pieces_of_snapshots_are_collected_up_to_a_bound_over_all_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.raft_transport_actor.ASSEMBLY_MAX", 3000)
+    bench = Bench()
+    bench.members()
+    open_answers: list[Any] = []
+    half = bench.client.upload(path("Raft", "StreamRaftMessage"), done=open_answers.append)
+    first, *_ = requests_of(incoming(store_of("c", size=2500)), 2400)
+    half.send(first)
+    bench.simulator.run_for(0.1)
+    refused = bench.call(incoming(store_of("d", size=1500)), stream=True)
+    assert refused.code is Code.RESOURCE_EXHAUSTED
+    half.cancel()
+    bench.simulator.run_for(0.5)
+    assert not isinstance(bench.call(incoming(store_of("d", size=1500)), stream=True), Refused)
+    assert bench.raft.expect(StepRaft).message.snapshot is not None
+
+
+def test_a_removed_member_is_told_so_at_its_first_piece() -> None:
+    bench = Bench()
+    bench.members(PEER)
+    answers: list[Any] = []
+    upload = bench.client.upload(path("Raft", "StreamRaftMessage"), done=answers.append)
+    upload.send(next(iter(requests_of(incoming(store_of("c", size=900)), 400))))
+    bench.simulator.run_for(0.5)
+    assert [(answer.code, answer.text) for answer in answers] == [(Code.NOT_FOUND, MEMBER_REMOVED)]
 
 
 def test_a_removed_member_is_told_so_in_the_words_that_it_looks_for() -> None:

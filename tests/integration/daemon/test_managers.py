@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import signal
 import threading
 from collections.abc import Iterator
@@ -22,19 +23,28 @@ class Three:
     def __init__(self, root: Path) -> None:
         self.all = [Daemon(root / f"n{number}", f"127.0.8.{number}") for number in (1, 2, 3)]
 
-    def form(self) -> None:
+    def begin(self) -> Daemon:
+        """All of them run, and the first one is a swarm."""
         for daemon in self.all:
             daemon.start()
-        first, *others = self.all
-        first.init()
+        self.all[0].init()
+        return self.all[0]
+
+    def join(self, daemon: Daemon) -> None:
+        """Makes one more a manager of the first one's swarm."""
+        first = self.all[0]
         token = first.get("/swarm")["JoinTokens"]["Manager"]
-        for daemon in others:
-            daemon.port = first.port
-            own = f"{daemon.address}:{daemon.port}"
-            remote = f"{first.address}:{first.port}"
-            join = {"ListenAddr": own, "AdvertiseAddr": own, "RemoteAddrs": [remote], "JoinToken": token}
-            status, answer = daemon.call("POST", "/swarm/join", join)
-            assert status == 200, answer
+        daemon.port = first.port
+        own = f"{daemon.address}:{daemon.port}"
+        remote = f"{first.address}:{first.port}"
+        join = {"ListenAddr": own, "AdvertiseAddr": own, "RemoteAddrs": [remote], "JoinToken": token}
+        status, answer = daemon.call("POST", "/swarm/join", join)
+        assert status == 200, answer
+
+    def form(self) -> None:
+        self.begin()
+        for daemon in self.all[1:]:
+            self.join(daemon)
         self.whole()
 
     def whole(self) -> None:
@@ -68,6 +78,16 @@ def three(tmp_path: Path) -> Iterator[Three]:
     managers = Three(tmp_path)
     try:
         managers.form()
+        yield managers
+    finally:
+        managers.end()
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Iterator[Three]:
+    managers = Three(tmp_path)
+    try:
+        managers.begin()
         yield managers
     finally:
         managers.end()
@@ -137,3 +157,36 @@ def test_all_managers_killed_at_once_under_writers_keep_every_acknowledged_write
         assert set(acknowledged) <= set(kept)
         assert len(kept) == len(set(kept))
     assert create(three.all[1], "goes-on")
+
+
+def test_managers_join_a_swarm_of_100_mb_which_goes_on_writing_meanwhile(one: Three) -> None:
+    first, second, third = one.all
+    swarm = first.get("/swarm")
+    swarm["Spec"]["Raft"].update(SnapshotInterval=10, LogEntriesForSlowFollowers=1)
+    status, answer = first.call("POST", f"/swarm/update?version={swarm['Version']['Index']}", swarm["Spec"])
+    assert status == 200, answer  # so that nobody can be given all entries from the first one on
+    data = base64.b64encode(bytes(1_000_000)).decode()
+    for number in range(100):
+        status, answer = first.call("POST", "/configs/create", {"Name": f"c{number}", "Data": data, "Labels": {}})
+        assert status in (200, 201), answer
+    one.join(second)
+    second.until(lambda: len(second.get("/configs")) == 100, "the second has everything", 120)
+    written: list[str] = []
+    joined = threading.Event()
+
+    def writer() -> None:
+        while not joined.is_set():
+            if create(first, f"meanwhile-{len(written)}"):
+                written.append(f"meanwhile-{len(written)}")
+
+    thread = threading.Thread(target=writer)
+    thread.start()
+    try:
+        one.join(third)
+        third.until(lambda: len(third.get("/configs")) == 100, "the third has everything", 120)
+    finally:
+        joined.set()
+        thread.join()
+    assert written
+    one.whole()
+    third.until(lambda: set(written) <= set(names(third)), "the third has what was written meanwhile")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,9 +26,9 @@ def rejoined(message: Message, limit: int) -> Message:
     for request in requests_of(message, limit):
         assert request.ByteSize() <= limit
         assembly.take(request.message)
-    whole = assembly.message()
-    assert whole is not None
-    return decode_message(whole)
+    assert message.snapshot is not None
+    assert assembly.size == len(message.snapshot.data)
+    return assembly.decoded()
 
 
 @given(st.integers(0, 5000), st.integers(300, 2000))
@@ -61,7 +63,41 @@ def test_pieces_of_different_messages_and_of_other_kinds_are_refused() -> None:
 
 
 def test_nothing_at_all_is_no_message() -> None:
-    assert Assembly().message() is None
+    assert Assembly().first is None
+
+
+def test_requests_are_made_one_at_a_time_and_the_snapshots_data_is_never_copied_as_a_whole() -> None:
+    whole = snapshot(40 << 20)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        largest = 0
+        for request in requests_of(whole):
+            largest = max(largest, request.ByteSize())
+        peak = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert largest <= REQUEST_MAX
+    assert peak < 3 * REQUEST_MAX
+
+
+def test_more_than_there_is_room_for_is_refused_and_what_was_dropped_takes_nothing_more() -> None:
+    assembly = Assembly()
+    assembly.take(message_to_pb(snapshot(100)), room=100)
+    with pytest.raises(Refused) as refused:
+        assembly.take(message_to_pb(snapshot(101)), room=100)
+    assert refused.value.code is Code.RESOURCE_EXHAUSTED
+    assembly.drop()
+    assembly.take(message_to_pb(snapshot(100)))
+    assert (assembly.size, assembly.first) == (0, None)
+
+
+def test_a_piece_too_few_is_another_snapshot_than_the_one_that_was_sent() -> None:
+    assembly = Assembly()
+    first, _, *others = requests_of(snapshot(5000), 1000)
+    for request in (first, *others):
+        assembly.take(request.message)
+    assert assembly.decoded().snapshot != snapshot(5000).snapshot
 
 
 @pytest.mark.parametrize(
