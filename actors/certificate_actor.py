@@ -61,8 +61,8 @@ from runtime.protocol.certificate import (
     Identified,
     UnlockKeyIs,
 )
-from runtime.protocol.cluster import LOCKED, ClusterError
-from runtime.protocol.node import RenewCertificate
+from runtime.protocol.cluster import ClusterError
+from runtime.protocol.node import NodeLocked, RenewCertificate
 from runtime.stage import Actor, Address, Policy, Timer, handles
 from runtime.wire.pb import ca_pb2
 from runtime.wire.port import CA_NAME, MANAGER, Credentials
@@ -158,7 +158,8 @@ class CertificateActor(Actor):
                 self._identify(read_identity(root, *pair, self.setup.lock.key, self.now(), allow_expired=True), root)
                 return
         except InvalidUnlockKey:
-            raise ClusterError("unavailable", LOCKED) from None
+            self.tell(self.node, NodeLocked())
+            return
         except Refused as refused:
             raise _our_own(refused) from None
         if step is Start.DAMAGED:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -31,6 +32,7 @@ from runtime.protocol.node import (
     LeaveNode,
     ManagersKnown,
     NodeIdentified,
+    NodeLocked,
     NodeMended,
     NodeReady,
     NodeStatus,
@@ -43,6 +45,7 @@ from runtime.swarm import addresses, cluster_config, leaving
 from runtime.swarm.addresses import Interface, IPNetwork, split_host_port
 from runtime.wire.pb import control_pb2, objects_pb2, specs_pb2
 
+log = logging.getLogger("swarmlet.cluster")
 G = TypeVar("G")
 T = TypeVar("T")
 
@@ -411,7 +414,7 @@ class ClusterActor(Actor):
             self._finish(error=self._operation.failed)
         elif message.final and self.node is None:
             self._start_node(self.config)
-        elif not _is_locked(message.error):
+        else:
             text = f"swarm component could not be started: {_error_text(message.error)}"
             self._finish(error=ClusterError("plain", text))
 
@@ -486,9 +489,6 @@ class ClusterActor(Actor):
             self.listeners = [each for each in self.listeners if each.path != message.path or not message.final]
             return
         self.ready, self.control = False, None
-        if _is_locked(message.error) and not message.final:
-            self._stop_locked(message.error)
-            return
         if message.final:
             self.node = None
         if not (message.final and self.local_state() is LocalNodeState.LOCKED):
@@ -507,9 +507,11 @@ class ClusterActor(Actor):
         elif operation.kind in ("init", "join"):
             self._failed_to_start(message)
 
-    def _stop_locked(self, error: BaseException | None) -> None:
+    @handles(NodeLocked)
+    def node_locked(self, message: NodeLocked) -> None:
         """Nothing runs on a locked node: trying again needs the key."""
-        self.error = error
+        log.warning('this node is locked: it waits for "docker swarm unlock"')
+        self.error = self._first_error = ClusterError("unavailable", say.LOCKED)
         operation = self._operation
         if operation is not None and operation.kind == "unlock":
             operation.failed = ClusterError("unauthorized", say.WRONG_UNLOCK_KEY)
@@ -646,7 +648,11 @@ class ClusterActor(Actor):
 
     def _add_warnings(self, info: SwarmInfo, reply: Reply) -> None:
         def told(answer: Answer) -> None:
-            reply.set(info if answer.error is not None else dataclasses.replace(info, warnings=answer.value))
+            if answer.error is not None:
+                reply.set(info)
+                return
+            standing: say.Standing = answer.value
+            reply.set(dataclasses.replace(info, warnings=standing.warnings, error=info.error or standing.error))
 
         if self.control is None:
             reply.set(info)

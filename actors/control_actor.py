@@ -21,7 +21,7 @@ from runtime.pki.certificates import certificate_expiry
 from runtime.pki.rotation import DecidedRoot, decide_root
 from runtime.pki.signing import unlock_key_of
 from runtime.pki.unlock_key import format_unlock_key
-from runtime.protocol.cluster import Control, GetWarnings, UnlockKey
+from runtime.protocol.cluster import Control, GetWarnings, Standing, UnlockKey
 from runtime.protocol.manager import LEADS_HERE, DiskSpace, LeaderIs, MembersChanged, Serve, ToLeader
 from runtime.protocol.node import CheckHealth
 from runtime.protocol.raft import MemberStatus
@@ -33,6 +33,7 @@ from runtime.swarm import constraints
 from runtime.swarm.control import METHODS, Context, Member, Read
 from runtime.swarm.control.applied import applied
 from runtime.swarm.dirty import is_dirty
+from runtime.swarm.membership import NO_LEADER_MAX, NO_QUORUM
 from runtime.swarm.offered import check_offered
 from runtime.swarm.task_model import the_cluster
 from runtime.swarm.troubles import warnings
@@ -69,6 +70,7 @@ class ControlActor(Actor):
         self.leads = proxy is None
         self.ready = False
         self.space = Space.AMPLE
+        self._nobody_since: float | None = None
         self._health: list[Reply] = []
         self._node_id = node_id
         self._context: Context | None = None
@@ -108,8 +110,12 @@ class ControlActor(Actor):
 
     @handles(LeaderIs)
     def leader_is(self, message: LeaderIs) -> None:
-        """Whether writes are for this manager's own store."""
+        """Whether writes are for this manager's own store, and whether anybody leads."""
         self.leads = message.here
+        if message.here or message.addr:
+            self._nobody_since = None
+        elif self._nobody_since is None:
+            self._nobody_since = self.monotonic()
 
     @handles(Serve)
     def serve(self, message: Serve) -> None:
@@ -141,10 +147,13 @@ class ControlActor(Actor):
         return self._call(message.method, message.request)
 
     @handles(GetWarnings)
-    def warnings(self, message: GetWarnings) -> tuple[str, ...]:
+    def warnings(self, message: GetWarnings) -> Standing:
         """What an operator has to hear of, read from the newest committed view."""
         full = () if self.space is Space.AMPLE else (DISK_FULL,)
-        return (*full, *warnings(self.published.view))
+        since = self._nobody_since
+        lost = since is not None and self.monotonic() - since >= NO_LEADER_MAX
+        error = Refused(Code.UNKNOWN, NO_QUORUM).rpc_text if lost else ""
+        return Standing((*full, *warnings(self.published.view)), error)
 
     @handles(UnlockKey)
     def unlock_key(self, message: UnlockKey) -> str:

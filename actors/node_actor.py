@@ -36,6 +36,7 @@ from runtime.protocol.node import (
     ManagersKnown,
     NodeChanged,
     NodeIdentified,
+    NodeLocked,
     NodeMended,
     NodeReady,
     NodeStatus,
@@ -141,6 +142,11 @@ class NodeActor(Actor):
         """The certificate does not hold, or holds again: the node goes on, and the operator hears of it."""
         told = NodeTrouble(CertificateExpired(message.text)) if message.text else NodeMended()
         self.tell(self.cluster, told)
+
+    @handles(NodeLocked)
+    def locked(self, message: NodeLocked) -> None:
+        """Nothing can be read: this is no failure, and no matter for another try."""
+        self.tell(self.cluster, message)
 
     @handles(RenewCertificate, RootSeen)
     def to_certificate(self, message: Any) -> None:

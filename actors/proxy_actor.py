@@ -5,9 +5,9 @@ leads. A call is passed on once, on behalf of whoever made it; one that was pass
 streams and uploads go from connection to connection without a stop here.
 
 While nobody leads, or the leader does not answer, calls wait for whoever will; once nobody has led for ten seconds they
-are refused at once, since too few managers may be left. A unary call that is lost with its leader is made once more at
-the next one, as SwarmKit does it; a write of this manager's own is not, for it may have been carried out: its outcome
-is unknown, and said to be.
+are refused at once, since too few managers may be left. A call that surely never reached the leader waits for the next
+one. A unary call that is lost with its leader is made once more there, as SwarmKit does it; a write of this manager's
+own is not, for it may have been carried out: its outcome is unknown, and said to be.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 from google.protobuf.message import Message
 
 from actors.raft_peer import is_serving
-from runtime.errors import Code, Refused
+from runtime.errors import Code, NotSent, Refused
 from runtime.protocol.manager import LEADS_HERE, LeaderIs, ToLeader
 from runtime.protocol.wire import Incoming
 from runtime.stage import Actor, Address, Policy, Reply, handles
-from runtime.swarm.membership import LOST_LEADERSHIP, NO_QUORUM, OUTCOME_UNKNOWN
+from runtime.swarm.membership import LOST_LEADERSHIP, NO_LEADER_MAX, NO_QUORUM, OUTCOME_UNKNOWN
 from runtime.wire.authorise import REDIRECTED, check_redirect, forward_headers
 from runtime.wire.pb import health_pb2
 from runtime.wire.port import MANAGER, Call, Channel, Credentials, Headers, Identity
@@ -41,12 +41,12 @@ SERVED_BY_LEADER: Mapping[str, str] = {
     "ResourceAllocator": "resource_allocator",
 }
 UNARY_WAIT = 60.0
-NO_LEADER_MAX = 10.0
 WAIT_MAX = 20.0
 LOOK_PAUSE = 0.25
 CHECK = path("Health", "Check")
 CHECK_TIMEOUT = 2.0
 LOCAL_PEER = "@"  # what stands for a caller on the control socket
+TOO_LATE = "context deadline exceeded"
 LOST = frozenset({Code.UNAVAILABLE, Code.CANCELLED})
 
 
@@ -86,7 +86,7 @@ class ProxyActor(Actor):
         self._silent = False
 
     def started(self) -> None:
-        self._nobody_since = self.monotonic()
+        self._nobody_leads()
 
     def stopped(self) -> None:
         self._hang_up()
@@ -108,9 +108,13 @@ class ProxyActor(Actor):
             self._silent = False
         if not message.addr and not message.here:
             if before.addr or before.here:
-                self._nobody_since = self.monotonic()
+                self._nobody_leads()
             return
         self._release()
+
+    def _nobody_leads(self) -> None:
+        self._nobody_since = self.monotonic()
+        self.after(NO_LEADER_MAX, _Overdue())
 
     def _release(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -151,19 +155,27 @@ class ProxyActor(Actor):
             self._serve_here(task)
         elif self.known.addr and not self._silent:
             self._send(task)
-        elif not self.known.addr and self.monotonic() - self._nobody_since > NO_LEADER_MAX:
+        elif self._is_lost:
             _refuse(task, Refused(Code.UNKNOWN, NO_QUORUM))
         else:
             self._waiting.append(task)
             self.after(max(0.0, task.until - self.monotonic()), _Overdue())
 
+    @property
+    def _is_lost(self) -> bool:
+        """Whether nobody has led for so long that too few managers may be left."""
+        nobody = not self.known.addr and not self.known.here
+        return nobody and self.monotonic() - self._nobody_since >= NO_LEADER_MAX
+
     @handles(_Overdue)
     def overdue(self, message: _Overdue) -> None:
-        """Calls that waited too long are refused."""
+        """Calls that waited too long, or in vain, are refused."""
         waiting, self._waiting = self._waiting, []
         for task in waiting:
-            if task.until <= self.monotonic():
+            if self._is_lost:
                 _refuse(task, Refused(Code.UNKNOWN, NO_QUORUM))
+            elif task.until <= self.monotonic():
+                _refuse(task, Refused(Code.DEADLINE_EXCEEDED, TOO_LATE))
             else:
                 self._waiting.append(task)
 
@@ -283,7 +295,9 @@ def _pipe_upload(channel: Channel, task: _Task, headers: Headers) -> None:
 
 
 def _never_began(answer: Refused) -> bool:
-    """Whether the other side says itself that it does not lead: nothing was carried out."""
+    """Whether nothing was carried out: it never got there, or the other side says itself that it does not lead."""
+    if isinstance(answer, NotSent) and answer.code in LOST:
+        return True
     redirected = answer.code is Code.RESOURCE_EXHAUSTED and answer.text.startswith(REDIRECTED)
     return redirected or (answer.code is Code.UNAVAILABLE and LOST_LEADERSHIP in answer.text)
 

@@ -31,6 +31,7 @@ QUEUE_MAX = 4096
 SEND_TIMEOUT = 2.0
 """Seconds for one message, and for each piece of a snapshot."""
 CHECK_TIMEOUT = 5.0
+LOOK_TIMEOUT = 2.0
 STREAM = path("Raft", "StreamRaftMessage")
 PROCESS = path("Raft", "ProcessRaftMessage")
 CHECK = path("Health", "Check")
@@ -78,6 +79,8 @@ class RaftPeer:
     _headers: Headers = PACES[False]
     _held: bool = False
     _closing: bool = False
+    _heard: bool = False
+    """Whether it has answered anything since it was last looked at."""
 
     def send(self, message: Message, fast: bool = False) -> None:
         """Queues a message; one too many is lost and said to be. ``fast`` is said with this one and later ones."""
@@ -107,9 +110,11 @@ class RaftPeer:
         self._next()
 
     def look_again(self) -> None:
-        """Asks a member that could not be reached, and that nothing is being sent to, whether it can be now."""
-        if not self.active and self._sending is None:
-            self.check(lambda serving: None)
+        """Asks a member that has answered nothing lately, and that nothing is being sent to, whether it is there: a
+        follower has nothing to say to the other followers, and would not notice."""
+        quiet, self._heard = not self._heard, False
+        if quiet and self._sending is None:
+            self.check(lambda serving: None, LOOK_TIMEOUT)
 
     def check(self, then: Callable[[bool], None], timeout: float = CHECK_TIMEOUT) -> None:
         """Asks whether its consensus serves."""
@@ -209,6 +214,7 @@ class RaftPeer:
         self.events.lost(self.member.raft_id)
 
     def _mark(self, *, active: bool) -> None:
+        self._heard = self._heard or active
         if active != self.active:
             self.active = active
             self.events.active(self.member.raft_id, active)

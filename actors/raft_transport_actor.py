@@ -37,7 +37,7 @@ from runtime.wire.port import Call, Channel, Credentials
 
 LINGER = 8.0
 VOTER_CHECK_TIMEOUT = 2.0
-LOOK_PERIOD = 2.0
+LOOK_PERIOD = 1.0
 
 
 class _Look:
@@ -144,7 +144,7 @@ class RaftTransportActor(Serving):
 
     @handles(_Look)
     def look(self, message: _Look) -> None:
-        """Members that nobody talks to are found again all the same."""
+        """Members that nobody talks to are missed, and found again, all the same."""
         for peer in self.peers.values():
             peer.look_again()
 

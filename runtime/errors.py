@@ -56,6 +56,10 @@ class Refused(Exception):
         return f"rpc error: code = {self.code.title} desc = {self.text}"
 
 
+class NotSent(Refused):
+    """A call that never left this side: no connection to the peer came about. It can be made anew, whatever it asks."""
+
+
 def invalid(text: str) -> Refused:
     """A request that can never be right."""
     return Refused(Code.INVALID_ARGUMENT, text)

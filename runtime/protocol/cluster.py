@@ -161,7 +161,15 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class GetWarnings:
-    """Question to the control API: a tuple of sentences for whoever asks how the swarm is."""
+    """Question to the control API: Standing, for whoever asks how the swarm is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """``warnings`` are sentences for an operator; ``error`` says that the swarm takes no orders now, else empty."""
+
+    warnings: tuple[str, ...] = ()
+    error: str = ""
 
 
 class ConfigEventKind(enum.Enum):

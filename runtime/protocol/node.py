@@ -70,6 +70,12 @@ class NodeTrouble:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeLocked:
+    """Told to the node by its certificate's keeper, and by it to the cluster: the key file needs another unlock key
+    than the one that is known. Nothing of the swarm was read, and nothing runs."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeMended:
     """Told to the cluster: the certificate of which there was trouble holds again."""
 

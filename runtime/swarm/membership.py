@@ -23,6 +23,8 @@ NO_QUORUM: Final = (
     "The swarm does not have a leader. It's possible that too few managers are online. "
     "Make sure more than half of the managers are online."
 )
+NO_LEADER_MAX: Final = 10.0
+"""Seconds without a leader after which too few managers may be left."""
 OUTCOME_UNKNOWN: Final = "lost leadership, outcome unknown"
 RAFT_ID_MAX: Final = 2**63 - 1
 

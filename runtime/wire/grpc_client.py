@@ -18,7 +18,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from runtime.errors import Code, Refused
+from runtime.errors import Code, NotSent, Refused
 from runtime.wire.grpc_upload import GrpcUpload, pour
 from runtime.wire.loop import IoLoop
 from runtime.wire.originate import Originator
@@ -95,7 +95,14 @@ class GrpcChannel(Channel):
 
         async def run() -> Message:
             stub = await self._stub(method, one_item=True)
-            answer: Message = await stub(payload, timeout=timeout, metadata=tuple(metadata))
+            cut_off, joined = self._cut_off()
+            try:
+                answer: Message = await stub(payload, timeout=timeout, metadata=tuple(metadata))
+            except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
+                refused = self._refused(method, error)
+                if cut_off and self._cut_off() == (True, joined):
+                    refused = NotSent(refused.code, refused.text)
+                raise refused from None
             return answer
 
         return self._submit(run(), lambda outcome: done(self._single(method, outcome)))
@@ -166,6 +173,11 @@ class GrpcChannel(Channel):
             await self._channel.close()
         if self._originator is not None:
             await self._originator.close()
+
+    def _cut_off(self) -> tuple[bool, int]:
+        """Whether no connection to the peer is there, and how many there were so far."""
+        originator = self._originator
+        return (originator.connections == 0, originator.joined) if originator is not None else (False, 0)
 
     def _submit(self, coro: Any, done: Callable[[Any], None]) -> Cancel:
         async def tracked() -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.message import Message
 
-from runtime.errors import Code, Refused
+from runtime.errors import Code, NotSent, Refused
 from runtime.wire.authorise import Subject
 from runtime.wire.certificates import parse_chain, verify
 from runtime.wire.memory_call import CANCELLED, Connection, MemoryCall
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from runtime.wire.memory import MemoryServer, MemoryTransport
 
 CONNECT_RETRY = 1.0
+NOT_BEGUN = NotSent(CANCELLED.code, CANCELLED.text)
 
 
 def _unavailable(text: str) -> Refused:
-    return Refused(Code.UNAVAILABLE, text)
+    return NotSent(Code.UNAVAILABLE, text)
 
 
 class MemoryChannel(Channel):
@@ -194,8 +195,8 @@ class MemoryChannel(Channel):
             raise _unavailable(f"the peer refused this node's certificate: {refused.text}") from refused
 
     def _hang_up(self) -> None:
-        for call in list(self._calls.values()):
-            call.finish(None, CANCELLED)
+        for number, call in list(self._calls.items()):
+            call.finish(None, NOT_BEGUN if number in self._pending else CANCELLED)
         if self._connection is not None and not self._connection.broken:
             self._connection.hang_up()
             self._connection = None

@@ -36,6 +36,7 @@ WRONG_NAME = 62
 
 class Originator:
     """The local socket of one channel. All of it runs on the loop's thread; ``failure`` may be read from anywhere.
+    ``joined`` counts the connections that came about, ``connections`` those of them that are there.
 
     ``host`` and ``port`` name the peer, ``clock`` gives unix seconds for the texts about validity.
     """
@@ -55,6 +56,8 @@ class Originator:
         self.path = path
         self.failure: str | None = None
         self.peer_certificate: bytes | None = None
+        self.connections = 0
+        self.joined = 0
         self._host = host
         self._port = port
         self._credentials = credentials
@@ -105,6 +108,8 @@ class Originator:
             end.finish()
             return
         self.failure = None
+        self.joined += 1
+        self.connections += 1
         end.join(plain)
         plain.transport.resume_reading()
 
@@ -157,6 +162,8 @@ class Originator:
     def _lost(self, end: TlsEnd, reason: Exception | None, shaken: asyncio.Future[TlsEnd]) -> None:
         """A connection is gone: during the handshake that fails it; soon after, it was the peer that refused."""
         self._ends.discard(end)
+        if end.partner is not None:
+            self.connections -= 1
         if not shaken.done():
             shaken.set_exception(reason or ConnectionResetError("the peer closed the connection in the handshake"))
         elif not end.heard and end.partner is not None and self._server is not None:

@@ -169,7 +169,7 @@ class Upload(abc.ABC):
 
 class Channel(abc.ABC):
     """Calls to one peer. Connects on first use, and again after a loss; a call on a channel that cannot connect
-    fails with UNAVAILABLE and a text that names the reason."""
+    fails with UNAVAILABLE and a text that names the reason; with ``NotSent`` where it is sure that nothing was sent."""
 
     __slots__ = ()
 

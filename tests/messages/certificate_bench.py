@@ -18,6 +18,7 @@ from runtime.pki.root import describe_root
 from runtime.protocol.agent import CertificateRenewed
 from runtime.protocol.certificate import CertificateSetup, CertificateTrouble, Identified
 from runtime.protocol.manager import LeaderContext
+from runtime.protocol.node import NodeLocked
 from runtime.protocol.store import Entries, Leading, NotLeading, Propose, Write
 from runtime.stage import Actor, ActorDown, Address, Stage, handles
 from runtime.stage.simulator import EPOCH, Simulator
@@ -207,7 +208,7 @@ class Parent(Actor):
     def started(self) -> None:
         self.watch(self.spawn("certificate", CertificateActor, self.address, self.setup))
 
-    @handles(Identified, CertificateRenewed, CertificateTrouble)
+    @handles(Identified, CertificateRenewed, CertificateTrouble, NodeLocked)
     def keep(self, message: Any) -> None:
         self.host.told.append(message)
 

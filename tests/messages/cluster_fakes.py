@@ -10,7 +10,15 @@ from actors.cluster_actor import ClusterActor, ClusterSettings
 from runtime.engine_api.backend import InitRequest, JoinRequest
 from runtime.errors import Code, Refused
 from runtime.protocol import cluster as say
-from runtime.protocol.node import CheckHealth, GetNodeStatus, LeaveNode, NodeReady, NodeStatus, StartConfig
+from runtime.protocol.node import (
+    CheckHealth,
+    GetNodeStatus,
+    LeaveNode,
+    NodeLocked,
+    NodeReady,
+    NodeStatus,
+    StartConfig,
+)
 from runtime.stage import Actor, Address, GiveUp, Policy, Stage, handles
 from runtime.stage.simulator import Simulator
 from runtime.swarm.addresses import Interface
@@ -61,7 +69,9 @@ class Behaviour:
         self.updates: list[control_pb2.UpdateClusterRequest] = []
         self.update_error: Refused | None = None
         self.left = 0
+        self.locks = 0
         self.warnings: tuple[str, ...] = ()
+        self.trouble = ""
 
 
 class FakeControl(Actor):
@@ -78,8 +88,8 @@ class FakeControl(Actor):
         return True
 
     @handles(say.GetWarnings)
-    def warnings(self, message: say.GetWarnings) -> tuple[str, ...]:
-        return self.behaviour.warnings
+    def warnings(self, message: say.GetWarnings) -> say.Standing:
+        return say.Standing(self.behaviour.warnings, self.behaviour.trouble)
 
     @handles(say.Control)
     def control(self, message: say.Control) -> Any:
@@ -123,6 +133,10 @@ def fake_node(behaviour: Behaviour) -> type[Actor]:
             behaviour.configs.append(config)
 
         def started(self) -> None:
+            if behaviour.locks:
+                behaviour.locks -= 1
+                self.tell(self.cluster, NodeLocked())
+                return
             if behaviour.fail_with:
                 raise behaviour.fail_with.pop(0)
             if behaviour.manager:

@@ -60,6 +60,14 @@ def test_info_carries_what_the_manager_warns_of() -> None:
     assert bench.info().warnings == bench.behaviour.warnings
 
 
+def test_info_says_why_the_manager_takes_no_orders_beside_what_it_knows() -> None:
+    bench = ClusterBench().mount()
+    bench.init()
+    bench.behaviour.trouble = "rpc error: code = Unknown desc = nobody leads"
+    info = bench.info()
+    assert (info.error, info.nodes, info.cluster.id) == (bench.behaviour.trouble, 2, "cluster-id")
+
+
 def test_init_writes_what_the_request_says_over_the_specs_defaults() -> None:
     bench = ClusterBench()
     assert bench.behaviour.cluster is not None
@@ -408,13 +416,13 @@ def test_a_node_that_joined_says_where_it_can_be_reached(listen: str, advertise:
 
 # Locked
 
-LOCKED = ClusterError("unavailable", say.LOCKED)
 KEY = "SWMKEY-1-" + "A" * 43
 
 
 def a_locked_bench(*errors: BaseException) -> ClusterBench:
     bench = ClusterBench(StartConfig(listen_addr="10.0.0.5:2377"))
-    bench.behaviour.fail_with = [LOCKED, *errors]
+    bench.behaviour.locks = 1
+    bench.behaviour.fail_with = [*errors]
     bench.mount()
     bench.simulator.run_for(60)
     return bench
@@ -457,7 +465,7 @@ def test_a_node_that_fails_otherwise_when_unlocked_says_why_and_tries_again() ->
 
 def test_unlocking_at_the_very_moment_of_the_lock_waits_for_the_end_of_the_locked_node() -> None:
     bench = ClusterBench(StartConfig(listen_addr="10.0.0.5:2377"))
-    bench.behaviour.fail_with = [LOCKED]
+    bench.behaviour.locks = 1
     bench.mount()
     while bench.info().local_node_state != "locked":
         bench.simulator.step()

@@ -8,14 +8,15 @@ import pytest
 
 from actors.control_actor import ControlActor
 from runtime.errors import Code, Refused
-from runtime.protocol.cluster import Control, GetWarnings
-from runtime.protocol.manager import MembersChanged, Serve
+from runtime.protocol.cluster import Control, GetWarnings, Standing
+from runtime.protocol.manager import LeaderIs, MembersChanged, Serve
 from runtime.protocol.node import CheckHealth
 from runtime.protocol.raft import MemberStatus
 from runtime.protocol.store import Write
 from runtime.stage import Address
 from runtime.store.transaction import Transaction
 from runtime.swarm.founding import found_cluster, own_entry
+from runtime.swarm.membership import NO_LEADER_MAX, NO_QUORUM
 from runtime.wire.pb import control_pb2, specs_pb2
 from runtime.wire.pb import objects_pb2 as pb
 from runtime.wire.pb import types_pb2 as types
@@ -75,14 +76,27 @@ def test_a_paused_update_is_a_warning_until_the_service_is_updated() -> None:
         new.update_status.message = "update paused due to failure or early termination of task t"
         tx.update(new)
 
-    assert bench.simulator.ask(bench.control, GetWarnings()) == ()
+    assert bench.simulator.ask(bench.control, GetWarnings()) == Standing()
     bench.simulator.ask(bench.store, Write(pause))
     text = "WARNING: Service web: update paused due to failure or early termination of task t"
-    assert bench.simulator.ask(bench.control, GetWarnings()) == (text,)
+    assert bench.simulator.ask(bench.control, GetWarnings()) == Standing((text,))
     stored = bench.call("GetService", control_pb2.GetServiceRequest(service_id=made.id)).service
     again = control_pb2.UpdateServiceRequest(service_id=made.id, service_version=stored.meta.version, spec=stored.spec)
     bench.call("UpdateService", again)
-    assert bench.simulator.ask(bench.control, GetWarnings()) == ()
+    assert bench.simulator.ask(bench.control, GetWarnings()) == Standing()
+
+
+def test_a_swarm_that_nobody_has_led_for_ten_seconds_says_so_until_somebody_does() -> None:
+    bench = ControlBench()
+    bench.control.tell(LeaderIs("10.0.0.2:2377", False))
+    bench.control.tell(LeaderIs("", False))
+    bench.simulator.run_for(NO_LEADER_MAX - 1)
+    assert bench.simulator.ask(bench.control, GetWarnings()).error == ""
+    bench.simulator.run_for(1)
+    told = f"rpc error: code = Unknown desc = {NO_QUORUM}"
+    assert bench.simulator.ask(bench.control, GetWarnings()).error == told
+    bench.control.tell(LeaderIs("10.0.0.2:2377", False))
+    assert bench.simulator.ask(bench.control, GetWarnings()) == Standing()
 
 
 @pytest.mark.parametrize("method", ["CreateVolume", "UpdateVolume"])

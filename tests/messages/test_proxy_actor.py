@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from actors.proxy_actor import NO_LEADER_MAX, ProxyActor
+from actors.proxy_actor import TOO_LATE, WAIT_MAX, ProxyActor
 from runtime.errors import Code, Refused
 from runtime.protocol.manager import LEADS_HERE, LeaderIs, ToLeader
+from runtime.stage import Reply
 from runtime.stage.simulator import Simulator
-from runtime.swarm.membership import NO_QUORUM, OUTCOME_UNKNOWN
+from runtime.swarm.membership import NO_LEADER_MAX, NO_QUORUM, OUTCOME_UNKNOWN
 from runtime.wire.memory import MemoryNetwork
 from runtime.wire.pb import ca_pb2, control_pb2, health_pb2
 from runtime.wire.port import Access, Call, Channel
@@ -32,12 +33,15 @@ class Leader:
     def __init__(self, bench: Bench) -> None:
         self.asked: list[tuple[str, str, Any]] = []
         self.refusal: Refused | None = None
+        self.silent = False
         served = {ROOT: self.root, ISSUE: self.issue, CREATE: self.create, path("Health", "Check"): self.check}
         transport = bench.network.transport("10.0.0.2")
         transport.serve(LEADER, routes(served), access=lambda: Access(CLUSTER), credentials=authority().manager("m2"))
 
     def note(self, call: Call, response: Any) -> None:
         self.asked.append((call.method, call.identity.node_id, call.metadata.get("redirect")))
+        if self.silent:
+            return
         if self.refusal is not None:
             call.fail(self.refusal)
         else:
@@ -81,6 +85,13 @@ class Bench:
         answers: list[Any] = []
         request = ca_pb2.IssueNodeCertificateRequest()
         (channel or self.worker).unary(ISSUE, request, timeout=60, done=answers.append, **extra)
+        return answers
+
+    def write(self) -> list[Any]:
+        """A write of this manager's own."""
+        answers: list[Any] = []
+        reply = Reply(lambda answer: answers.append(answer.error or answer.value))
+        self.proxy.send(ToLeader(CREATE, control_pb2.CreateServiceRequest()), None, reply, 0)
         return answers
 
     def answer(self, answers: list[Any]) -> Any:
@@ -129,24 +140,64 @@ def test_once_nobody_has_led_for_ten_seconds_calls_are_refused_at_once() -> None
     assert bench.simulator.time - begun < 0.1
 
 
-def test_a_call_lost_with_its_leader_is_made_once_more_at_the_next_one() -> None:
+def test_calls_that_wait_are_refused_when_nobody_has_led_for_ten_seconds() -> None:
+    bench = Bench()
+    bench.leader_is(LEADER)
+    bench.leader_is("")
+    begun = bench.simulator.time
+    answer = bench.answer(bench.call())
+    assert (answer.code, answer.text) == (Code.UNKNOWN, NO_QUORUM)
+    assert NO_LEADER_MAX - 1 < bench.simulator.time - begun < NO_LEADER_MAX + 1
+
+
+def test_a_call_waits_for_a_leader_that_is_named_and_does_not_answer_until_its_own_deadline() -> None:
     bench = Bench()
     bench.leader_is("10.0.0.3:2377")  # nobody is there
-    answers = bench.call()
+    begun = bench.simulator.time
+    answer = bench.answer(bench.call())
+    assert (answer.code, answer.text) == (Code.DEADLINE_EXCEEDED, TOO_LATE)
+    assert WAIT_MAX - 1 < bench.simulator.time - begun < WAIT_MAX + 1
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_call_that_never_reached_a_dead_leader_waits_for_the_next_one(own: bool) -> None:
+    bench = Bench()
+    bench.leader_is("10.0.0.3:2377")  # nobody is there
+    answers = bench.write() if own else bench.call()
     bench.simulator.run_for(1)
     assert answers == []
     leader = Leader(bench)
     bench.leader_is(LEADER)
-    assert bench.answer(answers).node_id == "issued"
+    assert not isinstance(bench.answer(answers), Refused)
     assert len(leader.asked) == 1
+
+
+def test_a_call_lost_with_its_leader_is_made_once_more_at_the_next_one() -> None:
+    bench = Bench()
+    leader = Leader(bench)
+    leader.silent = True
+    bench.leader_is(LEADER)
+    answers = bench.call()
+    bench.simulator.run_for(1)
+    bench.network.crash("10.0.0.2")
+    bench.simulator.run_for(1)
+    assert (len(leader.asked), answers) == (1, [])
+    again = Leader(bench)
+    assert bench.answer(answers).node_id == "issued"
+    assert len(again.asked) == 1
 
 
 def test_a_write_of_our_own_that_was_lost_is_not_repeated_and_its_outcome_is_unknown() -> None:
     bench = Bench()
-    bench.leader_is("10.0.0.3:2377")
-    with pytest.raises(Refused) as refused:
-        bench.simulator.ask(bench.proxy, ToLeader(CREATE, control_pb2.CreateServiceRequest()))
-    assert (refused.value.code, refused.value.text) == (Code.UNKNOWN, OUTCOME_UNKNOWN)
+    leader = Leader(bench)
+    leader.silent = True
+    bench.leader_is(LEADER)
+    answers = bench.write()
+    bench.simulator.run_for(1)
+    assert len(leader.asked) == 1
+    bench.network.crash("10.0.0.2")
+    answer = bench.answer(answers)
+    assert (answer.code, answer.text) == (Code.UNKNOWN, OUTCOME_UNKNOWN)
 
 
 def test_a_refusal_of_the_leader_is_passed_back_as_it_is() -> None:

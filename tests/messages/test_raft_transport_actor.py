@@ -41,6 +41,7 @@ class Peer:
         self.messages: list[Any] = []
         self.calls: list[str] = []
         self.serving = True
+        self.checked = 0
         self.streaming = True
         self.refusal: Refused | None = None
         self.silent = False
@@ -59,6 +60,7 @@ class Peer:
         )
 
     def check(self, call: Call) -> None:
+        self.checked += 1
         kinds = health_pb2.HealthCheckResponse
         call.reply(kinds(status=kinds.SERVING if self.serving else kinds.NOT_SERVING))
 
@@ -201,6 +203,29 @@ def test_a_peer_that_cannot_be_reached_is_found_again_although_nothing_is_sent_t
     bench.raft.expect_none(PeerState, 3.0)
     Peer(bench)
     assert bench.raft.expect(PeerState, 10.0) == PeerState(PEER, True)
+
+
+def test_a_peer_that_is_gone_is_missed_within_seconds_although_nothing_is_sent_to_it() -> None:
+    bench = Bench()
+    peer = Peer(bench)
+    bench.members()
+    assert bench.raft.expect(PeerState) == PeerState(PEER, True)
+    bench.raft.expect_none(PeerState, 10.0)
+    peer.serving = False
+    assert bench.raft.expect(PeerState, 2.1) == PeerState(PEER, False)
+    peer.serving = True
+    assert bench.raft.expect(PeerState, 2.1) == PeerState(PEER, True)
+
+
+def test_a_peer_that_answers_messages_is_not_asked_how_it_is() -> None:
+    bench = Bench()
+    peer = Peer(bench)
+    bench.members()
+    bench.send(HEARTBEAT)
+    before = peer.checked
+    for term in range(3, 23):
+        bench.send(replace(HEARTBEAT, term=term))
+    assert peer.checked == before
 
 
 def test_whoever_is_told_that_it_was_removed_says_so_to_its_consensus() -> None:

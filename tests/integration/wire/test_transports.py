@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtime.errors import Code, Refused
+from runtime.errors import Code, NotSent, Refused
 from runtime.wire.authorise import forward_headers
 from runtime.wire.pb import ca_pb2, control_pb2, dispatcher_pb2, logs_pb2
 from runtime.wire.port import CA_NAME, MANAGER, WORKER, Access, Call, Credentials, Identity, StreamLimits
@@ -246,6 +246,22 @@ def test_nobody_listening_is_connection_refused(world: World) -> None:
     answer = world.ask(world.connect(server, authority().worker()), HEARTBEAT, Beat())
     assert answer.code is Code.UNAVAILABLE
     assert "connection refused" in answer.text
+    assert isinstance(answer, NotSent), "nothing was sent"
+
+
+def test_what_was_lost_with_its_connection_may_have_been_carried_out_and_the_next_call_was_not_sent(
+    world: World,
+) -> None:
+    recorder, outcome = Recorder(), Outcome()
+    server = world.serve({HEARTBEAT: recorder})
+    channel = world.connect(server, authority().worker())
+    channel.unary(HEARTBEAT, Beat(), timeout=20.0, done=outcome.done)
+    world.wait(lambda: bool(recorder.calls))
+    server.close(0.0)
+    world.wait(lambda: outcome.over)
+    assert isinstance(outcome.result, Refused)
+    assert not isinstance(outcome.result, NotSent)
+    world.wait(lambda: isinstance(world.ask(channel, HEARTBEAT, Beat()), NotSent))
 
 
 def test_new_credentials_are_used_by_new_handshakes_and_old_connections_stay(world: World) -> None:
