@@ -196,6 +196,8 @@ BODIES: Final[dict[str, Schema]] = {
     "POST /configs/create": PAYLOAD,
     "POST /configs/*/update": PAYLOAD,
     "POST /networks/create": NETWORK,
+    "POST /networks/*/connect": thing(Container=TEXT, EndpointConfig=thing()),
+    "POST /networks/*/disconnect": thing(Container=TEXT, Force=FLAG),
 }
 FILTERS: Final[Schema] = {"type": "string", "description": 'JSON, {"key": {"value": true}} or {"key": ["value"]}'}
 VERSION: Final[Schema] = COUNT
@@ -219,6 +221,7 @@ QUERIES: Final[dict[str, dict[str, Schema]]] = {
     "POST /swarm/update": {"version": VERSION, **dict.fromkeys(ROTATE, FLAG)},
     "DELETE /nodes/*": {"force": LOOSE},
     "GET /networks/*": {"scope": choice("", "swarm", "local", "global"), "verbose": FLAG},
+    "POST /networks/prune": {"filters": FILTERS},
     "GET /services/*/logs": LOGS,
     "GET /tasks/*/logs": LOGS,
     "GET /containers/*/logs": LOGS,

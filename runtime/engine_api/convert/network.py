@@ -6,16 +6,20 @@ a network made of a local configuration names it in ``ConfigFrom``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+from typing import TYPE_CHECKING, Final
 
 from runtime.engine_api.convert import common, fields
+from runtime.store.kinds import task_name
 from runtime.wire.pb import specs_pb2, types_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from runtime.engine_api.jsonio import JsonObject
-    from runtime.wire.pb.objects_pb2 import Network, NetworkAttachment
+    from runtime.wire.pb.objects_pb2 import Network, NetworkAttachment, Service, Task
+
+HOST: Final = "host"
 
 
 def spec_from_json(obj: JsonObject) -> specs_pb2.NetworkSpec:
@@ -71,6 +75,55 @@ def network_to_json(network: Network) -> JsonObject:
         "Labels": _map_or_null(spec.annotations.labels),
     }
     return out
+
+
+def host_to_json(daemon_id: str) -> JsonObject:
+    """This machine's own network, which the processes of this node are on. It has no time of its making."""
+    return {
+        "Name": HOST,
+        "Id": hashlib.sha256(f"network host of {daemon_id}".encode()).hexdigest(),
+        "Created": common.ZERO_TIME,
+        "Scope": "local",
+        "Driver": HOST,
+        "EnableIPv6": False,
+        "IPAM": {"Driver": "default", "Options": None, "Config": []},
+        "Internal": False,
+        "Attachable": False,
+        "Ingress": False,
+        "ConfigFrom": {"Network": ""},
+        "ConfigOnly": False,
+        "Containers": {},
+        "Options": {},
+        "Labels": {},
+    }
+
+
+def service_on_network(
+    service: Service, network: Network, running: Iterable[Task], node_addresses: Mapping[str, str]
+) -> JsonObject:
+    """A service in a network's verbose view. Nothing here balances load by an index or has endpoints of its own, so
+    ``LocalLBIndex`` is 0 and an ``EndpointID`` is empty; an address is the one that was allotted."""
+    addresses = [each.addr for each in service.endpoint.virtual_ips if each.network_id == network.id]
+    published = [each for each in service.endpoint.ports if network.spec.ingress and not each.publish_mode]
+    return {
+        "VIP": addresses[0].partition("/")[0] if addresses else "",
+        "Ports": [f"Target: {each.target_port}, Publish: {each.published_port}" for each in published],
+        "LocalLBIndex": 0,
+        "Tasks": [
+            {
+                "Name": task_name(task),
+                "EndpointID": "",
+                "EndpointIP": _address_on(task, network),
+                "Info": {"Host IP": node_addresses.get(task.node_id, "")},
+            }
+            for task in sorted(running, key=lambda each: str(each.id))
+        ],
+    }
+
+
+def _address_on(task: Task, network: Network) -> str:
+    addresses = [address for each in task.networks if each.network.id == network.id for address in each.addresses]
+    return addresses[0].partition("/")[0] if addresses else ""
 
 
 def _map_or_null(values: Mapping[str, str]) -> JsonObject | None:

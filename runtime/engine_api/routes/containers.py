@@ -51,10 +51,9 @@ def _limit(call: Call) -> int:
     return max(0, int(text or 0))
 
 
-async def find(call: Call) -> local.Container:
+async def find(backend: Backend, term: str) -> local.Container:
     """The container with an id, a name or a prefix of an id. Raises ApiError 404, 400 for a prefix of several."""
-    term = call.target
-    found = await containers_of(call.backend)
+    found = await containers_of(backend)
     exact = [each for each in found if term.removeprefix("/") in (each.id, each.name)]
     several = exact or [each for each in found if each.id.startswith(term)]
     if not several:
@@ -66,13 +65,13 @@ async def find(call: Call) -> local.Container:
 
 async def inspect(call: Call) -> Answer:
     """``GET /containers/{id}/json``."""
-    return answer(local.container_to_json(await find(call)))
+    return answer(local.container_to_json(await find(call.backend, call.target)))
 
 
 async def container_logs(call: Call) -> Stream:
     """``GET /containers/{id}/logs``: the logs of the task, from a manager."""
     options = logs.options_of(call)
-    found = await find(call)
+    found = await find(call.backend, call.target)
     if not (await call.backend.swarm_info()).control_available:
         raise ApiError(501, "logs are read on a manager of the swarm: docker service logs TASK")
     selector = logs_pb2.LogSelector(task_ids=[found.task.id])

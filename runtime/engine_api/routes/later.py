@@ -11,7 +11,6 @@ from runtime.engine_api.call import Call
 from runtime.engine_api.errors import ApiError
 
 SENTENCES: Final = {
-    "networks": "pruning networks and connecting containers to them are not offered by this version of the daemon",
     "volumes": "volumes are not offered by this version of the daemon",
     "images": "this daemon pulls and keeps no images",
     "containers": "containers are made by services alone; this daemon changes none by itself",
@@ -27,9 +26,6 @@ async def refuse(call: Call) -> NoReturn:
 
 
 PATHS: Final = (
-    "POST /networks/prune",
-    "POST /networks/*/connect",
-    "POST /networks/*/disconnect",
     "POST /volumes/create",
     "POST /volumes/prune",
     "PUT /volumes/*",

@@ -1,29 +1,38 @@
-"""``/networks``: the networks of the swarm. This daemon makes none on its node alone.
+"""``/networks``: the networks of the swarm, and the one that this machine has: ``host``, which its processes are on.
 
-Rules: what is listed is what the cluster holds, and a node that cannot ask it says so; the swarm's own predefined
-networks are found by name but not listed; a name in a filter is a part of the name, ``^`` and ``$`` tie it to an end
-(whole patterns are not run: one could hold up the daemon).
+Rules: a node that is no manager knows its own network alone; the swarm's own predefined networks are found in the
+scope ``swarm`` but not listed; a name in a filter is a part of the name, ``^`` and ``$`` tie it to an end (whole
+patterns are not run: one could hold up the daemon). Networks are made in the swarm alone. A process is on its node's
+own network and on no other, so no container is connected or disconnected.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from runtime.engine_api import filters, resolve
 from runtime.engine_api.call import Answer, Call, answer
 from runtime.engine_api.convert import fields, network
 from runtime.engine_api.errors import ApiError, bad, plain
+from runtime.engine_api.routes import containers, network_use
+from runtime.engine_api.routes.network_use import PREDEFINED
+from runtime.protocol.cluster import ClusterError
 from runtime.wire.pb import control_pb2 as pb
 
 if TYPE_CHECKING:
     from runtime.engine_api.backend import Backend
+    from runtime.engine_api.jsonio import JsonObject
     from runtime.wire.pb.objects_pb2 import Network
 
 FILTERS: Final = ("dangling", "driver", "id", "label", "name", "scope", "type")
 TYPES: Final = ("builtin", "custom")
 BUILTIN: Final = ("bridge", "host", "none", "default")
-PREDEFINED: Final = "com.docker.swarm.predefined"
 SWARM_DRIVER: Final = "overlay"
+FROM_A_WORKER: Final = (
+    "Cannot create a multi-host network from a worker node. Please create the network from a manager node."
+)
+HOST_NETWORK: Final = "container cannot be disconnected from host network or connected to host network"
+PROCESS: Final = "a process is on its node's own network; it is not connected to others, nor disconnected"
 LOCAL_DRIVERS: Final = ("", "bridge", "host", "ipvlan", "macvlan", "null")
 
 
@@ -33,14 +42,40 @@ async def listing(call: Call) -> Answer:
     for value in given.get("type", []):
         if value not in TYPES:
             raise bad(f"invalid filter 'type=[{value}]'")
-    if "dangling" in given:
-        raise ApiError(501, "the filter dangling is not offered by this version of the daemon")
+    unused = network_use.dangling(given)
+    own = await _host(call.backend)
+    shown = [own] if _wanted_here(own, given, unused) else []
     request = pb.ListNetworksRequest(
         filters=pb.ListNetworksRequest.Filters(labels=filters.labels(given.get("label", [])))
     )
-    found: Any = await call.backend.control("ListNetworks", request)
-    shown = [item for item in found.networks if PREDEFINED not in item.spec.annotations.labels and _wanted(item, given)]
-    return answer([network.network_to_json(item) for item in shown])
+    try:
+        found: Any = await call.backend.control("ListNetworks", request)
+    except ClusterError:
+        return answer(shown)
+    chosen = [
+        item for item in found.networks if PREDEFINED not in item.spec.annotations.labels and _wanted(item, given)
+    ]
+    if unused is not None:
+        used = await network_use.used(call.backend)
+        chosen = [item for item in chosen if (item.id not in used) is unused]
+    return answer([*map(network.network_to_json, chosen), *shown])
+
+
+async def _host(backend: Backend) -> JsonObject:
+    return network.host_to_json((await backend.system()).daemon_id)
+
+
+def _wanted_here(own: JsonObject, given: filters.Filters, unused: bool | None) -> bool:
+    """As ``_wanted``, of this machine's own network; it is predefined, which counts as used."""
+    return (
+        unused is not True
+        and not given.get("label")
+        and _matches(own["Name"], given.get("name", []))
+        and _matches(own["Id"], given.get("id", []))
+        and own["Driver"] in (given.get("driver") or [own["Driver"]])
+        and "local" in (given.get("scope") or ["local"])
+        and "builtin" in (given.get("type") or ["builtin"])
+    )
 
 
 def _wanted(item: Network, given: filters.Filters) -> bool:
@@ -67,10 +102,28 @@ def _matches(text: str, wanted: list[str]) -> bool:
 
 async def inspect(call: Call) -> Answer:
     """``GET /networks/{id}``; ``scope`` says where to look."""
-    call.strict("verbose")
-    if call.query("scope") not in ("", "swarm"):
-        raise resolve.not_found(resolve.NETWORK, call.target)
-    return answer(network.network_to_json(await _find(call.backend, call.target)))
+    verbose = call.strict("verbose")
+    found = await _either(call.backend, call.target, call.query("scope"))
+    if isinstance(found, dict):
+        return answer(found)
+    shown = network.network_to_json(found)
+    if verbose and (services := await network_use.services_of(call.backend, found)):
+        shown["Services"] = services
+    return answer(shown)
+
+
+async def _either(backend: Backend, term: str, scope: str) -> JsonObject | Network:
+    """This machine's own network by its name or id, else one of the swarm. Raises ApiError 404 if there is neither."""
+    if scope in ("", "local"):
+        own = await _host(backend)
+        if term in (own["Name"], own["Id"]):
+            return own
+    if scope not in ("", "swarm"):
+        raise resolve.not_found(resolve.NETWORK, term)
+    try:
+        return await _find(backend, term)
+    except ClusterError:
+        raise resolve.not_found(resolve.NETWORK, term) from None
 
 
 async def _find(backend: Backend, term: str) -> Network:
@@ -103,7 +156,13 @@ async def create(call: Call) -> Answer:
         raise ApiError(501, f"networks on one node alone are not offered by this daemon, use the driver {SWARM_DRIVER}")
     if driver not in (*LOCAL_DRIVERS, SWARM_DRIVER):
         raise ApiError(404, f'plugin "{driver}" not found')
-    if await resolve.listed(call.backend, resolve.NETWORK, pb.ListNetworksRequest.Filters(names=[name])):
+    try:
+        taken = await resolve.listed(call.backend, resolve.NETWORK, pb.ListNetworksRequest.Filters(names=[name]))
+    except ClusterError as error:
+        if await call.backend.swarm_status() == "active/worker":
+            raise ApiError(403, FROM_A_WORKER) from None
+        raise plain(error.text) from None
+    if taken:
         raise ApiError(409, f"network with name {name} already exists")
     made: Any = await call.backend.control("CreateNetwork", pb.CreateNetworkRequest(spec=spec))
     return answer({"Id": made.network.id, "Warning": ""}, 201)
@@ -111,9 +170,37 @@ async def create(call: Call) -> Answer:
 
 async def remove(call: Call) -> Answer:
     """``DELETE /networks/{id}``."""
-    found = await _find(call.backend, call.target)
+    found = await _either(call.backend, call.target, "")
+    if isinstance(found, dict):
+        raise ApiError(403, f"{found['Name']} is a pre-defined network and cannot be removed")
     await call.backend.control("RemoveNetwork", pb.RemoveNetworkRequest(network_id=found.id))
     return Answer(204)
+
+
+async def connect(call: Call) -> NoReturn:
+    """``POST /networks/{id}/connect``: what is wrong with the request in the engine's words, else why not."""
+    await _container(call, fields.text(call.json(), "Container", ""))
+    await _refuse(call)
+
+
+async def disconnect(call: Call) -> NoReturn:
+    """``POST /networks/{id}/disconnect``; by force the network is looked for first."""
+    body = call.json()
+    if fields.flag(body, "Force", ""):
+        await _either(call.backend, call.target, "")
+    await _container(call, fields.text(body, "Container", ""))
+    await _refuse(call)
+
+
+async def _container(call: Call, term: str) -> None:
+    if not term:
+        raise bad('invalid name or ID supplied: ""')
+    await containers.find(call.backend, term)
+
+
+async def _refuse(call: Call) -> NoReturn:
+    found = await _either(call.backend, call.target, "")
+    raise bad(HOST_NETWORK) if isinstance(found, dict) else ApiError(501, PROCESS)
 
 
 ROUTES = {
@@ -121,4 +208,7 @@ ROUTES = {
     "GET /networks/*": inspect,
     "POST /networks/create": create,
     "DELETE /networks/*": remove,
+    "POST /networks/prune": network_use.prune,
+    "POST /networks/*/connect": connect,
+    "POST /networks/*/disconnect": disconnect,
 }

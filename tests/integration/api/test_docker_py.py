@@ -207,6 +207,48 @@ def test_configs_come_back_with_their_data(client: Client) -> None:
     assert config.remove()
 
 
+def test_scaling_is_no_update_but_docker_pys_first_one_writes_the_defaults_and_replaces_tasks(client: Client) -> None:
+    """As at dockerd: its ``scale`` reads the spec with the defaults in it, and writes that. The next one changes the
+    number alone."""
+    service = create(client, "web", mode=ServiceMode("replicated", 1))
+
+    def update() -> Any:
+        service.reload()
+        return service.attrs.get("UpdateStatus")
+
+    spec = client.api.inspect_service(service.id)["Spec"]
+    spec["Mode"]["Replicated"]["Replicas"] = 2
+    path = client.api._url("/services/{0}/update", service.id)
+    version = client.api.inspect_service(service.id)["Version"]["Index"]
+    client.api._post_json(path, data=spec, params={"version": version}).raise_for_status()
+    until(lambda: len(running_tasks(service)) == 2, "two tasks run")
+    assert update() is None
+    assert "RestartPolicy" not in service.attrs["Spec"]["TaskTemplate"]
+    assert service.scale(1)
+    until(update, "the update is shown")
+    assert service.attrs["Spec"]["TaskTemplate"]["RestartPolicy"]["Condition"] == "any"
+    assert service.scale(3)
+    until(lambda: len(running_tasks(service)) == 3, "three tasks run")
+    assert update() is None
+
+
+def test_networks_are_pruned_found_unused_and_shown_with_their_services(client: Client) -> None:
+    used, unused = (client.networks.create(name, driver="overlay") for name in ("used", "unused"))
+    assert [each.name for each in client.networks.list(filters={"scope": "local"})] == ["host"]
+    create(client, "web", networks=["used"])
+    dangling = {each.name for each in client.networks.list(filters={"dangling": True})}
+    assert {"unused", "ingress"} <= dangling
+    assert "used" not in dangling
+    assert client.networks.prune(filters={"until": "1h"}) == {"NetworksDeleted": None}
+    assert client.networks.prune() == {"NetworksDeleted": ["unused"]}
+    shown = client.api.inspect_network(used.id, verbose=True)["Services"]["web"]
+    assert shown["VIP"].startswith("10.0.")
+    with pytest.raises(NotFound):
+        unused.reload()
+    with pytest.raises(NotFound, match="No such container: nosuch"):
+        used.connect("nosuch")
+
+
 def test_networks_of_the_swarm_are_made_listed_and_removed(client: Client) -> None:
     network = client.networks.create("front", driver="overlay", labels={"a": "b"})
     network.reload()

@@ -224,7 +224,7 @@ def test_a_node_is_made_a_manager_and_leaves_again(tmp_path: pathlib.Path) -> No
         parts = (ClusterActor, settings, MemoryState(), fake_node(Behaviour()))
         async with a_daemon(tmp_path, *parts) as client:
             refusal = {"message": say.NOT_MANAGER_NO_NODE}
-            for path in ("/nodes", "/swarm", "/services", "/tasks", "/networks", "/secrets", "/swarm/unlockkey"):
+            for path in ("/nodes", "/swarm", "/services", "/tasks", "/configs", "/secrets", "/swarm/unlockkey"):
                 assert await answered(client, "GET", path) == (503, refusal), path
             assert await answered(client, "POST", "/swarm/leave") == (503, {"message": say.NO_SWARM})
             assert (await answered(client, "GET", "/info"))[1]["Swarm"]["LocalNodeState"] == "inactive"

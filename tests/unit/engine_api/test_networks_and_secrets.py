@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import urllib.parse
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from runtime.engine_api.errors import ApiError
+from runtime.engine_api.routes.network_use import BOTH, NO_FLAG, until_of
+from runtime.engine_api.routes.networks import FROM_A_WORKER, HOST_NETWORK, PROCESS
 from runtime.errors import Code, Refused
-from runtime.wire.pb.objects_pb2 import Config, Network, Secret
-from tests.unit.engine_api.fake import FakeBackend, no_manager
+from runtime.wire.pb.objects_pb2 import Config, Network, Secret, Service, Task
+from runtime.wire.pb.types_pb2 import RUNNING, SHUTDOWN, PortConfig
+from tests.unit.engine_api.fake import NODE_ID, FakeBackend, no_manager
 from tests.unit.engine_api.support import ask
 
 
@@ -29,6 +36,7 @@ def with_networks(*networks: Network) -> FakeBackend:
     return backend
 
 
+HOST_MODE = PortConfig.HOST
 NOT_LOCAL = "networks on one node alone are not offered by this daemon, use the driver overlay"
 PREDEFINED = {"com.docker.swarm.predefined": "true"}
 THREE = (
@@ -44,14 +52,14 @@ def names(backend: FakeBackend, **filters: Any) -> Any:
 
 
 def test_the_networks_of_the_cluster_are_listed_but_for_its_own() -> None:
-    assert names(with_networks(*THREE)) == ["front", "back"]
-    assert names(FakeBackend()) == []
+    assert names(with_networks(*THREE)) == ["front", "back", "host"]
+    assert names(FakeBackend()) == ["host"]
 
 
 @pytest.mark.parametrize(
     ("filters", "expected"),
     [
-        ({"name": ["o"]}, ["front"]),
+        ({"name": ["o"]}, ["front", "host"]),
         ({"name": ["^back$", "zz"]}, ["back"]),
         ({"name": ["^ack"]}, []),
         ({"name": {"ck$": True}}, ["back"]),
@@ -60,18 +68,46 @@ def test_the_networks_of_the_cluster_are_listed_but_for_its_own() -> None:
         ({"id": ["d2"]}, ["back"]),
         ({"driver": ["overlay"]}, ["front", "back"]),
         ({"driver": ["bridge"]}, []),
+        ({"driver": ["host"]}, ["host"]),
         ({"scope": ["swarm"]}, ["front", "back"]),
-        ({"scope": ["local"]}, []),
+        ({"scope": ["local"]}, ["host"]),
         ({"type": ["custom"]}, ["front", "back"]),
-        ({"type": ["builtin"]}, []),
+        ({"type": ["builtin"]}, ["host"]),
+        ({"label": ["a"]}, []),
         ({"name": ["front"], "driver": ["bridge"]}, []),
         ({"type": ["zz"]}, (400, "invalid filter 'type=[zz]'")),
-        ({"dangling": ["true"]}, (501, "the filter dangling is not offered by this version of the daemon")),
+        ({"dangling": ["true"]}, ["back"]),
+        ({"dangling": {"1": True}}, ["back"]),
+        ({"dangling": ["false"]}, ["front", "host"]),
+        ({"dangling": ["0"], "scope": ["swarm"]}, ["front"]),
+        ({"dangling": ["maybe"]}, (400, NO_FLAG)),
+        ({"dangling": ["true", "false"]}, (400, BOTH)),
         ({"foo": ["x"]}, (400, "Invalid filter 'foo'")),
     ],
 )  # fmt: skip
 def test_a_list_of_networks_is_filtered(filters: dict[str, Any], expected: Any) -> None:
-    assert names(with_networks(*THREE), **filters) == expected
+    backend = with_networks(*THREE)
+    on_network(backend, "web", "abc1")
+    assert names(backend, **filters) == expected
+
+
+def on_network(backend: FakeBackend, name: str, network_id: str, address: str = "10.0.1.2/24") -> Service:
+    service = backend.add_service(name)
+    service.spec.task.networks.add(target=network_id)
+    service.endpoint.virtual_ips.add(network_id=network_id, addr=address)
+    return service
+
+
+def test_a_network_that_a_task_is_on_by_itself_and_the_ingress_of_published_ports_do_not_dangle() -> None:
+    ingress = a_network("ing", "ingress")
+    ingress.spec.ingress = True
+    backend = with_networks(*THREE, ingress)
+    assert names(backend, dangling=["true"]) == ["front", "back", "ingress"]
+    attached = backend.tasks["t1"] = Task(id="t1")
+    attached.networks.add().network.id = "abd2"
+    backend.add_service("web").endpoint.virtual_ips.add(network_id="ing", addr="10.0.0.2/24")
+    assert names(backend, dangling=["true"]) == ["front"]
+    assert list(backend.requests("ListTasks")[0].filters.runtimes) == ["attachment"]
 
 
 def test_labels_are_left_to_the_cluster_to_filter_by() -> None:
@@ -94,6 +130,8 @@ def test_a_network_is_found_by_id_name_or_prefix(target: str, name: str) -> None
     [
         ("nosuch", (404, "network nosuch not found")),
         ("front?scope=local", (404, "network front not found")),
+        ("front?scope=global", (404, "network front not found")),
+        ("host?scope=zz", (404, "network host not found")),
         ("ab", (400, "2 matches found based on ID prefix: network ab is ambiguous")),
         ("front?verbose=zz",
          (400, 'invalid value for verbose: zz: strconv.ParseBool: parsing "zz": invalid syntax')),
@@ -112,11 +150,209 @@ def test_two_networks_of_one_name_are_told_apart_by_id_alone() -> None:
     assert ask(backend, "GET", "/networks/two")[1]["Id"] == "two"
 
 
-def test_a_node_that_cannot_ask_the_cluster_says_so_and_lists_nothing() -> None:
-    for path, method in (("/networks", "ListNetworks"), ("/networks/x", "GetNetwork"), ("/secrets", "ListSecrets")):
-        backend = FakeBackend()
+def test_this_machines_own_network_is_found_by_name_and_id_before_the_swarms() -> None:
+    backend = with_networks(*THREE)
+    status, own = ask(backend, "GET", "/networks/host")
+    assert (status, own["Scope"], own["Driver"], own["Containers"]) == (200, "local", "host", {})
+    assert re.fullmatch(r"[0-9a-f]{64}", own["Id"])
+    assert ask(backend, "GET", f"/networks/{own['Id']}?scope=local") == (200, own)
+    assert ask(backend, "GET", "/networks/host?scope=swarm")[1]["Id"] == "xyz3"
+    assert ask(backend, "GET", f"/networks/{own['Id']}?scope=swarm") == (404, f"network {own['Id']} not found")
+    for network in ("host", own["Id"]):
+        refused = ask(backend, "DELETE", f"/networks/{network}")
+        assert refused == (403, "host is a pre-defined network and cannot be removed")
+    assert backend.requests("RemoveNetwork") == []
+
+
+def no_manager_here(status: str = "active/worker") -> FakeBackend:
+    backend = FakeBackend()
+    backend.status = status
+    for method in ("ListNetworks", "GetNetwork", "RemoveNetwork", "ListSecrets"):
         backend.refusals[method] = no_manager()
-        assert ask(backend, "GET", path) == (503, "This node is not a swarm manager.")
+    return backend
+
+
+def test_a_node_that_is_no_manager_has_its_own_network_alone() -> None:
+    backend = no_manager_here()
+    assert names(backend) == ["host"]
+    assert names(backend, dangling=["true"]) == []
+    assert ask(backend, "GET", "/networks/host")[0] == 200
+    for method in ("GET", "DELETE"):
+        assert ask(backend, method, "/networks/ingress") == (404, "network ingress not found")
+    assert ask(backend, "POST", "/networks/prune") == (200, {"NetworksDeleted": None})
+    assert ask(backend, "GET", "/secrets") == (503, "This node is not a swarm manager.")
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ("active/worker", (403, FROM_A_WORKER)),
+        ("inactive", (500, "This node is not a swarm manager.")),
+    ],
+)
+def test_a_network_is_not_made_where_no_manager_is(status: str, expected: Any) -> None:
+    backend = no_manager_here(status)
+    assert ask(backend, "POST", "/networks/create", {"Name": "n", "Driver": "overlay"}) == expected
+
+
+def test_trouble_of_the_cluster_is_told_and_not_taken_for_an_empty_list() -> None:
+    backend = FakeBackend()
+    backend.refusals["ListNetworks"] = Refused(Code.UNAVAILABLE, "not now")
+    text = "rpc error: code = Unavailable desc = not now"
+    assert ask(backend, "GET", "/networks") == (503, text)
+    assert ask(backend, "POST", "/networks/prune") == (503, text)
+
+
+# Pruning
+
+
+def pruned(backend: FakeBackend, **filters: Any) -> Any:
+    """What a prune says that it deleted, or its refusal."""
+    query = urllib.parse.urlencode({"filters": json.dumps(filters)}) if filters else ""
+    status, shown = ask(backend, "POST", f"/networks/prune?{query}")
+    return shown["NetworksDeleted"] if status == 200 else (status, shown)
+
+
+def test_what_nobody_uses_is_pruned_and_the_swarms_own_networks_stay() -> None:
+    ingress = a_network("ing", "ingress")
+    ingress.spec.ingress = True
+    backend = with_networks(*THREE, ingress)
+    assert pruned(backend) == ["front", "back"]
+    assert [request.network_id for request in backend.requests("RemoveNetwork")] == ["abc1", "abd2"]
+
+
+@pytest.mark.parametrize("code", [Code.FAILED_PRECONDITION, Code.NOT_FOUND])
+def test_a_network_that_is_in_use_or_gone_is_passed_over(code: Code) -> None:
+    backend = with_networks(*THREE)
+    backend.refusals["RemoveNetwork"] = Refused(code, "network abc1 is in use by service web")
+    assert pruned(backend) is None
+    assert len(backend.requests("RemoveNetwork")) == 2
+
+
+def test_pruning_stops_at_any_other_trouble_and_says_so() -> None:
+    backend = with_networks(*THREE)
+    backend.refusals["RemoveNetwork"] = Refused(Code.UNKNOWN, "The swarm does not have a leader.")
+    status, text = pruned(backend)
+    assert (status, text) == (500, "rpc error: code = Unknown desc = The swarm does not have a leader.")
+    assert len(backend.requests("RemoveNetwork")) == 1
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({"label": ["keep"]}, ["one"]),
+        ({"label": ["keep=1"]}, ["one"]),
+        ({"label": ["keep=2"]}, None),
+        ({"label": ["keep", "more"]}, None),
+        ({"label!": ["keep"]}, ["two"]),
+        ({"label!": ["keep=2"]}, ["one", "two"]),
+        ({"label": ["keep"], "label!": ["keep"]}, None),
+        ({"until": ["1800000000"]}, ["one"]),
+        ({"until": ["2027-01-15T08:00:00Z"]}, ["one"]),
+        ({"until": ["1799999999.5"]}, None),
+        ({"until": ["0s"]}, None),
+        ({"x": ["1"]}, (400, "Invalid filter 'x'")),
+        ({"until": ["1h", "2h"]}, (500, "more than one until filter specified")),
+        ({"until": ["x"]}, (500, 'failed to parse value as time or duration: "x"')),
+    ],
+)
+def test_filters_choose_what_is_pruned(filters: dict[str, Any], expected: Any) -> None:
+    one, two = a_network("a", "one", keep="1"), a_network("b", "two")
+    one.meta.created_at.seconds, two.meta.created_at.seconds = 1_800_000_000, 4_000_000_000
+    assert pruned(with_networks(one, two), **filters) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10m", 400.0),
+        ("1m30s", 910.0),
+        ("500ms", 999.5),
+        ("12", 12.0),
+        ("12.5", 12.5),
+        ("1970-01-01", 0.0),
+        ("1970-01-01T00:01:00", 60.0),
+        ("1970-01-01T01:01:00+01:00", 60.0),
+    ],
+)
+def test_until_is_a_duration_back_a_unix_time_or_a_date(text: str, expected: float) -> None:
+    assert until_of([text], 1000.0) == pytest.approx(expected)
+
+
+@given(st.text(max_size=20))
+def test_any_until_is_read_or_refused(text: str) -> None:
+    try:
+        until_of([text], 1000.0)
+    except ApiError as error:
+        assert error.text == f'failed to parse value as time or duration: "{text}"'
+
+
+# Who is on a network
+
+
+def test_a_verbose_view_shows_the_services_on_a_network_and_their_running_tasks() -> None:
+    backend = with_networks(*THREE)
+    web = on_network(backend, "web", "abc1")
+    on_network(backend, "other", "abd2")
+    for task_id, state in (("t2", RUNNING), ("t1", RUNNING), ("t3", SHUTDOWN)):
+        task = backend.tasks[task_id] = Task(id=task_id, service_id=web.id, node_id=NODE_ID, slot=1)
+        task.service_annotations.name = "web"
+        task.status.state = state
+        attachment = task.networks.add(addresses=[f"10.0.1.{task_id[1]}/24"])
+        attachment.network.id = "abc1"
+    assert "Services" not in ask(backend, "GET", "/networks/front")[1]
+    shown = ask(backend, "GET", "/networks/front?verbose=true")[1]["Services"]
+    assert list(shown) == ["web"]
+    assert (shown["web"]["VIP"], shown["web"]["Ports"], shown["web"]["LocalLBIndex"]) == ("10.0.1.2", [], 0)
+    assert shown["web"]["Tasks"] == [
+        {"Name": f"web.1.{each}", "EndpointID": "", "EndpointIP": f"10.0.1.{each[1]}", "Info": {"Host IP": "127.0.0.1"}}
+        for each in ("t1", "t2")
+    ]
+
+
+def test_a_verbose_view_of_the_ingress_network_shows_published_ports_and_an_unused_one_nothing() -> None:
+    ingress = a_network("ing", "ingress")
+    ingress.spec.ingress = True
+    backend = with_networks(ingress)
+    assert "Services" not in ask(backend, "GET", "/networks/ingress?verbose=true")[1]
+    web = backend.add_service("web")
+    web.endpoint.virtual_ips.add(network_id="ing", addr="10.0.0.5/24")
+    web.endpoint.ports.add(target_port=80, published_port=8080)
+    web.endpoint.ports.add(target_port=81, published_port=8081, publish_mode=HOST_MODE)
+    shown = ask(backend, "GET", "/networks/ingress?verbose=true")[1]["Services"]["web"]
+    assert (shown["VIP"], shown["Ports"], shown["Tasks"]) == ("10.0.0.5", ["Target: 80, Publish: 8080"], [])
+
+
+@pytest.mark.parametrize("verb", ["connect", "disconnect"])
+@pytest.mark.parametrize(
+    ("network", "body", "expected"),
+    [
+        ("front", {}, (400, 'invalid name or ID supplied: ""')),
+        ("front", {"Container": "nosuch"}, (404, "No such container: nosuch")),
+        ("nosuch", {"Container": "nosuch"}, (404, "No such container: nosuch")),
+        ("nosuch", {"Container": "c" * 64}, (404, "network nosuch not found")),
+        ("host", {"Container": "c" * 64}, (400, HOST_NETWORK)),
+        ("front", {"Container": "c" * 12}, (501, PROCESS)),
+    ],
+)
+def test_a_container_is_not_connected_and_what_is_wrong_is_said_in_the_engines_order(
+    verb: str, network: str, body: dict[str, Any], expected: Any
+) -> None:
+    assert ask(with_a_task(), "POST", f"/networks/{network}/{verb}", body) == expected
+
+
+def with_a_task() -> FakeBackend:
+    backend = with_networks(*THREE)
+    task = backend.tasks["t1"] = Task(id="t1", node_id=NODE_ID)
+    task.status.state = RUNNING
+    task.status.container.container_id = "c" * 64
+    return backend
+
+
+def test_by_force_the_network_is_looked_for_first() -> None:
+    body = {"Container": "nosuch", "Force": True}
+    assert ask(with_a_task(), "POST", "/networks/nosuch/disconnect", body) == (404, "network nosuch not found")
+    assert ask(with_a_task(), "POST", "/networks/front/disconnect", body) == (404, "No such container: nosuch")
 
 
 def test_a_network_is_created_in_the_swarm() -> None:
