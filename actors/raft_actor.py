@@ -21,6 +21,7 @@ from typing import Any
 
 from actors.raft_log_actor import RaftLogActor
 from actors.raft_members import RaftMembers, address_book, conf_change
+from actors.raft_snapshots import RaftSnapshots
 from actors.raft_transport_actor import RaftTransportActor
 from runtime.disk.errors import LogDamaged
 from runtime.disk.raft_log import Loaded
@@ -34,7 +35,6 @@ from runtime.protocol.raft import (
     ChangeDataKey,
     DescribeState,
     DiscardLog,
-    Expelled,
     JoinAnswered,
     LoadLog,
     RaftSetup,
@@ -48,8 +48,8 @@ from runtime.protocol.raft import (
 )
 from runtime.protocol.store import AwaitView, Entries, Leading, NotLeading, ProposalRefused, Propose, Restore
 from runtime.raft.admission import refusal
-from runtime.raft.codec import decode_change, encode_change
-from runtime.raft.confchange import ChangeRefused, ChangeType
+from runtime.raft.codec import encode_change
+from runtime.raft.confchange import ChangeType
 from runtime.raft.config import RaftConfig
 from runtime.raft.node import LocalMessage, RawNode
 from runtime.raft.storage import MemoryStorage
@@ -71,12 +71,10 @@ from runtime.stage import Address, Answer, Policy, Reply, handles
 from runtime.store.view import Published
 from runtime.swarm.membership import LOST_LEADERSHIP, draw_raft_id
 from runtime.swarm.raft_pace import RaftPace, all_can_be_fast
-from runtime.wire.pb import objects_pb2, raft_pb2, snapshot_pb2
+from runtime.wire.pb import snapshot_pb2
 
 APPENDS_IN_FLIGHT = 2
 LOAD_WAIT = 600.0
-SNAPSHOT_INTERVAL = 10_000
-KEPT_ENTRIES = 500
 LOG_LOST = (
     "this node was a manager, but its raft log is gone and no other manager is known: restore a backup of it, or leave "
     "the swarm by force and join it again"
@@ -91,15 +89,6 @@ class _Write:
     entries: Sequence[Entry]
     snapshot: Snapshot | None
     responses: list[Message]
-
-
-@dataclass(slots=True)
-class _Rekeying:
-    """A change of the data key: a snapshot at ``barrier`` or later makes everything under the old key dispensable."""
-
-    barrier: int
-    reply: Reply
-    snapshot: int = 0
 
 
 class RaftActor(RaftMembers):
@@ -127,12 +116,9 @@ class RaftActor(RaftMembers):
         self._last_refusal = ""
         self._applied = 0
         self._may_campaign = False
-        self._conf_states: list[tuple[int, ConfState]] = []
-        self._snapshot_index = 0
-        self._snapshot_running = False
-        self._rekeying: _Rekeying | None = None
-        self._interval = SNAPSHOT_INTERVAL
-        self._kept = KEPT_ENTRIES
+        self._snapshots = RaftSnapshots(
+            self.members, self.removed, published, lambda taken: self.tell(self._log, taken)
+        )
 
     def snapshot(self) -> dict[str, Any]:
         raft = self.node.raft if self.node is not None else None
@@ -152,7 +138,7 @@ class RaftActor(RaftMembers):
             "members": len(self.members),
             "leader": f"{raft.lead:x}" if raft.lead else "",
             "pace": "fast" if self.pace.fast else "slow",
-            "snapshot": self._snapshot_index,
+            "snapshot": self._snapshots.index,
             "peers": self.peers(),
             "messages refused": self._refused_messages,
             "last refusal": self._last_refusal,
@@ -207,9 +193,10 @@ class RaftActor(RaftMembers):
         self._storage = MemoryStorage.restored(
             loaded.hard_state, loaded.snapshot, loaded.entries, loaded.base_index, loaded.base_term
         )
+        self._snapshots.storage = self._storage
         self._written = self._known = loaded.hard_state
         if loaded.snapshot is not None:
-            self._applied = self._snapshot_index = loaded.snapshot.index
+            self._applied = loaded.snapshot.index
             self._restore(loaded.snapshot.index, loaded.snapshot.data, loaded.snapshot.conf_state)
         setup = self.setup
         self.node = RawNode(
@@ -243,11 +230,11 @@ class RaftActor(RaftMembers):
 
     def _restore(self, index: int, data: bytes, conf_state: ConfState) -> None:
         content = snapshot_pb2.Snapshot.FromString(data)
-        self.members = {
-            each.raft_id: Member(each.raft_id, each.node_id, each.addr) for each in content.membership.members
-        }
-        self.removed |= set(content.membership.removed)
-        self._conf_states = [(index, conf_state)]
+        self.members.clear()
+        for each in content.membership.members:
+            self.members[each.raft_id] = Member(each.raft_id, each.node_id, each.addr)
+        self.removed.update(content.membership.removed)
+        self._snapshots.restored(index, conf_state)
         self.tell(self.store, Restore(index, content.store.SerializeToString(deterministic=True)))
 
     # What comes in
@@ -260,9 +247,9 @@ class RaftActor(RaftMembers):
         self.node.tick()
         self._keep_pace()
         self._start_change()
-        self._read_limits()
-        self._snapshot_when_due()
-        self._expire_reads()
+        self._snapshots.read_limits()
+        self._snapshots.take_when_due()
+        self._reads.expire(self.monotonic())
         if not self._writes and self._known != self._written:
             self._write((), None, [])
         self._pump()
@@ -306,25 +293,17 @@ class RaftActor(RaftMembers):
     @handles(SnapshotTaken)
     def snapshot_taken(self, message: SnapshotTaken) -> None:
         """A snapshot of ours is in force."""
-        self._snapshot_running = False
-        self._snapshot_index = message.snapshot.index
-        self._storage.keep_snapshot(message.snapshot)
-        if message.keep_after >= self._storage.first_index():
-            self._storage.compact(message.keep_after)
-        if self._rekeying is not None and self._rekeying.snapshot == message.snapshot.index:
-            self._rekeying.reply.set()
-            self._rekeying = None
-        self._snapshot_when_due()
+        self._snapshots.taken(message)
+        self._snapshots.take_when_due()
 
     @handles(ChangeDataKey)
     def change_data_key(self, message: ChangeDataKey) -> None:
         """What is in the log now is under the old key; it goes once a snapshot under the new one holds it."""
-        if self.node is None or self._rekeying is not None:
+        if self.node is None or self._snapshots.rekeying:
             raise Refused(Code.UNAVAILABLE, "the log's key cannot be changed now")
-        last = self.node.raft.log.last_index()
-        self._rekeying = _Rekeying(max(last, self._snapshot_index + 1), self.defer())
+        self._snapshots.rekey(self.node.raft.log.last_index(), self.defer())
         self.tell(self._log, UseDataKeys(message.keys))
-        self._snapshot_when_due()
+        self._snapshots.take_when_due()
 
     # The core's wishes
 
@@ -374,7 +353,7 @@ class RaftActor(RaftMembers):
                 self._apply(message)
             else:
                 self._send(message)
-        self._answer_reads(ready.read_states)
+        self._reads.answer(ready.read_states)
         self._announce_leadership()
 
     def _role_changed(self, role: Role) -> None:
@@ -431,7 +410,7 @@ class RaftActor(RaftMembers):
         snapshot = write.snapshot
         if snapshot is not None:
             self._storage.apply_snapshot(snapshot)
-            self._snapshot_index = self._applied = snapshot.index
+            self._applied = snapshot.index
             self._restore(snapshot.index, snapshot.data, snapshot.conf_state)
         self._storage.append(write.entries)
 
@@ -454,7 +433,7 @@ class RaftActor(RaftMembers):
             if entry.type is EntryType.NORMAL:
                 entries.append((entry.index, number, entry.data))
             else:
-                self._apply_change(entry)
+                self._applied_change(entry, self._snapshots.changed)
                 failpoint("conf.after_apply")
                 changed.append(entry.index)
                 entries.append((entry.index, 0, b""))
@@ -468,37 +447,7 @@ class RaftActor(RaftMembers):
             self._change_applied(index)
         if changed:
             self._membership_applied()
-        self._snapshot_when_due()
-
-    def _apply_change(self, entry: Entry) -> None:
-        assert self.node is not None
-        failpoint("conf.before_apply")
-        change = decode_change(entry)
-        for kind, raft_id in change.changes:
-            if kind is ChangeType.REMOVE_NODE:
-                self.members.pop(raft_id, None)
-                self.removed.add(raft_id)
-            elif change.context and raft_id not in self.removed:
-                member = raft_pb2.RaftMember.FromString(change.context)
-                self.members[raft_id] = Member(raft_id, member.node_id, member.addr)
-        try:
-            self._conf_states.append((entry.index, self.node.apply_conf_change(change)))
-        except ChangeRefused:
-            return  # the core keeps its configuration, on every member alike
-
-    def _membership_applied(self) -> None:
-        """Who leaves learns it from others or here; a group whose leader left elects another at once."""
-        assert self.node is not None
-        raft = self.node.raft
-        if raft.id in self.removed:
-            self._leave()
-        elif raft.lead in self.removed and raft.role is Role.FOLLOWER:
-            self.node.campaign()
-
-    @handles(Expelled)
-    def expelled(self, message: Expelled) -> None:
-        """Another member says that this one was removed."""
-        self._leave()
+        self._snapshots.take_when_due()
 
     @handles(DiscardLog)
     def discard(self, message: DiscardLog) -> None:
@@ -512,7 +461,7 @@ class RaftActor(RaftMembers):
 
     def _end(self, reply: Reply | None) -> None:
         """Takes no part any more and forgets the log; then whoever asked, or the manager, hears of it."""
-        self._ended = True
+        self._ended = self._snapshots.ended = True
         if self._leading:
             self._withdraw()
         self._flush()
@@ -539,62 +488,10 @@ class RaftActor(RaftMembers):
 
     # Snapshots
 
-    def _read_limits(self) -> None:
-        for cluster in self.published.view.all(objects_pb2.Cluster):
-            self._interval = cluster.spec.raft.snapshot_interval
-            self._kept = cluster.spec.raft.log_entries_for_slow_followers
-
-    def _snapshot_when_due(self) -> None:
-        if self._ended:
-            return
-        rekeying = self._rekeying
-        if rekeying is not None:
-            if not self._snapshot_running and self.published.view.version >= rekeying.barrier:
-                rekeying.snapshot = self.published.view.version
-                self._take_snapshot(kept=0)
-            return
-        view = self.published.view
-        behind = view.version - self._snapshot_index if self._interval else -1
-        # What the store has not applied yet is asked about again by the next entries, or the next tick.
-        if not self._snapshot_running and (behind >= self._interval or self._newcomer_waits(view.version)):
-            self._take_snapshot(self._kept)
-
-    def _newcomer_waits(self, version: int) -> bool:
-        """A member refuses a snapshot that does not know it, and what the log still holds may not reach back to its
-        beginning: there must be one from after it was admitted."""
-        last = self._storage.last_snapshot
-        changed, state = self._conf_states[-1] if self._conf_states else (0, last.conf_state)
-        known = {*last.conf_state.voters, *last.conf_state.learners}
-        return 0 < last.index < changed <= version and not known.issuperset((*state.voters, *state.learners))
-
-    def _take_snapshot(self, kept: int) -> None:
-        view = self.published.view
-        index = view.version
-        self._conf_states = _up_to(self._conf_states, index)
-        self._snapshot_running = True
-        members = tuple(self.members[raft_id] for raft_id in sorted(self.members))
-        keep_after = max(0, index - kept)
-        self.tell(
-            self._log,
-            TakeSnapshot(
-                index, self._storage.term(index), self._conf_states[0][1], members, tuple(sorted(self.removed)), view,
-                keep_after,
-            ),
-        )  # fmt: skip
-
     @handles(DescribeState)
     def describe_state(self, message: DescribeState) -> TakeSnapshot:
         """The newest view with the membership in force there, as for a snapshot that nobody writes."""
-        view = self.published.view
-        index = view.version
-        if self.node is None or not self._conf_states or self._conf_states[-1][0] > index:
+        described = self._snapshots.describe() if self.node is not None else None
+        if described is None:
             raise Refused(Code.UNAVAILABLE, "the consensus is starting, or its membership changes: try again")
-        members = tuple(self.members[raft_id] for raft_id in sorted(self.members))
-        removed = tuple(sorted(self.removed))
-        return TakeSnapshot(index, self._storage.term(index), self._conf_states[-1][1], members, removed, view, 0)
-
-
-def _up_to(states: list[tuple[int, ConfState]], index: int) -> list[tuple[int, ConfState]]:
-    """The membership in force at ``index``, and those that came after."""
-    at = max(position for position, (changed, _) in enumerate(states) if changed <= index)
-    return states[at:]
+        return described

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import abc
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from actors.raft_join_actor import RaftJoinActor
+from actors.raft_reads import RaftReads
 from runtime.disk.raft_records import Member
 from runtime.errors import Code, Refused
+from runtime.failpoints import failpoint
 from runtime.protocol.raft import (
     AddMember,
     CanRemoveMember,
+    Expelled,
     Joined,
     MemberStatus,
     PeerState,
@@ -33,9 +36,9 @@ from runtime.protocol.raft import (
     TransferLeadership,
 )
 from runtime.raft.codec import decode_change
-from runtime.raft.confchange import ChangeType, ConfChange
+from runtime.raft.confchange import ChangeRefused, ChangeType, ConfChange
 from runtime.raft.node import RawNode
-from runtime.raft.types import NOBODY, Entry, EntryType, Message, MessageType, ProposalDropped, ReadState, Role
+from runtime.raft.types import NOBODY, ConfState, Entry, EntryType, Message, MessageType, ProposalDropped, Role
 from runtime.stage import Actor, ActorUp, Address, Reply, Timer, handles
 from runtime.store.view import Published
 from runtime.swarm import membership
@@ -46,7 +49,6 @@ from runtime.wire.pb import raft_pb2
 ANSWERS = frozenset({MessageType.APP_RESP, MessageType.HEARTBEAT_RESP})
 FROM_LEADER = frozenset({MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP})
 TRANSFER_WAIT = 25.0
-READ_WAIT = 5.0
 
 
 @dataclass(slots=True)
@@ -56,14 +58,6 @@ class Change:
     request: AddMember | RemoveMember
     reply: Reply
     index: int = 0
-
-
-@dataclass(slots=True)
-class _Read:
-    """A read index that was asked for."""
-
-    reply: Reply
-    until: float
 
 
 class RaftMembers(Actor):
@@ -84,8 +78,7 @@ class RaftMembers(Actor):
         self._changes: deque[Change] = deque()
         self._transfers: list[Reply] = []
         self._transfer_until = 0.0
-        self._reads: dict[bytes, _Read] = {}
-        self._read_number = 0
+        self._reads = RaftReads()
         self._book: dict[int, Member] = {}
         self._peers: SetPeers | None = None
         self._outgoing: list[Message] = []
@@ -95,6 +88,10 @@ class RaftMembers(Actor):
     @abc.abstractmethod
     def _pump(self) -> None:
         """Carries out what the core wants."""
+
+    @abc.abstractmethod
+    def _leave(self) -> None:
+        """This node is no member any more."""
 
     def member_statuses(self) -> dict[int, MemberStatus]:
         """The members as this manager sees them, by raft id."""
@@ -217,6 +214,22 @@ class RaftMembers(Actor):
     def _member_of(self, node_id: str) -> Member | None:
         return next((each for each in self.members.values() if each.node_id == node_id), None)
 
+    def _applied_change(self, entry: Entry, accept: Callable[[int, ConfState], None]) -> None:
+        assert self.node is not None
+        failpoint("conf.before_apply")
+        change = decode_change(entry)
+        for kind, raft_id in change.changes:
+            if kind is ChangeType.REMOVE_NODE:
+                self.members.pop(raft_id, None)
+                self.removed.add(raft_id)
+            elif change.context and raft_id not in self.removed:
+                member = raft_pb2.RaftMember.FromString(change.context)
+                self.members[raft_id] = Member(raft_id, member.node_id, member.addr)
+        try:
+            accept(entry.index, self.node.apply_conf_change(change))
+        except ChangeRefused:
+            return  # the core keeps its configuration, on every member alike
+
     def _change_applied(self, index: int) -> None:
         """The entry at ``index`` was applied: if it is the change under way, whoever asked hears of it."""
         if self._changes and self._changes[0].index == index:
@@ -224,6 +237,20 @@ class RaftMembers(Actor):
             self.pace.admitting = False
             change.reply.set(self._outcome(change.request))
             self._start_change()
+
+    def _membership_applied(self) -> None:
+        """Who leaves learns it from others or here; a group whose leader left elects another at once."""
+        assert self.node is not None
+        raft = self.node.raft
+        if raft.id in self.removed:
+            self._leave()
+        elif raft.lead in self.removed and raft.role is Role.FOLLOWER:
+            self.node.campaign()
+
+    @handles(Expelled)
+    def expelled(self, message: Expelled) -> None:
+        """Another member says that this one was removed."""
+        self._leave()
 
     def _fail_changes(self) -> None:
         changes, self._changes = self._changes, deque()
@@ -333,23 +360,8 @@ class RaftMembers(Actor):
         """Asks the leader, wherever it is, for an index that holds every write acknowledged by now."""
         if self.node is None or self.node.raft.lead == NOBODY:
             raise Refused(Code.UNAVAILABLE, membership.NO_LEADER)
-        self._read_number += 1
-        context = self.node.raft.id.to_bytes(8, "big") + self._read_number.to_bytes(8, "big")
-        self._reads[context] = _Read(self.defer(), self.monotonic() + READ_WAIT)
-        self.node.read_index(context)
+        self.node.read_index(self._reads.begin(self.node.raft.id, self.defer(), self.monotonic()))
         self._pump()
-
-    def _answer_reads(self, states: Sequence[ReadState]) -> None:
-        for state in states:
-            read = self._reads.pop(state.context, None)
-            if read is not None:
-                read.reply.set(state.index)
-
-    def _expire_reads(self) -> None:
-        """A read that got lost with a leader is not answered by the next one."""
-        now = self.monotonic()
-        for context in [context for context, read in self._reads.items() if read.until <= now]:
-            self._reads.pop(context).reply.fail(Refused(Code.UNAVAILABLE, membership.NO_LEADER))
 
     # Other members
 

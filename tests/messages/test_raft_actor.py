@@ -122,7 +122,7 @@ def test_snapshots_are_taken_by_count_and_the_log_is_compacted_to_the_kept_entri
     for number in range(70):
         bench.simulator.ask(bench.store, Write(create(f"s{number:02}")))
     bench.simulator.run_for(1)
-    taken = bench.raft._snapshot_index
+    taken = bench.raft._snapshots.index
     assert taken >= 60
     assert bench.raft._storage.first_index() == taken - 5 + 1
     before = bench.ids()

@@ -272,7 +272,7 @@ def test_a_follower_far_behind_is_sent_a_snapshot_while_the_others_go_on() -> No
     for number in range(120):
         assert write(leader, f"s{number}")
     swarm.simulator.run_for(3)
-    assert raft_of(leader)._snapshot_index > 40
+    assert raft_of(leader)._snapshots.index > 40
     behind.boot()
     swarm.simulator.run_for(20)
     assert len(settle_alike(swarm)) == 120
