@@ -196,6 +196,7 @@ BODIES: Final[dict[str, Schema]] = {
     "POST /configs/create": PAYLOAD,
     "POST /configs/*/update": PAYLOAD,
     "POST /networks/create": NETWORK,
+    "POST /volumes/create": thing(Name=TEXT, Driver=TEXT, DriverOpts=LABELS, Labels=LABELS, ClusterVolumeSpec=thing()),
     "POST /networks/*/connect": thing(Container=TEXT, EndpointConfig=thing()),
     "POST /networks/*/disconnect": thing(Container=TEXT, Force=FLAG),
 }

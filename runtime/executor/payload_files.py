@@ -51,7 +51,7 @@ def write_payloads(
         directory = os.path.join(home, name)
         _make(directory, 0o700)
         for identity, file in references:
-            _write(os.path.join(directory, file.name), read(identity), file.mode & 0o777 or 0o444, _owner(plan, file))
+            _write(os.path.join(directory, file.name), read(identity), file.mode & 0o777, _owner(plan, file))
         if plan.account.uid is not None:
             os.chown(directory, plan.account.uid, plan.account.gid or 0)
         env[f"SWARMLET_{name.upper()}"] = directory

@@ -17,6 +17,7 @@ from typing import Final
 from runtime.errors import Refused
 from runtime.swarm import constraints, generic
 from runtime.swarm.node_info import NodeInfo, host_ports
+from runtime.swarm.offered import cluster_mounts, not_offered
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
@@ -53,8 +54,8 @@ class Pipeline:
     def __init__(self, task: objects.Task, volumes: VolumeCheck | None = None) -> None:
         self.key = fixed_key(task)
         self._filters = [made for made in (maker(task) for maker in FILTERS) if made is not None]
-        if any(mount.type == types.Mount.CLUSTER for mount in task.spec.container.mounts):
-            self._filters.append(Filter(volumes or (lambda info: False), _explain_volumes, moving=True))
+        if mounts := cluster_mounts(task.spec):
+            self._filters.append(_on_volumes(mounts, volumes))
         self._moving = [each for each in self._filters if each.moving]
         self._fixed = [each for each in self._filters if not each.moving]
 
@@ -100,8 +101,14 @@ def fixed_key(task: objects.Task) -> FixedKey:
     )
 
 
-def _explain_volumes(count: int) -> str:
-    return f"cannot fulfill requested CSI volume mounts {on_nodes(count)}"
+def _on_volumes(mounts: list[str], volumes: VolumeCheck | None) -> Filter:
+    """Without anybody who knows cluster volumes no node passes, and the text says which mounts are in the way."""
+
+    def explain(count: int) -> str:
+        text = f"cannot fulfill requested CSI volume mounts {on_nodes(count)}"
+        return text if volumes is not None else f"{text}: {not_offered(mounts)}"
+
+    return Filter(volumes or (lambda info: False), explain, moving=True)
 
 
 def ready(task: objects.Task) -> Filter:

@@ -155,7 +155,8 @@ class Scheduler:
 
     def _placed_by_choice(self, task: objects.Task) -> bool:
         # Tasks of global services carry no slot: they came with their node, and its failures say nothing about choice.
-        return task.slot != 0
+        # Jobs number their slots from 0; the failures of a global job are its own and weigh in no choice.
+        return task.slot != 0 or task.HasField("job_iteration")
 
     def remove_task(self, task_id: str, node_id: str = "") -> None:
         """A task ended or is gone; what it took is free again."""

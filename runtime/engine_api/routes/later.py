@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final, NoReturn
 
 from runtime.engine_api.call import Call
+from runtime.engine_api.convert import fields
 from runtime.engine_api.errors import ApiError
 
 SENTENCES: Final = {
@@ -18,6 +19,19 @@ SENTENCES: Final = {
     "auth": "this daemon asks no registry, so it checks no credentials",
     "plugins": "this daemon has no plugins",
 }
+CLUSTER_VOLUMES: Final = "cluster volumes are not offered by this version of the daemon"
+
+
+async def create_volume(call: Call) -> NoReturn:
+    """``POST /volumes/create``: a driver that is none in the engine's words; of cluster volumes it says so."""
+    body = call.json()
+    name, driver = fields.text(body, "Name", ""), fields.text(body, "Driver", "")
+    if fields.child(body, "ClusterVolumeSpec", "") is not None:
+        raise ApiError(501, CLUSTER_VOLUMES)
+    if driver not in ("", "local"):
+        missing = f'error looking up volume plugin {driver}: plugin "{driver}" not found'
+        raise ApiError(404, f"create {name}: {missing}")
+    raise ApiError(501, SENTENCES["volumes"])
 
 
 async def refuse(call: Call) -> NoReturn:
@@ -26,7 +40,6 @@ async def refuse(call: Call) -> NoReturn:
 
 
 PATHS: Final = (
-    "POST /volumes/create",
     "POST /volumes/prune",
     "PUT /volumes/*",
     "POST /images/create",
@@ -45,4 +58,4 @@ PATHS: Final = (
     "GET /plugins",
 )
 
-ROUTES = dict.fromkeys(PATHS, refuse)
+ROUTES = {**dict.fromkeys(PATHS, refuse), "POST /volumes/create": create_volume}

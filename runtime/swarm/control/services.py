@@ -31,6 +31,7 @@ from runtime.swarm.defaults import insert_defaults
 from runtime.swarm.endpoint_ports import is_ingress as is_ingress_port
 from runtime.swarm.naming import random_name, runtime_name
 from runtime.swarm.network_pools import is_ingress
+from runtime.swarm.offered import check_mounts
 from runtime.swarm.ports import Tx, View
 from runtime.wire.pb import control_pb2 as control
 from runtime.wire.pb import objects_pb2 as objects
@@ -83,6 +84,7 @@ def create_service(
     given = request.spec.annotations.name
     candidates = [given] if given else [random_name(ctx.rng) for _ in range(NAME_CANDIDATES)]
     check_service_spec(_with_name(request.spec, candidates[0]), ctx.parse_constraints)
+    check_mounts(request.spec)
     service_id = ctx.new_id()
 
     def run(tx: Tx) -> control.CreateServiceResponse:
@@ -220,6 +222,7 @@ def _check_update(tx: Tx, service: objects.Service, spec: specs.ServiceSpec) -> 
         raise unimplemented("service mode change is not allowed")
     if spec.annotations.name != service.spec.annotations.name:
         raise unimplemented("renaming services is not supported")
+    check_mounts(spec, service.spec)
     _check_ingress(tx, spec)
 
 

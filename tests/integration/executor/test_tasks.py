@@ -6,6 +6,7 @@ import os
 import pathlib
 import pwd
 import signal
+import stat
 import tempfile
 import threading
 
@@ -238,6 +239,15 @@ def test_a_task_of_another_user_reads_its_secrets_until_it_ends(bench: Bench, tm
     output = [line.data.decode().strip() for line in bench.lines(controller)]
     assert output == [str(nobody.pw_uid), str(nobody.pw_gid), "hidden", "400:nobody", "plain"]
     assert not secret.parent.parent.exists()
+
+
+@pytest.mark.parametrize("mode", [0, 0o400, 0o640, 0o100444])
+def test_a_file_has_the_permissions_that_were_asked_for_none_too(bench: Bench, mode: int) -> None:
+    made = task("t", "sleep", "60")
+    made.spec.container.secrets.add(secret_id="s").file.MergeFrom(_file("key", mode))
+    assert isinstance(bench.do(bench.controller(made, payloads={"s": b"hidden"}).start), Done)
+    secret = pathlib.Path(bench.executor._payloads, "t", "secrets", "key")
+    assert stat.S_IMODE(secret.stat().st_mode) == mode & 0o777
 
 
 def with_secret(identity: str) -> objects_pb2.Task:

@@ -223,3 +223,22 @@ def test_info_counts_containers_and_is_answered_when_the_agent_is_not() -> None:
     backend.trouble = ClusterError("unavailable", "starting again")
     assert ask(backend, "GET", "/info")[1]["Containers"] == 0
     assert ask(backend, "GET", "/containers/json") == (503, "starting again")
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"Name": "v"}, (501, "volumes are not offered by this version of the daemon")),
+        ({"Name": "v", "Driver": "local"}, (501, "volumes are not offered by this version of the daemon")),
+        (
+            {"Name": "v", "Driver": "csi"},
+            (404, 'create v: error looking up volume plugin csi: plugin "csi" not found'),
+        ),
+        (
+            {"Name": "v", "Driver": "csi", "ClusterVolumeSpec": {"Group": "g"}},
+            (501, "cluster volumes are not offered by this version of the daemon"),
+        ),
+    ],
+)
+def test_no_volume_is_made_and_the_refusal_says_of_which_kind(body: dict[str, Any], expected: Any) -> None:
+    assert ask(Local(), "POST", "/volumes/create", body) == expected

@@ -81,7 +81,7 @@ def test_paths_work_bare_and_below_a_version(path: str, expected: object) -> Non
         ("GET", "/distribution/reg.example:5000/a/b/json", system.distribution),
         ("GET", "/images/a/b/json", containers.image),
         ("GET", "/volumes", containers.volumes),
-        ("POST", "/volumes/create", later.refuse),
+        ("POST", "/volumes/create", later.create_volume),
         ("GET", "/networks", networks.listing),
         ("DELETE", "/networks/x", networks.remove),
     ],

@@ -403,6 +403,28 @@ def test_what_may_not_change_is_refused(swarm: Swarm) -> None:
     assert update(swarm, service, networked).spec == networked
 
 
+def test_cluster_volumes_are_refused_by_their_mounts_and_who_has_some_already_may_be_scaled(swarm: Swarm) -> None:
+    def mounted(replicas: int, target: str = "/data") -> specs.ServiceSpec:
+        spec = service_spec()
+        spec.replicated.replicas = replicas
+        spec.task.container.mounts.add(type=types.Mount.CLUSTER, source="group:fast", target=target)
+        return spec
+
+    refused = (Code.UNIMPLEMENTED, 'this version does not offer cluster volumes ("group:fast" at /data)')
+    assert refusal(swarm, "CreateService", spec=mounted(1)) == refused
+    service = create(swarm, service_spec())
+    base = {"service_id": service.id, "service_version": service.meta.version}
+    assert refusal(swarm, "UpdateService", **base, spec=mounted(1)) == refused
+    theirs = objects.Service()
+    theirs.CopyFrom(service)
+    theirs.spec.CopyFrom(mounted(1))
+    service = swarm.store.write(lambda tx: tx.update(theirs))
+    scaled = update(swarm, service, mounted(0))
+    assert scaled.spec.replicated.replicas == 0
+    base = {"service_id": service.id, "service_version": scaled.meta.version}
+    assert refusal(swarm, "UpdateService", **base, spec=mounted(1, "/other"))[0] is Code.UNIMPLEMENTED
+
+
 def test_an_update_of_an_unknown_service_is_not_found(swarm: Swarm) -> None:
     fields = {"service_id": "gone", "service_version": types.Version(index=1), "spec": service_spec()}
     assert refusal(swarm, "UpdateService", **fields) == (Code.NOT_FOUND, "service gone not found")

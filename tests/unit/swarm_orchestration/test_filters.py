@@ -185,9 +185,17 @@ def test_replicas_of_a_service_on_a_node_are_limited() -> None:
 
 def test_cluster_volumes_go_nowhere_without_anybody_who_knows_them() -> None:
     asked = task("t")
-    asked.spec.container.mounts.add(type=types.Mount.CLUSTER)
-    assert explain(asked, info(node("n"))) == "no suitable node (cannot fulfill requested CSI volume mounts on 1 node)"
-    assert Pipeline(asked, lambda books: books.node.id == "n").passes(info(node("n")))
+    asked.spec.container.mounts.add(type=types.Mount.CLUSTER, source="group:fast", target="/data")
+    asked.spec.container.mounts.add(type=types.Mount.BIND, source="/a", target="/b")
+    assert explain(asked, info(node("n"))) == (
+        "no suitable node (cannot fulfill requested CSI volume mounts on 1 node: "
+        'this version does not offer cluster volumes ("group:fast" at /data))'
+    )
+    known = Pipeline(asked, lambda books: books.node.id == "n")
+    assert known.passes(info(node("n")))
+    assert known.explain([info(node("m"))]) == (
+        "no suitable node (cannot fulfill requested CSI volume mounts on 1 node)"
+    )
 
 
 def test_explanations_in_the_engines_words() -> None:

@@ -147,6 +147,18 @@ def test_failures_of_tasks_that_came_with_their_node_do_not_count() -> None:
     assert info.recent_failures(("web", 1), 0.0) == 0
 
 
+def test_failures_in_the_first_slot_of_a_job_count_although_its_number_is_0() -> None:
+    bench = Bench(node("a"), service())
+    for number in range(FAILURES_MAX):
+        made = task(f"f{number}", slot=0, node_id="a", state=types.RUNNING)
+        made.job_iteration.index = 0
+        bench.put(made)
+        bench.move(f"f{number}", types.FAILED)
+    info = bench.scheduler.node("a")
+    assert info is not None
+    assert info.recent_failures(("web", 1), 0.0) == FAILURES_MAX
+
+
 def test_spread_evens_out_over_label_values_before_nodes() -> None:
     nodes = [node("a", labels={"zone": "1"}), *(node(id, labels={"zone": "2"}) for id in "bcd")]
     bench = Bench(*nodes, service(), *tasks(6, spread=["node.labels.zone"]))
