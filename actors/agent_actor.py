@@ -141,7 +141,8 @@ class AgentActor(Actor):
         for stored in self._database.load():
             self._restore(stored)
         for orphan in self.world.executor.orphans():
-            log.warning("task %s ran without its keeper and was killed: %s", orphan.task_id, orphan.text)
+            about = self.about(task_id=orphan.task_id)
+            log.warning("task %s ran without its keeper and was killed: %s", orphan.task_id, orphan.text, extra=about)
         self.spawn("session", SessionActor, self.address, self.node, self.setup)
         self.spawn("logs", LogPublisherActor, self.address, self.setup)
         self.spawn("ingress", IngressActor, self.address)
@@ -304,7 +305,10 @@ class AgentActor(Actor):
         elif task == held.task:
             return False
         elif task.desired_state < held.task.desired_state:
-            log.warning("task %s: an update back to desired state %d is refused", task.id, task.desired_state)
+            about = self.about(task_id=task.id, service_id=task.service_id)
+            log.warning(
+                "task %s: an update back to desired state %d is refused", task.id, task.desired_state, extra=about
+            )
             return False
         else:
             held.task = task

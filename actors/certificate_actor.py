@@ -122,6 +122,7 @@ class CertificateActor(Actor):
         return {
             "node": info.node_id if info is not None else "",
             "role": info.role if info is not None else "",
+            "cluster": info.organization if info is not None else "",
             "expires": info.not_after if info is not None else 0.0,
             "days left": _days(info.not_after - self.now()) if info is not None else 0.0,
             "root days left": self._root_days(),

@@ -66,6 +66,7 @@ ORPHANS_AGAIN = 5.0  # seconds before what could not be written about a lost nod
 WEIGHT = 10  # of every manager in a session's list
 
 log = logging.getLogger("swarmlet.dispatcher")
+SCHEDULING = "swarm_dispatcher_scheduling_delay_seconds"
 
 
 @dataclass(slots=True, eq=False)
@@ -381,12 +382,17 @@ class DispatcherActor(Serving, StoreWatcher):
         self._look_timer = None
         now = self.monotonic()
         for node_id, text in self.registry.take_lost(now):
-            log.info("node %s is down: %s", node_id, text)
+            log.info("node %s is down: %s", node_id, text, extra=self.about(node_id=node_id))
             self._end_streams(node_id, not_registered())
             self._set_status(node_id, NodeUpdate(types.NodeStatus.DOWN, text))
         for node_id in self.registry.take_given_up(now):
             lost = orphans(self.view.find(objects.Task, "node", node_id))
-            log.info("node %s has been down for a day: %d tasks are orphans", node_id, len(lost))
+            log.info(
+                "node %s has been down for a day: %d tasks are orphans",
+                node_id,
+                len(lost),
+                extra=self.about(node_id=node_id),
+            )
             if lost:
                 steps = [partial(write_orphaned, task_id=id) for id in lost]
                 self.write_batch(steps, partial(self._orphaned, node_id))
@@ -421,6 +427,8 @@ class DispatcherActor(Serving, StoreWatcher):
                 continue
             if task.node_id != node_id:
                 raise Refused(Code.PERMISSION_DENIED, "cannot update a task not assigned this node")
+            if task.status.state < types.RUNNING == update.status.state:
+                self.timed(SCHEDULING, max(0.0, self.now() - _seconds(task.meta.created_at)))
             own.append(update)
         for update in own:
             self._waiting.tasks[update.task_id] = (node_id, update.status)
@@ -575,3 +583,7 @@ def _may_succeed(result: Any) -> bool:
     if isinstance(result, Refused):
         return result.code is not Code.INVALID_ARGUMENT
     return isinstance(result, BaseException)
+
+
+def _seconds(at: Any) -> float:
+    return float(at.seconds + at.nanos / 1e9)

@@ -63,7 +63,7 @@ class IngressActor(Actor):
         try:
             found = routes(message.tables)
         except ValueError as error:
-            log.error("tables of published ports are not understood: %s", error)
+            log.error("tables of published ports are not understood: %s", error, extra=self.about())
             return
         if found != self.routes:
             self.routes = found

@@ -159,7 +159,9 @@ class LogPublisherActor(Actor):
             return
         self._hang_up()
         if refused is not None and refused.code is Code.UNIMPLEMENTED:
-            log.warning("the manager at %s has no log broker: its logs are not published", self._target)
+            log.warning(
+                "the manager at %s has no log broker: its logs are not published", self._target, extra=self.about()
+            )
             return
         self.backoff.failed()
         self.after(self.backoff.delay(self.world.random), _ListenAgain(self._number))
@@ -245,7 +247,9 @@ class LogPublisherActor(Actor):
             return
         subscription.upload = None
         if isinstance(result, Refused) and result.code not in _FINAL:
-            log.warning("logs for subscription %s: %s; going on in %g s", subscription.id, result, AGAIN)
+            log.warning(
+                "logs for subscription %s: %s; going on in %g s", subscription.id, result, AGAIN, extra=self.about()
+            )
             self.after(AGAIN, _UploadAgain(subscription))
         else:
             self._drop(subscription)
@@ -348,7 +352,8 @@ class LogPublisherActor(Actor):
             self.after(AGAIN, _ReadAgain(subscription, reader))
         else:
             if reader.error is not None:
-                log.warning("logs of task %s: %s", reader.task.task_id, reader.error)
+                about = self.about(task_id=reader.task.task_id, service_id=reader.task.service_id)
+                log.warning("logs of task %s: %s", reader.task.task_id, reader.error, extra=about)
             reader.done = True
             self._finish_if_read(subscription)
 

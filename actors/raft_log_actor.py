@@ -30,6 +30,7 @@ from runtime.stage import Actor, Policy, handles
 from runtime.store.snapshot import dump
 from runtime.wire.pb import snapshot_pb2
 
+SNAPSHOT = "swarm_raft_snapshot_latency_seconds"
 WHAT_NEXT = (
     "Nothing of it was changed. Where other managers run: leave the swarm by force here, remove this node there, and "
     "join again; else restore a backup"
@@ -122,12 +123,14 @@ class RaftLogActor(Actor):
     @handles(TakeSnapshot)
     def take_snapshot(self, message: TakeSnapshot) -> None:
         """Encodes a state, puts it in force and drops what it makes dispensable."""
+        begun = self.monotonic()
         snapshot = snapshot_of(message)
         self.log.save_snapshot(snapshot)
         if self._rekeyed:
             failpoint("dek.half_reencrypted")
         if message.keep_after > 0:
             self.log.compact(message.keep_after)
+        self.timed(SNAPSHOT, self.monotonic() - begun)
         self._tell_parent(SnapshotTaken(snapshot, message.keep_after))
 
     def _tell_parent(self, message: object) -> None:

@@ -50,6 +50,10 @@ from runtime.store.view import Published, View
 from runtime.swarm.membership import NO_QUORUM, OUTCOME_UNKNOWN
 from runtime.wire.pb import snapshot_pb2
 
+WRITE = "swarm_store_write_tx_latency_seconds"
+BATCH = "swarm_store_batch_latency_seconds"
+PROPOSAL = "swarm_raft_transaction_latency_seconds"
+
 
 @dataclass(slots=True)
 class _InFlight:
@@ -58,6 +62,7 @@ class _InFlight:
     number: int
     view: View
     changes: tuple[Change, ...]
+    begun: float
     answer: Callable[[BaseException | None], None]
 
 
@@ -106,8 +111,13 @@ class StoreActor(Actor):
         if not transaction.changes:
             return value
         self._check_space()
-        reply = self.defer()
-        self._propose(transaction, lambda error: _settle(reply, value, error))
+        reply, begun = self.defer(), self.monotonic()
+
+        def settle(error: BaseException | None) -> None:
+            self.timed(WRITE, self.monotonic() - begun)
+            _settle(reply, value, error)
+
+        self._propose(transaction, settle)
         return None
 
     @handles(WriteBatch)
@@ -134,7 +144,8 @@ class StoreActor(Actor):
         data = encode_request(self._number, transaction.changes)
         self._last_version = max(self._last_version + 1, self.proposed.version)
         self.proposed = apply(self.proposed, transaction.changes, transaction.version + 1)
-        self._in_flight.append(_InFlight(self._number, self.proposed, tuple(transaction.changes), answer))
+        changes = tuple(transaction.changes)
+        self._in_flight.append(_InFlight(self._number, self.proposed, changes, self.monotonic(), answer))
         self.tell(self.consensus, Propose(self._number, data, self._epoch))
 
     # What the consensus says
@@ -179,6 +190,7 @@ class StoreActor(Actor):
             ours = self._in_flight[0] if self._in_flight and self._in_flight[0].number == number else None
             if ours is not None and self.leading:
                 self._in_flight.popleft()
+                self.timed(PROPOSAL, self.monotonic() - ours.begun)
                 answers.append(ours.answer)
                 changes, view = ours.changes, _at(ours.view, index)
             else:
@@ -272,6 +284,7 @@ class _Batch:
         self._reply = reply
         self._results: list[Any] = []
         self._open = 1
+        self._begun = store.monotonic()
 
     def run(self, steps: Sequence[Step]) -> None:
         """Cuts the steps into transactions and proposes them all."""
@@ -297,6 +310,7 @@ class _Batch:
     def _close(self) -> None:
         self._open -= 1
         if self._open == 0:
+            self._store.timed(BATCH, self._store.monotonic() - self._begun)
             self._reply.set(self._results)
 
 

@@ -203,7 +203,8 @@ class UpdaterActor(StoreWatcher):
         service = self.view.get(objects.Service, self.service_id)
         for order, result in zip(orders, results, strict=True):
             if isinstance(order, (Pause, RollBack)) and result is not STALE and service is not None:
-                log.warning("service %s: %s", service.spec.annotations.name, service.update_status.message)
+                about = self.about(service_id=service.id)
+                log.warning("service %s: %s", service.spec.annotations.name, service.update_status.message, extra=about)
 
     def _arm(self, at: float | None) -> None:
         if self._timer is not None:

@@ -23,9 +23,11 @@ from runtime.disk.data_root import refuse_foreign
 from runtime.disk.errors import DiskFailed, DiskInUse, ForeignState
 from runtime.disk.real import RealDisk
 from runtime.engine_api.cluster_backend import ClusterBackend
+from runtime.engine_api.pages import Page, Pages, PageServer
 from runtime.engine_api.server import EngineServer
 from runtime.engine_api.sockets import TlsListener
 from runtime.errors import Refused
+from runtime.introspection import exposition
 from runtime.introspection.server import IntrospectionServer
 from runtime.protocol.raft import TransferLeadership
 from runtime.stage import Actor, Address, RealClock, Stage, World
@@ -72,6 +74,7 @@ class NodeSettings:
     unix_sockets: tuple[str, ...] = ()
     tls: tuple[TlsListener, ...] = ()
     group: str = ""
+    metrics: tuple[str, int] | None = None
     heartbeat_tick: int = 1
     election_tick: int = 10
     node_class: type[Actor] | None = None
@@ -86,6 +89,8 @@ class Assembly:
         self._loop: IoLoop | None = None
         self.stage: Stage | None = None
         self.backend: ClusterBackend | None = None
+        self.watcher: IntrospectionServer | None = None
+        self.metrics_address: tuple[str, int] | None = None
         self._cluster: Address | None = None
         self._stop_tasks = True
         self._parts = contextlib.ExitStack()
@@ -140,7 +145,7 @@ class Assembly:
         try:
             self._parts.close()
         finally:
-            self.stage = self.backend = self._cluster = None
+            self.stage = self.backend = self.watcher = self._cluster = None
             gc.collect()
 
     def _open(self) -> None:
@@ -197,11 +202,16 @@ class Assembly:
 
     def _serve(self, backend: ClusterBackend, stage: Stage) -> None:
         settings = self.settings
-        watcher = IntrospectionServer(stage, self.introspection_socket, about={"api": list(settings.unix_sockets)})
+        about = {"api": list(settings.unix_sockets)}
+        watcher = self.watcher = IntrospectionServer(stage, self.introspection_socket, about=about)
         self.run(watcher.start())
         self._parts.callback(lambda: self.run(watcher.stop(), SERVERS_STOP_S))
+        pages = {"/metrics": Page(exposition.CONTENT_TYPE, watcher.metrics)}
+        if settings.metrics is not None:
+            self._serve_pages(*settings.metrics, pages)
         engine = EngineServer(
             backend,
+            pages=pages,
             unix_paths=settings.unix_sockets,
             tls=settings.tls,
             group=settings.group or None,
@@ -209,6 +219,16 @@ class Assembly:
         )
         self.run(engine.start())
         self._parts.callback(lambda: self.run(engine.stop(), SERVERS_STOP_S))
+
+    def _serve_pages(self, host_name: str, port: int, pages: Pages) -> None:
+        try:
+            exposition.require()
+        except Refused as missing:
+            raise StartError(missing.text) from None
+        server = PageServer(host_name, port, pages)
+        self.run(server.start())
+        self._parts.callback(lambda: self.run(server.stop(), SERVERS_STOP_S))
+        self.metrics_address = server.address
 
     @property
     def _control_socket(self) -> str:

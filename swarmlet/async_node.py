@@ -22,6 +22,7 @@ from runtime.stage import Actor, Address, Answer, AskTimeout, Reply
 from runtime.wire.pb import objects_pb2
 from swarmlet import requests
 from swarmlet.node import ASK_S, POLL_S, RECONFIGURE_S, UPDATE_TRIES, Node, TaskFate, is_ready, not_ready
+from swarmlet.subscription import EVENTS_MAX, EventCallback, Subscription
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -145,9 +146,46 @@ class AsyncNode:
         """As Node.introspection_socket."""
         return self.node.introspection_socket
 
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """As Node.metrics_address."""
+        return self.node.metrics_address
+
+    async def introspect(self, what: str, **details: Any) -> Any:
+        """As Node.introspect."""
+        assembly = self.node.assembly
+        watcher = assembly.watcher
+        assert watcher is not None
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+
+        def done(outcome: Any) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_arrive, future, outcome)
+
+        cancel = assembly.loop.submit(watcher.answer({**details, "ask": what}), done)
+        try:
+            async with asyncio.timeout(ASK_S):
+                return await future
+        finally:
+            cancel()
+
+    def subscribe(self, on_event: EventCallback, *, capacity: int = EVENTS_MAX) -> Subscription:
+        """As Node.subscribe: called on a thread; ``loop.call_soon_threadsafe`` leads to the loop."""
+        return self.node.subscribe(on_event, capacity=capacity)
+
     def mount(self, name: str, actor: type[Actor], *arguments: Any) -> Address:
         """As Node.mount."""
         return self.node.mount(name, actor, *arguments)
+
+
+def _arrive(future: asyncio.Future[Any], outcome: Any) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, BaseException):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 def _settle(future: asyncio.Future[Answer], answer: Answer) -> None:

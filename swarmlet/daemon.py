@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Final
 
 from runtime.engine_api.sockets import TlsListener
-from swarmlet import __version__, places
+from swarmlet import __version__, logs, places
 from swarmlet.errors import EXIT_FAILED, EXIT_OK, StartError
 from swarmlet.executors import ProcessExecutor
 from swarmlet.node import Node
@@ -45,13 +45,15 @@ LEVELS: Final = {
 
 def run(options: DaemonOptions) -> int:
     """Runs a node until a signal; the exit code. Raises StartError."""
-    _set_up_process(options.log_level)
+    _set_up_process(options.log_level, options.log_format)
     asked = StopRequest()
     places.make_private(options.exec_root, os.getuid())
     with pidfile(options.pidfile):
         node = make_node(options)
         node.start()
         log.info("swarmlet %s listens on %s", __version__, ", ".join(options.unix_hosts) or "TLS addresses")
+        if node.metrics_address is not None:
+            log.info("metrics are at http://%s:%d/metrics", *node.metrics_address)
         _settle_memory()
         asked.wait()
         log.info("stopping")
@@ -112,6 +114,7 @@ def make_node(options: DaemonOptions) -> Node:
         group=options.group,
         heartbeat_tick=options.heartbeat_tick,
         election_tick=options.election_tick,
+        metrics=options.metrics,
     )
 
 
@@ -131,11 +134,11 @@ def tls_listeners(options: DaemonOptions) -> list[TlsListener]:
     return [TlsListener(each.host, each.port, context) for each in options.tls_hosts]
 
 
-def _set_up_process(level: str) -> None:
+def _set_up_process(level: str, log_format: str) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    logging.basicConfig(
-        level=LEVELS[level], stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logs.JsonFormatter() if log_format == "json" else logs.TextFormatter())
+    logging.basicConfig(level=LEVELS[level], handlers=[handler])
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

@@ -21,12 +21,14 @@ from runtime.engine_api.backend import SwarmInfo
 from runtime.errors import Refused
 from runtime.protocol import cluster as say
 from runtime.stage import Actor, Address
+from runtime.stage.answers import forbid_blocking
 from runtime.swarm.addresses import IPNetwork
 from runtime.wire.pb import objects_pb2
 from swarmlet import places, requests
 from swarmlet.assembly import Assembly, NodeSettings
 from swarmlet.errors import StartError, UsageError
 from swarmlet.executors import ExecutorFactory, ProcessExecutor
+from swarmlet.subscription import EVENTS_MAX, EventCallback, Subscription
 
 if TYPE_CHECKING:
     from runtime.engine_api.sockets import TlsListener
@@ -67,6 +69,8 @@ class Node:
         group: str = "",
         heartbeat_tick: int = 1,
         election_tick: int = 10,
+        metrics: tuple[str, int] | None = None,
+        on_event: EventCallback | None = None,
     ) -> None:
         state = Path(state_dir).absolute()
         run = Path(run_dir).absolute() if run_dir else places.run_directory(os.environ, os.getuid(), state)
@@ -88,7 +92,10 @@ class Node:
             group=group,
             heartbeat_tick=heartbeat_tick,
             election_tick=election_tick,
+            metrics=metrics,
         )
+        self._on_event = on_event
+        self._subscriptions: set[Subscription] = set()
         self._assembly: Assembly | None = None
         self._lock = threading.Lock()
 
@@ -102,6 +109,8 @@ class Node:
             assembly = Assembly(self.settings)
             assembly.open()
             self._assembly = assembly
+        if self._on_event is not None:
+            self.subscribe(self._on_event)
         return self
 
     def stop(self, tasks: TaskFate = "stop") -> None:
@@ -112,6 +121,8 @@ class Node:
             assembly, self._assembly = self._assembly, None
             if assembly is not None:
                 assembly.close(tasks == "stop")
+        for subscription in list(self._subscriptions):
+            subscription.close()
 
     def __enter__(self) -> Node:
         return self.start()
@@ -224,6 +235,29 @@ class Node:
         stage = self.assembly.stage
         assert stage is not None
         return stage
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Where Prometheus finds the metrics, if ``metrics`` named an address; they are at ``/metrics`` of the API's
+        sockets too."""
+        return self.assembly.metrics_address
+
+    def introspect(self, what: str, **details: Any) -> Any:
+        """Asks about the actors and the swarm what the introspection socket can be asked: ``introspect("tree")``,
+        ``introspect("actor", path="/cluster")``. ValueError with what is wrong with the question."""
+        forbid_blocking()
+        watcher = self.assembly.watcher
+        assert watcher is not None
+        return self.assembly.run(watcher.answer({**details, "ask": what}), ASK_S)
+
+    def subscribe(self, on_event: EventCallback, *, capacity: int = EVENTS_MAX) -> Subscription:
+        """Calls ``on_event`` on a thread of its own with what happens to the swarm's objects (on managers) and with
+        failures of this node's actors, until the subscription or the node ends. It may take its time: at most
+        ``capacity`` events wait for it, the oldest go first, and a gap says how many went."""
+        subscription = Subscription(self.assembly, on_event, capacity, self._subscriptions.discard)
+        self._subscriptions.add(subscription)
+        subscription.start()
+        return subscription
 
     def mount(self, name: str, actor: type[Actor], *arguments: Any) -> Address:
         """Starts an actor of the host's at ``/<name>`` in this node's tree; it ends with the node."""

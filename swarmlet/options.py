@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn
 from swarmlet import __version__, look_options, places, recovery_options
 from swarmlet.errors import UsageError
 
+LOG_FORMATS: Final = ("text", "json")
 LOG_LEVELS: Final = ("debug", "info", "warn", "error", "fatal")
 DEFAULT_TLS_PORT: Final = 2376
 TICK_MAX: Final = 3600
@@ -50,6 +51,8 @@ class DaemonOptions:
     election_tick: int = 10
     generic_resources: tuple[str, ...] = ()
     log_level: str = "info"
+    log_format: str = "text"
+    metrics: tuple[str, int] | None = None
     hostname: str = ""
     executor: str = "process"
     task_user: str = ""
@@ -139,6 +142,8 @@ def _daemon_flags(parser: argparse.ArgumentParser) -> None:
     add("--swarm-raft-election-tick", type=int, default=absent, metavar="TICKS")
     add("--node-generic-resource", action="append", default=absent, metavar="KIND=VALUE")
     add("-l", "--log-level", default=absent, metavar="LEVEL", help=", ".join(LOG_LEVELS))
+    add("--log-format", default=absent, metavar="FORMAT", help=", ".join(LOG_FORMATS))
+    add("--metrics-addr", default=absent, metavar="[ADDR]:PORT", help="where Prometheus finds /metrics")
     add("--hostname", default=absent)
     add("--executor", default=absent, metavar="KIND", help="process")
     add(
@@ -154,6 +159,7 @@ _TYPES: Final[Mapping[str, type]] = {
     "stop-tasks-on-exit": bool, "swarm-raft-heartbeat-tick": int, "swarm-raft-election-tick": int,
     **dict.fromkeys(
         ("tlscacert", "tlscert", "tlskey", "data-root", "exec-root", "pidfile", "group", "log-level", "hostname",
+         "log-format", "metrics-addr",
          "executor", "task-user", "swarm-default-advertise-addr"), str,
     ),
 }  # fmt: skip
@@ -173,6 +179,8 @@ def _daemon(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> 
     level = given.get("log-level", "info")
     if level not in LOG_LEVELS:
         raise UsageError(f"invalid logging level: {level}; it must be one of {', '.join(LOG_LEVELS)}")
+    if given.get("log-format", "text") not in LOG_FORMATS:
+        raise UsageError(f"invalid log format: {given['log-format']}; it must be one of {', '.join(LOG_FORMATS)}")
     if given.get("executor", "process") != "process":
         raise UsageError(f"there is no executor {given['executor']!r}; there is: process")
     return DaemonOptions(
@@ -190,6 +198,8 @@ def _daemon(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> 
         election_tick=election,
         generic_resources=_generic(given.get("node-generic-resource", ())),
         log_level="debug" if given.get("debug") else level,
+        log_format=given.get("log-format", "text"),
+        metrics=_metrics(given["metrics-addr"]) if given.get("metrics-addr") else None,
         hostname=given.get("hostname", ""),
         task_user=given.get("task-user", ""),
         require_limits=bool(given.get("require-limits")),
@@ -266,6 +276,14 @@ def _tls_host(url: str, rest: str, given: Mapping[str, Any]) -> TlsHost:
     if match is None or not 0 <= int(match[2] or DEFAULT_TLS_PORT) <= 65535:
         raise UsageError(f"invalid host {url!r}: it must be tcp://ADDR:PORT")
     return TlsHost(match[1].strip("[]") or "127.0.0.1", int(match[2] or DEFAULT_TLS_PORT))
+
+
+def _metrics(text: str) -> tuple[str, int]:
+    """Nobody is asked for a password there: without an address it is the loopback one."""
+    match = re.fullmatch(r"(\[[^\]]+\]|[^:/\[\]\s]*):(\d{1,5})", text)
+    if match is None or not 0 <= int(match[2]) <= 65535:
+        raise UsageError(f"invalid metrics-addr {text!r}: it must be ADDR:PORT, or :PORT for 127.0.0.1")
+    return match[1].strip("[]") or "127.0.0.1", int(match[2])
 
 
 def _tick(given: Mapping[str, Any], name: str, default: int) -> int:

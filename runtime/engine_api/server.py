@@ -21,6 +21,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from runtime.engine_api import answering, jsonio, sockets, versions
 from runtime.engine_api.call import Answer, Stream, unicode
 from runtime.engine_api.errors import ApiError
+from runtime.engine_api.pages import Pages, read
 from runtime.errors import Refused
 
 if TYPE_CHECKING:
@@ -46,8 +47,11 @@ class EngineServer:
         tls: Sequence[sockets.TlsListener] = (),
         group: str | None = None,
         grace_s: float = 5.0,
+        pages: Pages | None = None,
     ) -> None:
-        """``grace_s`` is how long running requests may take at a stop; ``group`` may use the unix sockets too."""
+        """``grace_s`` is how long running requests may take at a stop; ``group`` may use the unix sockets too;
+        ``pages`` are served beside the API."""
+        self._pages: Pages = pages or {}
         self._backend = backend
         self._unix_paths = tuple(unix_paths)
         self._fds = tuple(fds)
@@ -166,6 +170,9 @@ class EngineServer:
         return response
 
     async def _dispatch(self, request: web.BaseRequest) -> Answer | Stream:
+        page = await read(self._pages, request.method, request.raw_path) if self._pages else None
+        if page is not None:
+            return page
         body = await _body(request) if request.body_exists else b""
         return await answering.dispatch(
             self._backend, request.method, unicode(request.raw_path), body, request.headers.get

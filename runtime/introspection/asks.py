@@ -24,7 +24,8 @@ import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from runtime.introspection import domain, protocol
+from runtime.introspection import domain, metrics, protocol
+from runtime.introspection.metrics import Family
 from runtime.introspection.redact import redact
 from runtime.introspection.rows import row, rows, totals
 from runtime.introspection.writing import ask_actor, write_private
@@ -34,7 +35,7 @@ from runtime.protocol.manager import AskPublished, MakeBackup
 from runtime.stage import Stage
 from runtime.stage.cell import Cell
 from runtime.stage.observe import CrashReport, MessageStats, describe_error, quantile
-from runtime.store.view import Published
+from runtime.store.view import Published, View
 
 STATE_DEADLINE_S: Final = 2.5
 EXPLAIN_DEADLINE_S: Final = 4.5
@@ -170,6 +171,15 @@ class Asks:
         """Where this node's manager has its newest view; BadRequest if it runs no manager."""
         found: Published = await ask_actor(self.stage.at(MANAGER), AskPublished(), STATE_DEADLINE_S)
         return found
+
+    async def metrics(self) -> list[Family]:
+        """All figures of this node, read when they are asked for."""
+        view: View | None = None
+        if MANAGER in self.stage.cells:
+            with contextlib.suppress(protocol.BadRequest):  # it begins or ends: the rest is told all the same
+                view = (await self.published()).view
+        states = await self._raft({})
+        return await asyncio.to_thread(metrics.families, self.stage, view, states)
 
     async def _waiting(self, request: dict[str, Any]) -> Any:
         limit = request.get("limit", domain.WAITING_SHOWN)

@@ -53,6 +53,11 @@ def decode_request(body: bytes) -> dict[str, Any]:
     request = decode(body)
     if request.get("version") != VERSION:
         raise BadRequest(f"version {request.get('version')!r} is not spoken here; version {VERSION} is")
+    return checked(request)
+
+
+def checked(request: dict[str, Any]) -> dict[str, Any]:
+    """A request that says what it asks for; BadRequest otherwise."""
     if not isinstance(request.get("ask"), str):
         raise BadRequest("a request says in 'ask' what it asks for")
     return request

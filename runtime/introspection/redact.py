@@ -17,7 +17,14 @@ DEPTH_MAX: Final = 4
 _SECRET_NAMES: Final = re.compile(
     r"token|secret|passw|credential|private|unlock|(^|[_\s-])(key|keys|kek|pem)($|[_\s-])", re.I
 )
-_SECRET_TEXTS: Final = re.compile(r"SWMTKN-\S+|SWMKEY-\S+|-----BEGIN [A-Z ]*PRIVATE KEY-----.*", re.S)
+_SECRET_TEXTS: Final = re.compile(
+    r"SWMTKN-\S+|SWMKEY-\S+|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S
+)
+
+
+def hide(text: str) -> str:
+    """The text without what looks like a join token, an unlock key or a private key."""
+    return _SECRET_TEXTS.sub(HIDDEN, text)
 
 
 def redact(value: Any, depth: int = 0) -> Any:
@@ -27,7 +34,7 @@ def redact(value: Any, depth: int = 0) -> Any:
     if isinstance(value, int):
         return value if -(2**63) <= value < 2**64 else str(value)  # msgpack knows no more
     if isinstance(value, str):
-        return _SECRET_TEXTS.sub(HIDDEN, value[: TEXT_MAX * 4])[:TEXT_MAX]
+        return hide(value[: TEXT_MAX * 4])[:TEXT_MAX]
     if isinstance(value, (bytes, bytearray, memoryview)):
         return f"({len(value)} bytes)"
     if depth >= DEPTH_MAX:

@@ -16,7 +16,7 @@ import struct
 from typing import Any, Final
 
 from runtime.engine_api.sockets import UnixListener, listen_unix
-from runtime.introspection import protocol
+from runtime.introspection import exposition, protocol
 from runtime.introspection.acts import Acts, Viewer
 from runtime.introspection.asks import Asks
 from runtime.introspection.recording import plain
@@ -52,6 +52,18 @@ class IntrospectionServer:
         self._listener: UnixListener | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._viewers: set[Viewer] = set()
+
+    async def answer(self, request: dict[str, Any]) -> Any:
+        """What the socket would answer to a request of ``asks``; BadRequest as it would refuse. A trace goes on,
+        and acts end with their viewer: both need a connection."""
+        if request.get("ask") in ("trace", "act", "clear"):
+            raise protocol.BadRequest(f"{request['ask']} needs a connection to the introspection socket")
+        frame = protocol.answer(await self._asks.answer(protocol.checked(request)))
+        return protocol.decode(frame[protocol.HEAD.size :])["value"]
+
+    async def metrics(self) -> bytes:
+        """Prometheus' text; Refused UNIMPLEMENTED without its library."""
+        return exposition.text(await self._asks.metrics())
 
     async def start(self) -> None:
         """Listens. ListenError (with a sentence) if a live server or something else is at the path."""

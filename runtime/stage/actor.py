@@ -18,7 +18,7 @@ import pykka
 from runtime.errors import Refused
 from runtime.stage.answers import ActorUnavailable, Answer, AskTimeout, Reply
 from runtime.stage.messages import ActorDown, ActorUp
-from runtime.stage.observe import MessageStats
+from runtime.stage.observe import Durations, MessageStats
 from runtime.stage.policy import Policy
 from runtime.stage.timers import Timer
 
@@ -175,6 +175,18 @@ class Actor(pykka.Actor):
         self._questions[number] = _Pending(then, deadline, to.path, timeout, message.__class__)
         self._arm_deadlines(deadline)
         to.send(message, cell.address, Reply(cell.answer_sink(number, self)), self._trace)
+
+    def about(self, **fields: str) -> dict[str, str]:
+        """``extra`` of a log record: this node, this actor, and ids of what the record is about (``task_id=...``)."""
+        return {"node": self._cell.stage.name, "actor": self._cell.path, **fields}
+
+    def timed(self, name: str, seconds: float) -> None:
+        """Counts a duration into the histogram of that name."""
+        timings = self._cell.stage.observations.timings
+        found = timings.get(name)
+        if found is None:
+            found = timings[name] = Durations()
+        found.note(seconds)
 
     def sink(self, then: Callable[[Any], None]) -> Callable[[Any], None]:
         """A callback for edges, callable from any thread: each call becomes a message of this life that runs

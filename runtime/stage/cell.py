@@ -311,7 +311,8 @@ class Cell:
                 instance.stopped()
         except BaseException as error:
             self.last_error = describe_error(error)
-            self.stage.log.error("%s: its end failed: %s", self.path, self.last_error, exc_info=error)
+            about = {"node": self.stage.name, "actor": self.path}
+            self.stage.log.error("%s: its end failed: %s", self.path, self.last_error, exc_info=error, extra=about)
 
     # Stopping
 

@@ -7,6 +7,7 @@ those under one.
 from __future__ import annotations
 
 import traceback
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -54,6 +55,40 @@ class MessageStats:
             self.wait_buckets[-1] += 1
 
 
+class Durations:
+    """A histogram of durations in seconds with Prometheus' usual bounds. One actor writes, anybody reads."""
+
+    BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+    __slots__ = ("counts", "sum")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(self.BOUNDS) + 1)
+        self.sum = 0.0
+
+    def note(self, seconds: float) -> None:
+        """Counts one."""
+        self.counts[bisect_left(self.BOUNDS, seconds)] += 1
+        self.sum += seconds
+
+
+class Past:
+    """What the actors of one class did who are gone, so that sums over the class never fall."""
+
+    __slots__ = ("busy", "failed", "handled", "restarts")
+
+    def __init__(self) -> None:
+        self.handled = self.failed = self.restarts = 0
+        self.busy = 0.0
+
+    def add(self, cell: Cell) -> None:
+        """Takes over the figures of a cell."""
+        stats = list(cell.stats.values())
+        self.handled += sum(each.count for each in stats)
+        self.failed += sum(each.failed for each in stats)
+        self.busy += sum(each.busy for each in stats)
+        self.restarts += cell.failures.total
+
+
 def quantile(buckets: list[int], share: float) -> float:
     """The upper bound in seconds of the bucket that holds the given share of all durations; 0 without any."""
     total = sum(buckets)
@@ -91,6 +126,9 @@ class Observations:
     refused_full: int = 0
     last_dead: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=100))
     crashes: deque[CrashReport] = field(default_factory=lambda: deque(maxlen=200))
+    crashed: int = 0
+    past: dict[str, Past] = field(default_factory=dict)
+    timings: dict[str, Durations] = field(default_factory=dict)
 
     def dead_letter(self, path: str, message: object) -> None:
         """Counts a message that nobody could be given."""

@@ -19,7 +19,7 @@ from runtime.stage.answers import ActorUnavailable, Reply, forbid_blocking
 from runtime.stage.cell import Cell, Life
 from runtime.stage.dispatch import Dispatcher, Runner, Threads
 from runtime.stage.messages import ActorDown, ActorUp
-from runtime.stage.observe import CrashReport, Observations, Tracer
+from runtime.stage.observe import CrashReport, Observations, Past, Tracer
 from runtime.stage.policy import Policy
 from runtime.stage.timers import TimerService
 from runtime.stage.world import World
@@ -148,6 +148,7 @@ class Stage:
         with self._lock:
             if self.cells.get(cell.path) is cell:
                 del self.cells[cell.path]
+                self.observations.past.setdefault(cell.cls.__name__, Past()).add(cell)
             if cell.parent is not None:
                 cell.parent.children.pop(cell.path.rsplit("/", 1)[1], None)
         self.notify(cell, ActorDown(cell.path, error, True))
@@ -165,9 +166,11 @@ class Stage:
     def crashed(self, report: CrashReport) -> None:
         """Keeps a crash report and logs it."""
         self.observations.crashes.append(report)
+        self.observations.crashed += 1
         for listener in self.crash_listeners:
             listener(report)
-        log.error("%s failed over %s: %s\n%s", report.path, report.message, report.error, report.traceback)
+        about = {"node": self.name, "actor": report.path}
+        log.error("%s failed over %s: %s\n%s", report.path, report.message, report.error, report.traceback, extra=about)
 
     def walk(self) -> list[Cell]:
         """All cells, parents before children, by path."""

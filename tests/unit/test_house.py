@@ -28,6 +28,7 @@ ONLY_IN = {
     "pykka": ("runtime/stage",),
     "plyvel": ("runtime/disk",),
     "grpc": ("runtime/wire",),
+    "prometheus_client": ("runtime/introspection",),
     "textual": ("swarmlet/console",),
     "aiohttp": ("runtime/engine_api", "runtime/executor", "runtime/wire"),
 }

@@ -255,10 +255,10 @@ def list_service_statuses(
     view: View, request: control.ListServiceStatusesRequest, ctx: Context
 ) -> control.ListServiceStatusesResponse:
     """How many tasks each of the given services wants, runs and has completed; an unknown one wants none."""
-    return control.ListServiceStatusesResponse(statuses=[_status(view, id) for id in request.services])
+    return control.ListServiceStatusesResponse(statuses=[service_status(view, id) for id in request.services])
 
 
-def _status(view: View, service_id: str) -> Status:
+def service_status(view: View, service_id: str) -> Status:
     service = view.get(objects.Service, service_id)
     tasks = view.find(objects.Task, "service", service_id)
     spec = service.spec if service is not None else specs.ServiceSpec()

@@ -91,7 +91,8 @@ def test_every_flag_reaches_its_option() -> None:
         "-H", "unix:///a.sock", "-H", "tcp://127.0.0.1:2376", *TLS, "--data-root", "/d", "--exec-root", "/e",
         "--pidfile", "/p", "--group", "g", "--swarm-default-advertise-addr", "eth0", "--swarm-raft-heartbeat-tick", "2",
         "--swarm-raft-election-tick", "20", "--node-generic-resource", "gpu=2", "--node-generic-resource", "gpu=a",
-        "--log-level", "warn", "--hostname", "h", "--executor", "process", "--task-user", "u", "--require-limits",
+        "--log-level", "warn", "--hostname", "h", "--log-format", "json",
+        "--metrics-addr", ":9323", "--executor", "process", "--task-user", "u", "--require-limits",
         "--stop-tasks-on-exit",
     )  # fmt: skip
     assert found == DaemonOptions(
@@ -110,6 +111,8 @@ def test_every_flag_reaches_its_option() -> None:
         generic_resources=("gpu=2", "gpu=a"),
         log_level="warn",
         hostname="h",
+        log_format="json",
+        metrics=("127.0.0.1", 9323),
         task_user="u",
         require_limits=True,
         stop_tasks_on_exit=True,
