@@ -38,8 +38,8 @@ class GlobalActor(OrchestratorActor):
     def decide(self, view: Any, task: objects.Task) -> Change | bool:
         return global_service.restart_or_shut_down(view, task)
 
-    def reconcile(self, tx: Transaction, service_id: str, ids: NewId, would_restart: WouldRestart) -> Round:
-        return global_service.reconcile(tx, service_id, ids, would_restart, tx.now)
+    def reconcile(self, tx: Transaction, service_id: str, ids: NewId, would_restart: WouldRestart, limit: int) -> Round:
+        return global_service.reconcile(tx, service_id, ids, would_restart, tx.now, limit)
 
     def node_event(self, event: Event) -> None:
         """A node may have to get tasks, or to lose them."""

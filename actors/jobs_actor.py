@@ -43,8 +43,8 @@ class JobsActor(OrchestratorActor):
     def decide(self, view: Any, task: objects.Task) -> Change | bool:
         return jobs.restart_or_shut_down(view, task)
 
-    def reconcile(self, tx: Transaction, service_id: str, ids: NewId, would_restart: WouldRestart) -> Round:
-        return jobs.reconcile(tx, service_id, ids, would_restart, tx.now)
+    def reconcile(self, tx: Transaction, service_id: str, ids: NewId, would_restart: WouldRestart, limit: int) -> Round:
+        return jobs.reconcile(tx, service_id, ids, would_restart, tx.now, limit)
 
     def task_event(self, event: Event) -> None:
         """A task that ended makes room, whatever it was to do."""

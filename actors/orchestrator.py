@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from actors.store_watcher import StoreWatcher
 from actors.updater_actor import UpdateEnded, UpdaterActor
@@ -26,7 +26,7 @@ from runtime.protocol.explain import AskWaits, Waits
 from runtime.protocol.manager import LeaderContext
 from runtime.protocol.store import Step
 from runtime.stage import Address, Answer, GiveUp, Policy, Timer, handles
-from runtime.store.changes import Action
+from runtime.store.changes import BATCH_BYTES, Action
 from runtime.store.events import Commit, Event, WatchFilter
 from runtime.store.transaction import Transaction
 from runtime.store.view import View
@@ -34,11 +34,17 @@ from runtime.swarm.identity import new_id
 from runtime.swarm.replicated import NewId, Round, remove_tasks
 from runtime.swarm.restart import RestartPlan, RestartSupervisor
 from runtime.swarm.slots import WouldRestart
-from runtime.swarm.task_changes import Change, apply
+from runtime.swarm.task_changes import CHANGES_MAX, Change, Desire, apply
 from runtime.swarm.task_init import HeldTask, held_for, initialise, is_held
 from runtime.swarm.task_model import node_of, the_cluster, wanted
 from runtime.swarm.updater import needs_update
 from runtime.wire.pb import objects_pb2 as objects
+
+SLICES: Final = 10
+"""So many transactions carry out one decision about a service that one did not suffice for. What it costs to decide
+grows with the service, and what is carried out at once keeps other writes waiting."""
+STAMPS: Final = 1024
+"""More than a task has in bytes beside what it has of its service."""
 
 
 class _Due:
@@ -51,6 +57,10 @@ class Work:
 
     step: Step
     done: Callable[[Any], None]
+
+
+Decide = Callable[[Transaction, int], tuple[Round, int]]
+"""Decides for so many transactions; gives the round, and how many of its changes fit into one of them."""
 
 
 class OrchestratorActor(StoreWatcher):
@@ -66,6 +76,7 @@ class OrchestratorActor(StoreWatcher):
         self._restarts: dict[str, None] = {}
         self._services: dict[str, None] = {}
         self._removed: dict[str, None] = {}
+        self._large: dict[str, None] = {}
         self._updaters: dict[str, Address] = {}
         self._updater_number = 0
         self._writing = False
@@ -89,8 +100,8 @@ class OrchestratorActor(StoreWatcher):
         """Whether a task of such a service is to be restarted."""
         raise NotImplementedError
 
-    def reconcile(self, tx: Transaction, service_id: str, ids: NewId, would_restart: WouldRestart) -> Round:
-        """What a service lacks or has too much of."""
+    def reconcile(self, tx: Transaction, service_id: str, ids: NewId, would_restart: WouldRestart, limit: int) -> Round:
+        """What a service lacks or has too much of, in ``limit`` changes."""
         raise NotImplementedError
 
     def node_event(self, event: Event) -> None:
@@ -225,8 +236,12 @@ class OrchestratorActor(StoreWatcher):
             marks.clear()
         work = [Work(partial(_apply_one, change), _nothing) for change in changes]
         work += [each for each in map(self._restart, restarts) if each is not None]
-        work += [self._reconcile(service_id) for service_id in services]
-        return work + [self._remove(service_id) for service_id in removed] + self.more_work()
+        for service_id in services:
+            work += self._in_slices(service_id, self._reconcile_round(service_id), self._reconciled)
+        for service_id in removed:
+            self.supervisor.forget(service_id)
+            work += self._in_slices(service_id, partial(_remove_round, service_id), self._tasks_removed)
+        return work + self.more_work()
 
     def _restart(self, task_id: str) -> Work | None:
         if self.supervisor.is_delayed(task_id):
@@ -254,18 +269,43 @@ class OrchestratorActor(StoreWatcher):
         if plan is not None:
             self.supervisor.committed(plan, self.monotonic())
 
-    def _reconcile(self, service_id: str) -> Work:
-        def step(tx: Transaction) -> Round:
-            service = tx.get(objects.Service, service_id)
-            if service is None:
-                return Round()
-            would = self.supervisor.should_restart
-            ids = partial(new_id, self.world.entropy)
-            round = self.reconcile(tx, service_id, ids, lambda task: would(task, service, tx.now))
-            apply(tx, round.changes)
+    def _in_slices(self, service_id: str, decide: Decide, done: Callable[[str, Round], None]) -> list[Work]:
+        """The steps of one round: the first decides, each carries out as much as a transaction holds.
+
+        The store runs the steps of a batch with nothing in between, so what was decided in the first holds in all.
+        """
+        number = SLICES if service_id in self._large else 1
+        slices: list[Sequence[Change]] = []
+
+        def first(tx: Transaction) -> Round:
+            round, room = decide(tx, number)
+            slices[:] = [round.changes[at : at + room] for at in range(0, len(round.changes), room)]
+            carry_out(0, tx)
             return round
 
-        return Work(step, partial(self._reconciled, service_id))
+        def carry_out(index: int, tx: Transaction) -> None:
+            apply(tx, slices[index] if index < len(slices) else ())
+
+        rest = [Work(partial(carry_out, index), _nothing) for index in range(1, number)]
+        return [Work(first, partial(self._decided, service_id, done)), *rest]
+
+    def _decided(self, service_id: str, done: Callable[[str, Round], None], round: Round) -> None:
+        if round.more:
+            self._large[service_id] = None
+        else:
+            self._large.pop(service_id, None)
+        done(service_id, round)
+
+    def _reconcile_round(self, service_id: str) -> Decide:
+        def decide(tx: Transaction, slices: int) -> tuple[Round, int]:
+            service = tx.get(objects.Service, service_id)
+            if service is None:
+                return Round(), 1
+            would, room = self.supervisor.should_restart, _room(service.ByteSize())
+            ids = partial(new_id, self.world.entropy)
+            return self.reconcile(tx, service_id, ids, lambda task: would(task, service, tx.now), room * slices), room
+
+        return decide
 
     def _reconciled(self, service_id: str, round: Round) -> None:
         if round.more:
@@ -279,19 +319,9 @@ class OrchestratorActor(StoreWatcher):
             name = f"updater-{service_id}-{self._updater_number}"
             self._updaters[service_id] = self.spawn(name, UpdaterActor, self.context, service_id)
 
-    def _remove(self, service_id: str) -> Work:
-        self.supervisor.forget(service_id)
-
-        def step(tx: Transaction) -> Round:
-            round = remove_tasks(tx, service_id)
-            apply(tx, round.changes)
-            return round
-
-        def done(round: Round) -> None:
-            if round.more:
-                self._removed[service_id] = None
-
-        return Work(step, done)
+    def _tasks_removed(self, service_id: str, round: Round) -> None:
+        if round.more:
+            self._removed[service_id] = None
 
     def _written(self, work: Sequence[Work], answer: Answer) -> None:
         self._writing = False
@@ -308,6 +338,18 @@ class OrchestratorActor(StoreWatcher):
         at = self.supervisor.next_at()
         if at is not None and not self._writing:
             self._timer = self.after(max(0.0, at - self.monotonic()), _Due())
+
+
+def _room(size: int) -> int:
+    """How many changes of tasks whose service has so many bytes fit into one transaction."""
+    return max(1, min(CHANGES_MAX, BATCH_BYTES // (size + STAMPS)))
+
+
+def _remove_round(service_id: str, tx: Transaction, slices: int) -> tuple[Round, int]:
+    round = remove_tasks(tx, service_id, CHANGES_MAX * slices)
+    tasks = (tx.get(objects.Task, change.task_id) for change in round.changes if isinstance(change, Desire))
+    room = _room(max((task.ByteSize() for task in tasks if task is not None), default=0))
+    return round.bounded(room * slices), room
 
 
 def _apply_one(change: Change, tx: Transaction) -> int:

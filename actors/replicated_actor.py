@@ -24,8 +24,8 @@ class ReplicatedActor(OrchestratorActor):
     def needs_restart(self, view: Any, task: objects.Task) -> bool:
         return replicated.needs_restart(view, task)
 
-    def reconcile(self, tx: Transaction, service_id: str, ids: NewId, would_restart: WouldRestart) -> Round:
-        return replicated.reconcile(tx, service_id, ids, would_restart, tx.now)
+    def reconcile(self, tx: Transaction, service_id: str, ids: NewId, would_restart: WouldRestart, limit: int) -> Round:
+        return replicated.reconcile(tx, service_id, ids, would_restart, tx.now, limit)
 
     def node_event(self, event: Event) -> None:
         """A node that went down, is drained or gone gives up its tasks."""

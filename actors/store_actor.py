@@ -42,7 +42,7 @@ from runtime.protocol.store import (
     WriteBatch,
 )
 from runtime.stage import Actor, ActorDown, Address, Policy, Reply, handles
-from runtime.store.changes import Change, apply, decode_request, encode_request, from_actions
+from runtime.store.changes import Change, apply, decode_request, from_actions, join_actions
 from runtime.store.events import Commit, History, LostPlace, WatchFilter
 from runtime.store.snapshot import restore
 from runtime.store.transaction import Transaction, cut_batch
@@ -141,7 +141,7 @@ class StoreActor(Actor):
 
     def _propose(self, transaction: Transaction, answer: Callable[[BaseException | None], None]) -> None:
         self._number += 1
-        data = encode_request(self._number, transaction.changes)
+        data = join_actions(self._number, transaction.encoded())
         self._last_version = max(self._last_version + 1, self.proposed.version)
         self.proposed = apply(self.proposed, transaction.changes, transaction.version + 1)
         changes = tuple(transaction.changes)

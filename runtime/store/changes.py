@@ -18,7 +18,7 @@ from runtime.wire.pb import raft_pb2
 MAX_CHANGES = 200  # where a batch cuts; one transaction may hold more, within its bytes
 MAX_BYTES = 1572864  # 1.5 MiB: what one proposal may hold
 BATCH_BYTES = 1179648  # three quarters of that: where a batch cuts
-ACTION_OVERHEAD = 32  # at most so many bytes frame an object in an entry, with its share of the entry's own frame
+REQUEST_BYTES = 11  # at most so many bytes an entry has beside its actions
 
 
 class Action(enum.IntEnum):
@@ -56,23 +56,48 @@ class TooLarge(Refused):
         )
 
 
-def to_actions(changes: Iterable[Change]) -> list[raft_pb2.StoreAction]:
-    """The actions of a log entry."""
-    actions = []
-    for change in changes:
-        action = raft_pb2.StoreAction(action=int(change.action))  # type: ignore[arg-type]
-        getattr(action, TABLES[change.kind].field).CopyFrom(change.object)
-        actions.append(action)
-    return actions
+def encode_action(change: Change) -> bytes:
+    """One change as a log entry holds it: a field ``action`` of the request.
+
+    Put together by hand from the object's own bytes: a message around each object would copy it twice.
+    """
+    data = change.object.SerializeToString(deterministic=True)
+    action = b"".join((_KINDS[change.action], _TARGETS[change.kind], _varint(len(data)), data))
+    return b"".join((_ACTION, _varint(len(action)), action))
 
 
-def encode_request(request_id: int, changes: Sequence[Change]) -> bytes:
+def join_actions(request_id: int, actions: Iterable[bytes]) -> bytes:
     """The bytes of a log entry; refused when they are too many. (200 changes is where batches cut, no limit of one.)"""
-    request = raft_pb2.InternalRaftRequest(id=request_id, action=to_actions(changes))
-    data = request.SerializeToString(deterministic=True)
+    data = b"".join((raft_pb2.InternalRaftRequest(id=request_id).SerializeToString(), *actions))
     if len(data) > MAX_BYTES:
         raise TooLarge(len(data))
     return data
+
+
+def encode_request(request_id: int, changes: Iterable[Change]) -> bytes:
+    """The bytes of a log entry with these changes; refused when they are too many."""
+    return join_actions(request_id, map(encode_action, changes))
+
+
+def _varint(number: int) -> bytes:
+    if number < 0x80:
+        return bytes((number,))
+    pieces = bytearray()
+    while number >= 0x80:
+        pieces.append(number & 0x7F | 0x80)
+        number >>= 7
+    pieces.append(number)
+    return bytes(pieces)
+
+
+def _tag(message: Any, field: str) -> bytes:
+    return _varint(message.DESCRIPTOR.fields_by_name[field].number << 3 | _LENGTH_DELIMITED)
+
+
+_LENGTH_DELIMITED = 2
+_ACTION = _tag(raft_pb2.InternalRaftRequest, "action")
+_TARGETS = {kind: _tag(raft_pb2.StoreAction, table.field) for kind, table in TABLES.items()}
+_KINDS = {each: raft_pb2.StoreAction(action=int(each)).SerializeToString() for each in Action}  # type: ignore[arg-type]
 
 
 def decode_request(data: bytes) -> raft_pb2.InternalRaftRequest:

@@ -27,6 +27,11 @@ class Commit:
     version: int
     events: tuple[Event, ...]
     view: View
+    kinds: frozenset[Kind] = field(init=False, repr=False, compare=False)
+    """Of which kinds its events are: seldom more than one."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kinds", frozenset(event.kind for event in self.events))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +111,13 @@ class WatchFilter:
     selections: tuple[Select, ...] = ()
     whole_kinds: frozenset[Kind] = field(init=False, repr=False, compare=False)
     """The kinds of which every change is asked for: most watchers ask for nothing else."""
+    all_kinds: frozenset[Kind] = field(init=False, repr=False, compare=False)
+    """The kinds of which any change is asked for."""
 
     def __post_init__(self) -> None:
         whole = frozenset(each.kind for each in self.selections if each == Select(each.kind))
         object.__setattr__(self, "whole_kinds", whole)
+        object.__setattr__(self, "all_kinds", frozenset(each.kind for each in self.selections))
 
     @classmethod
     def kinds(cls, *kinds: Kind) -> WatchFilter:
@@ -124,8 +132,10 @@ class WatchFilter:
 
     def pick(self, commit: Commit) -> Commit | None:
         """The commit with the events asked for, or None if there are none."""
-        if not self.selections:
+        if not self.selections or commit.kinds <= self.whole_kinds:
             return commit
+        if commit.kinds.isdisjoint(self.all_kinds):
+            return None
         events = tuple(event for event in commit.events if self.match(event))
         return Commit(commit.version, events, commit.view) if events else None
 

@@ -165,6 +165,35 @@ TABLES: dict[Kind, Table] = {
 BY_FIELD: dict[str, Table] = {table.field: table for table in TABLES.values()}
 
 
+def moved_keys(table: Table, old: Any | None, new: Any) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    """Under which keys an object stands no more, and under which it stands now besides."""
+    if old is None:
+        return set(), index_keys(table, new)
+    if table.kind is pb.Task and _same_place(old, new):
+        return _moved_states(old, new)
+    before, after = index_keys(table, old), index_keys(table, new)
+    return before - after, after - before
+
+
+def _same_place(old: Any, new: Any) -> bool:
+    """Whether a task's keys are the same but for its states. Most of what is written says how far a task is."""
+    return bool(
+        old.node_id == new.node_id
+        and old.slot == new.slot
+        and old.service_id == new.service_id
+        and old.spec == new.spec
+        and old.annotations == new.annotations
+        and old.service_annotations.name == new.service_annotations.name
+        and old.volumes == new.volumes
+    )
+
+
+def _moved_states(old: Any, new: Any) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    before = {("desired_state", str(old.desired_state)), ("task_state", str(old.status.state))}
+    after = {("desired_state", str(new.desired_state)), ("task_state", str(new.status.state))}
+    return before - after, after - before
+
+
 def index_keys(table: Table, obj: Any) -> set[tuple[str, str]]:
     """Every (index, key) under which an object stands."""
     keys = set(table.keys(obj))

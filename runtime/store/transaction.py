@@ -12,7 +12,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 from runtime.errors import Code, Refused
-from runtime.store.changes import ACTION_OVERHEAD, BATCH_BYTES, MAX_BYTES, MAX_CHANGES, Action, Change, TooLarge
+from runtime.store.changes import (
+    BATCH_BYTES,
+    MAX_BYTES,
+    MAX_CHANGES,
+    REQUEST_BYTES,
+    Action,
+    Change,
+    TooLarge,
+    encode_action,
+)
 from runtime.store.kinds import TABLES, Kind, StoreObject, T, Table, index_keys
 from runtime.store.view import View
 from runtime.wire.pb import objects_pb2 as pb
@@ -51,13 +60,14 @@ class OutOfSequence(Refused):
 class Transaction:
     """``version`` is what written objects are stamped with; None neither stamps nor checks (log replay)."""
 
-    __slots__ = ("_base", "_keys", "_version", "_written", "changes", "now")
+    __slots__ = ("_base", "_encoded", "_keys", "_version", "_written", "changes", "now")
 
     def __init__(self, base: View, version: int | None, now: float) -> None:
         self._base = base
         self._version = version
         self._written: dict[Kind, dict[str, Any | None]] = {}
         self._keys: dict[int, tuple[Any, set[tuple[str, str]]]] = {}  # of what was written, once somebody asked
+        self._encoded: list[bytes] = []
         self.now = now
         self.changes: list[Change] = []
 
@@ -157,6 +167,12 @@ class Transaction:
         for change in reversed(self.changes[mark:]):
             self._written[change.kind][change.object.id] = change.old
         del self.changes[mark:]
+        del self._encoded[mark:]
+
+    def encoded(self) -> Sequence[bytes]:
+        """The changes as a log entry holds them (`encode_action`), each made once."""
+        self._encoded += map(encode_action, self.changes[len(self._encoded) :])
+        return self._encoded
 
     def _write(self, action: Action, table: Table, obj: StoreObject, old: Any | None) -> Any:
         new = table.kind()
@@ -203,7 +219,7 @@ def cut_batch(
     """
     transaction = begin()
     results: list[R | Refused] = []
-    size = 0
+    size = REQUEST_BYTES
     for step in steps:
         mark = len(transaction.changes)
         try:
@@ -212,7 +228,7 @@ def cut_batch(
             transaction.roll_back(mark)
             results.append(refused)
             continue
-        more = sum(change.object.ByteSize() + ACTION_OVERHEAD for change in transaction.changes[mark:])
+        more = sum(map(len, transaction.encoded()[mark:]))
         if len(transaction.changes) > MAX_CHANGES or size + more > MAX_BYTES:
             transaction.roll_back(mark)
             results.pop()

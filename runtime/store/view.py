@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from runtime.store.kinds import TABLES, Kind, StoreObject, T, Table, index_keys
+from runtime.store.kinds import TABLES, Kind, StoreObject, T, Table, index_keys, moved_keys
 from runtime.store.pmap import Edit, PersistentMap
 
 Ids = PersistentMap[bool]
@@ -99,50 +99,46 @@ def _id(obj: StoreObject) -> str:
 
 
 class TableEdit:
-    """The next state of one table while it is being made."""
+    """The next state of one table while it is being made. Each key that changes is edited once, however often."""
 
-    __slots__ = ("_indices", "_objects", "_table")
+    __slots__ = ("_ids", "_indices", "_objects", "_table")
 
     def __init__(self, base: TableView) -> None:
         self._table = base.table
         self._objects: Edit[Any] = base.objects.edit()
-        self._indices: Edit[Ids] = base.indices.edit()
+        self._indices = base.indices
+        self._ids: dict[str, Edit[bool]] = {}
 
     def put(self, obj: Any, old: Any | None) -> None:
         """Adds an object, or replaces ``old`` by it."""
         self._objects.set(obj.id, obj)
-        new_keys = index_keys(self._table, obj)
-        old_keys = index_keys(self._table, old) if old is not None else frozenset()
-        if new_keys != old_keys:
-            for index, key in old_keys - new_keys:
-                self._drop(f"{index}\0{key}", obj.id)
-            for index, key in new_keys - old_keys:
-                self._add(f"{index}\0{key}", obj.id)
+        gone, new = moved_keys(self._table, old, obj)
+        for index, key in gone:
+            self._edit(f"{index}\0{key}").delete(obj.id)
+        for index, key in new:
+            self._edit(f"{index}\0{key}").set(obj.id, True)
 
     def remove(self, old: Any) -> None:
         """Removes an object."""
         self._objects.delete(old.id)
         for index, key in index_keys(self._table, old):
-            self._drop(f"{index}\0{key}", old.id)
+            self._edit(f"{index}\0{key}").delete(old.id)
 
     def freeze(self) -> TableView:
         """The new state."""
-        return TableView(self._table, self._objects.freeze(), self._indices.freeze())
+        indices = self._indices.edit()
+        for key, ids in self._ids.items():
+            if len(ids):
+                indices.set(key, ids.freeze())
+            elif key in self._indices:
+                indices.delete(key)
+        return TableView(self._table, self._objects.freeze(), indices.freeze())
 
-    def _add(self, key: str, id: str) -> None:
-        ids = (self._indices.get(key) or _NO_IDS).edit()
-        ids.set(id, True)
-        self._indices.set(key, ids.freeze())
-
-    def _drop(self, key: str, id: str) -> None:
-        present = self._indices.get(key)
-        assert present is not None, f"index entry {key!r} of {id} is missing"
-        ids = present.edit()
-        ids.delete(id)
-        if len(ids):
-            self._indices.set(key, ids.freeze())
-        else:
-            self._indices.delete(key)
+    def _edit(self, key: str) -> Edit[bool]:
+        edit = self._ids.get(key)
+        if edit is None:
+            edit = self._ids[key] = (self._indices.get(key) or _NO_IDS).edit()
+        return edit
 
 
 _NO_IDS: Ids = PersistentMap()

@@ -2,7 +2,7 @@
 
 Rules owned here: slots are numbered from 1 and the lowest free numbers are used first; when there are too many, those
 that are kept run, and lie evenly over the nodes; what is in a dead slot is cleared away. A round never asks for more
-than a transaction holds; the next round sees what the last one did and goes on.
+changes than it was allowed; the next round sees what the last one did and goes on.
 """
 
 from __future__ import annotations

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from runtime.swarm.task_changes import Create, Desire, apply
+from runtime.swarm import replicated
+from runtime.swarm.replicated import Round
+from runtime.swarm.task_changes import CHANGES_MAX, Create, Desire, apply
 from runtime.swarm.task_model import new_task
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
@@ -61,6 +63,71 @@ def test_a_service_of_a_thousand_tasks_is_filled_over_several_transactions() -> 
     bench.until(lambda: len(bench.tasks()) == 450)
     bench.run_for(5)
     assert sorted(task.slot for task in bench.tasks()) == list(range(1, 451))
+
+
+def counted(bench: OrchestrationBench, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many changes each decision about the service came to."""
+    decisions: list[int] = []
+    decide = replicated.reconcile
+
+    def count(*args: Any) -> Round:
+        round = decide(*args)
+        decisions.append(len(round.changes))
+        return round
+
+    monkeypatch.setattr(replicated, "reconcile", count)
+    return decisions
+
+
+def test_a_large_service_is_decided_about_seldom_and_written_in_transactions_that_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = OrchestrationBench()
+    bench.behaviour.silent = frozenset([""])
+    decisions = counted(bench, monkeypatch)
+    bench.put(service_of(replicas=1250))
+    bench.until(lambda: len(bench.tasks()) == 1250)
+    bench.run_for(5)
+    assert decisions == [CHANGES_MAX, 1050]
+    assert sorted(task.slot for task in bench.tasks()) == list(range(1, 1251))
+    scale(bench, 20)
+    bench.until(lambda: len(bench.tasks()) == 20)
+    assert len(decisions) <= 5
+
+
+def test_scaling_down_between_the_transactions_of_a_large_round_is_seen_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = OrchestrationBench(slow=0.2)
+    bench.behaviour.silent = frozenset([""])
+    bench.put(service_of(replicas=900))
+    bench.until(lambda: len(bench.tasks()) > 0)
+    scale(bench, 300)
+    bench.run_for(20)
+    assert sorted(task.slot for task in bench.tasks() if task.desired_state == types.RUNNING) == list(range(1, 301))
+
+
+def test_a_service_removed_in_the_middle_of_its_large_round_leaves_nothing() -> None:
+    bench = OrchestrationBench(slow=0.2)
+    bench.behaviour.silent = frozenset([""])
+    bench.put(service_of(replicas=900))
+    bench.until(lambda: len(bench.tasks()) > 0)
+    bench.write(lambda tx: tx.delete(objects.Service, "web") and None)
+    bench.until(lambda: bench.tasks() == [])
+    bench.run_for(20)
+    assert bench.tasks() == []
+
+
+def test_tasks_of_a_large_spec_are_made_as_many_at_once_as_an_entry_holds() -> None:
+    """200 of them are twice what one entry may hold."""
+    bench = OrchestrationBench()
+    bench.behaviour.silent = frozenset([""])
+    service = service_of(replicas=230)
+    service.spec.task.container.env.append("A=" + "x" * 16_000)
+    bench.put(service)
+    bench.until(lambda: len(bench.tasks()) == 230)
+    bench.write(lambda tx: tx.delete(objects.Service, "web") and None)
+    bench.until(lambda: bench.tasks() == [])
 
 
 def test_down_and_up_again_at_once_leaves_as_many_tasks_as_wanted() -> None:
