@@ -573,9 +573,9 @@ class ClusterActor(Actor):
         self.forward(self.below("node/agent"), message)
         return None
 
-    @handles(say.Control)
-    def ask_control(self, message: say.Control) -> None:
-        """Hands a call of the Control service to the manager, which answers the caller."""
+    @handles(say.Control, say.ReadBarrier)
+    def ask_control(self, message: say.Control | say.ReadBarrier) -> None:
+        """Hands a call of the Control service, or a barrier before one, to the manager, which answers the caller."""
         if self.control is None:
             raise self._no_manager()
         self.forward(self.control, message)

@@ -21,10 +21,10 @@ from runtime.pki.certificates import certificate_expiry
 from runtime.pki.rotation import DecidedRoot, decide_root
 from runtime.pki.signing import unlock_key_of
 from runtime.pki.unlock_key import format_unlock_key
-from runtime.protocol.cluster import Control, GetWarnings, Standing, UnlockKey
+from runtime.protocol.cluster import Control, GetWarnings, ReadBarrier, Standing, UnlockKey
 from runtime.protocol.manager import LEADS_HERE, DiskSpace, LeaderIs, MembersChanged, Serve, ToLeader
 from runtime.protocol.node import CheckHealth
-from runtime.protocol.raft import MemberStatus
+from runtime.protocol.raft import MemberStatus, ReadIndex
 from runtime.protocol.store import AwaitView, Write
 from runtime.protocol.wire import Incoming
 from runtime.stage import Actor, Address, Answer, Policy, Reply, handles
@@ -46,11 +46,12 @@ from runtime.wire.services import path
 CONTROL_API = "ControlAPI"
 ELSEWHERE_WAIT = 25.0
 APPLIED_WAIT = 10.0
+BARRIER_WAIT = 10.0
 
 
 class ControlActor(Actor):
     """``store`` takes writes, ``published`` holds what reads see; ``proxy`` reaches the leader, where there may be
-    another."""
+    another, and ``consensus`` knows how far a view must have come."""
 
     policy = Policy()
 
@@ -61,12 +62,14 @@ class ControlActor(Actor):
         published: Published,
         credentials: Credentials | None = None,
         proxy: Address | None = None,
+        consensus: Address | None = None,
     ) -> None:
         super().__init__()
         self.credentials = credentials
         self.store = store
         self.published = published
         self.proxy = proxy
+        self.consensus = consensus
         self.leads = proxy is None
         self.ready = False
         self.space = Space.AMPLE
@@ -161,6 +164,21 @@ class ControlActor(Actor):
         cluster = the_cluster(self.published.view)
         key = unlock_key_of(cluster).unlock_key if cluster is not None else b""
         return format_unlock_key(key) if key else ""
+
+    @handles(ReadBarrier)
+    def read_barrier(self, message: ReadBarrier) -> None:
+        """Answers once this manager's own view holds every write that was acknowledged before."""
+        assert self.consensus is not None, "a barrier needs a consensus to ask"
+        reply = self.defer()
+
+        def known(answer: Answer) -> None:
+            if answer.error is not None:
+                reply.fail(answer.error)
+                return
+            reached = AwaitView(lambda view: view.version >= answer.value, APPLIED_WAIT)
+            self.ask(self.store, reached, lambda done: _pass(done, reply), APPLIED_WAIT)
+
+        self.ask(self.consensus, ReadIndex(), known, BARRIER_WAIT)
 
     @handles(Incoming)
     def incoming(self, message: Incoming) -> Message | None:

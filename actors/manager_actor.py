@@ -123,8 +123,9 @@ class ManagerActor(Serving):
         self.spawn("raft", RaftActor, raft_setup, self._store, self.published)
         self._proxy = self.spawn("proxy", ProxyActor, self.below("leader"), setup.credentials)
         self._control = self.spawn(
-            "control", ControlActor, setup.node_id, self._store, self.published, setup.credentials, self._proxy
-        )
+            "control", ControlActor, setup.node_id, self._store, self.published, setup.credentials, self._proxy,
+            self.below("raft"),
+        )  # fmt: skip
         self.watch(self._proxy)
         self.watch(self._control)
         self.spawn("watch", WatchActor, self._store, self.published)

@@ -14,6 +14,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -313,9 +314,11 @@ class RaftActor(RaftMembers):
         if node is None:
             return
         self._propose_waiting()
+        self._ask_reads()
         while self.node is node and node.has_ready():
             self._carry_out(node.ready())
             self._propose_waiting()
+            self._ask_reads()
         if self.node is None:
             return
         self._campaign_when_alone()
@@ -465,6 +468,7 @@ class RaftActor(RaftMembers):
         if self._leading:
             self._withdraw()
         self._flush()
+        self._reads.expire(math.inf)
         self.node, self._role = None, Role.FOLLOWER
         self._writes.clear()
 

@@ -358,10 +358,18 @@ class RaftMembers(Actor):
     @handles(ReadIndex)
     def read_index(self, message: ReadIndex) -> None:
         """Asks the leader, wherever it is, for an index that holds every write acknowledged by now."""
-        if self.node is None or self.node.raft.lead == NOBODY:
+        if self.node is None:
             raise Refused(Code.UNAVAILABLE, membership.NO_LEADER)
-        self.node.read_index(self._reads.begin(self.node.raft.id, self.defer(), self.monotonic()))
+        self._reads.add(self.defer(), self.monotonic())
         self._pump()
+
+    def _ask_reads(self) -> None:
+        if self.node is None or not self._reads.waiting or self.node.raft.lead == NOBODY:
+            return
+        raft = self.node.raft
+        context = self._reads.context((raft.term, raft.lead), self.monotonic(), self.world.entropy)
+        if context:
+            self.node.read_index(context)
 
     # Other members
 

@@ -107,6 +107,10 @@ class AsyncNode:
             await asyncio.sleep(POLL_S)
         return info
 
+    async def read_barrier(self) -> int:
+        """As Node.read_barrier."""
+        return int(await self.ask(say.ReadBarrier()))
+
     async def control(self, method: str, request: Message, answer: type[M]) -> M:
         """As Node.control."""
         value = await self.ask(say.Control(method, request))

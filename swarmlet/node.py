@@ -206,6 +206,12 @@ class Node:
                 raise TimeoutError(not_ready(info, timeout))
             time.sleep(POLL_S)
 
+    def read_barrier(self) -> int:
+        """Returns once this node's manager has every write that was acknowledged before, on any manager: what is read
+        here afterwards is linearizable. The index that its view has reached. On managers only; Refused where nobody
+        leads, or this one lags too far behind."""
+        return int(self.ask(say.ReadBarrier()))
+
     def control(self, method: str, request: Message, answer: type[M]) -> M:
         """A call of SwarmKit's Control service on this node's manager: ``control("ListTasks", ListTasksRequest(),
         ListTasksResponse)``. Raises Refused as the service does."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from runtime.engine_api import jsonio, router, versions
+from runtime.engine_api import jsonio, openapi, router, versions
 from runtime.engine_api.call import JSON_TYPE, TEXT_TYPE, Answer, Call, Stream
 from runtime.engine_api.errors import status_and_text
 
@@ -31,6 +31,8 @@ async def dispatch(
         version=version,
         header=header,
     )
+    if method == "GET" and openapi.reads_store(parts) and call.strict(openapi.CONSISTENT):
+        await backend.read_barrier()
     return await handler(call)
 
 

@@ -130,6 +130,9 @@ class Backend(Protocol):
         ClusterError where this node is no active manager.
         """
 
+    async def read_barrier(self) -> None:
+        """Returns once what this node's manager answers holds every write acknowledged before, on any manager."""
+
     async def swarm_init(self, request: InitRequest) -> str:
         """Make this node the first manager of a new swarm; the answer is its node id."""
 

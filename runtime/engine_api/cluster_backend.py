@@ -89,6 +89,10 @@ class ClusterBackend:
         answer: Message = await self._ask(say.Control(method, request), timeout_s, say.NOT_MANAGER_STARTING)
         return answer
 
+    async def read_barrier(self) -> None:
+        """As ``Backend.read_barrier``."""
+        await self._ask(say.ReadBarrier(), CONTROL_TIMEOUT_S, say.NOT_MANAGER_STARTING)
+
     async def swarm_init(self, request: InitRequest) -> str:
         """As ``Backend.swarm_init``."""
         return str(await self._ask(say.Init(request), RECONFIGURE_TIMEOUT_S))

@@ -6,7 +6,7 @@ far as it is read. A route without an entry takes no query and no body.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.engine_api import versions
@@ -230,9 +230,17 @@ QUERIES: Final[dict[str, dict[str, Schema]]] = {
     "GET /images/json": {"filters": FILTERS},
     "GET /events": {"since": TEXT, "until": TEXT, "filters": FILTERS},
 }
+CONSISTENT: Final = "consistent"
+"""Ours: whoever says so in a query reads every write that was acknowledged before, on any manager."""
+OF_STORE: Final = frozenset(("configs", "networks", "nodes", "secrets", "services", "swarm", "tasks", "volumes"))
 HEADERS: Final = {"POST /services/create": "X-Registry-Auth", "POST /services/*/update": "X-Registry-Auth"}
 STREAMS: Final = ("GET /events", "GET /services/*/logs", "GET /tasks/*/logs", "GET /containers/*/logs")
 """Answers that may go on for ever."""
+
+
+def reads_store(parts: Sequence[str]) -> bool:
+    """Whether the path of these parts is answered from the replicated store."""
+    return parts[0] in OF_STORE
 
 
 def document(routes: Iterable[str], version: str) -> JsonObject:
@@ -257,6 +265,9 @@ def operation(route: str) -> JsonObject:
         parameters.insert(0, {**_parameter("id", "path", {**TEXT, "minLength": 1}), "required": True})
     if route in HEADERS:
         parameters.append(_parameter(HEADERS[route], "header", TEXT))
+    method, _, path = route.partition(" ")
+    if method == "GET" and reads_store(path.split("/")[1:]):
+        parameters.append(_parameter(CONSISTENT, "query", FLAG))
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     out: JsonObject = {
         "operationId": route,

@@ -160,6 +160,12 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadBarrier:
+    """Question: the index of this manager's own view, once that holds every write acknowledged before now, on any
+    manager. Refused with UNAVAILABLE where nobody leads, DEADLINE_EXCEEDED where this manager lags too far behind."""
+
+
+@dataclass(frozen=True, slots=True)
 class GetWarnings:
     """Question to the control API: Standing, for whoever asks how the swarm is."""
 

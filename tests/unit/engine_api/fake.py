@@ -222,6 +222,9 @@ class FakeBackend:
         self._do("init", request)
         return NODE_ID
 
+    async def read_barrier(self) -> None:
+        self._do("barrier")
+
     async def swarm_join(self, request: JoinRequest) -> None:
         self._do("join", request)
 

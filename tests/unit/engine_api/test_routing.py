@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.engine_api import filters, router, versions
+from runtime.engine_api import filters, openapi, router, versions
+from runtime.engine_api.answering import dispatch
 from runtime.engine_api.call import Call
-from runtime.engine_api.errors import ApiError
+from runtime.engine_api.errors import ApiError, status_and_text
 from runtime.engine_api.routes import containers, later, networks, nodes, services, system, tasks
+from runtime.errors import Code, Refused
 from tests.unit.engine_api.fake import FakeBackend
 from tests.unit.engine_api.support import ask
 
@@ -240,3 +244,52 @@ def test_a_boolean_filter_is_true_or_false(values: list[str], expected: bool) ->
 def test_a_boolean_filter_that_is_neither_is_refused(values: list[str]) -> None:
     with pytest.raises(ApiError, match="invalid filter 'k="):
         filters.boolean({"k": values}, "k")
+
+
+def dispatched(target: str, method: str = "GET") -> tuple[FakeBackend, Any]:
+    backend = FakeBackend()
+
+    async def run() -> Any:
+        try:
+            return await dispatch(backend, method, target, b"", lambda name: None)
+        except Exception as error:
+            return status_and_text(error)
+
+    return backend, asyncio.run(run())
+
+
+@pytest.mark.parametrize("path", ["/nodes", "/v1.41/services", "/tasks", "/secrets", "/configs", "/networks", "/swarm"])
+def test_whoever_asks_for_a_consistent_answer_gets_it_behind_a_barrier(path: str) -> None:
+    backend, _ = dispatched(f"{path}?consistent=true")
+    assert backend.did[0] == ("barrier",)
+    for without in (path, f"{path}?consistent=0"):
+        backend, _ = dispatched(without)
+        assert ("barrier",) not in backend.did
+
+
+def test_a_barrier_that_is_refused_is_the_answer() -> None:
+    backend = FakeBackend()
+    backend.refusals["barrier"] = Refused(Code.UNAVAILABLE, "raft: no elected cluster leader")
+
+    async def run() -> None:
+        await dispatch(backend, "GET", "/nodes?consistent=1", b"", lambda name: None)
+
+    with pytest.raises(Refused, match="no elected"):
+        asyncio.run(run())
+
+
+def test_what_is_not_read_from_the_store_knows_no_barrier_and_a_bad_flag_is_refused() -> None:
+    assert ("barrier",) not in dispatched("/info?consistent=true")[0].did
+    assert ("barrier",) not in dispatched("/services/x?consistent=true", "DELETE")[0].did
+    backend, answer = dispatched("/nodes?consistent=perhaps")
+    assert answer[0] == 400
+    assert backend.did == []
+
+
+def test_the_document_names_the_flag_where_it_counts() -> None:
+    def names(route: str) -> list[str]:
+        return [parameter["name"] for parameter in openapi.operation(route)["parameters"]]
+
+    assert "consistent" in names("GET /services/*")
+    assert "consistent" not in names("GET /info")
+    assert "consistent" not in names("POST /services/create")

@@ -1,0 +1,102 @@
+"""Linearizable reads under virtual time: on followers, on deposed leaders that do not know it, through faults."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from runtime.errors import Refused
+from runtime.protocol.cluster import ReadBarrier
+from runtime.stage.answers import Future
+from tests.simulation.cluster import Host
+from tests.simulation.managers import followers_of, leader_of, managers, names, outcome, raft_of, until_written, write
+
+SEEDS = range(3)
+
+
+def begin(host: Host) -> Future:
+    return host.cluster.ask(ReadBarrier())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_after_a_barrier_every_manager_shows_what_was_acknowledged_before(seed: int) -> None:
+    swarm = managers(seed, 3)
+    leader = leader_of(swarm)
+    for number in range(5):
+        assert write(leader, f"s{number}")
+        version = leader.ask(ReadBarrier())
+        for host in followers_of(swarm):
+            assert host.ask(ReadBarrier()) >= version
+            assert f"s{number}" in names(host)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_leader_that_is_cut_off_confirms_no_read_although_it_takes_itself_for_the_leader(seed: int) -> None:
+    swarm = managers(seed, 3)
+    old = leader_of(swarm)
+    assert write(old, "before")
+    others = followers_of(swarm)
+    swarm.network.isolate(old.ip)
+    early = begin(old)
+    swarm.simulator.run_for(0.2)
+    assert outcome(early) == "open"
+    until_written(leader_of(swarm, others), "after")
+    late = begin(old)
+    swarm.simulator.run_until(lambda: early.done and late.done, 30)
+    for read in (early, late):
+        with pytest.raises(Refused, match="leader"):
+            read.result(0)
+    swarm.network.heal()
+    swarm.simulator.run_for(15)
+    old.ask(ReadBarrier())
+    assert names(old) == names(others[0])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_read_that_waits_while_its_leader_goes_is_answered_by_the_next_one(seed: int) -> None:
+    swarm = managers(seed, 3)
+    leader = leader_of(swarm)
+    reader, other = followers_of(swarm)
+    swarm.simulator.run_until(lambda: all(raft_of(host).pace.fast for host in swarm.hosts), 60)
+    assert write(leader, "before")
+    leader.crash()
+    read = begin(reader)
+    swarm.simulator.run_until(lambda: read.done, 30)
+    assert read.result(0) > 0
+    assert "before" in names(reader)
+    assert other.ask(ReadBarrier()) >= read.result(0)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_without_a_quorum_a_read_is_refused_within_its_time(seed: int) -> None:
+    swarm = managers(seed, 3)
+    leader_of(swarm).crash()
+    reader, other = [host for host in swarm.hosts if host.stage is not None]
+    other.crash()
+    read = begin(reader)
+    swarm.simulator.run_until(lambda: read.done, 10)
+    with pytest.raises(Refused, match="leader"):
+        read.result(0)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_through_partitions_no_barrier_is_passed_without_what_was_acknowledged_before_it_began(seed: int) -> None:
+    swarm, dice = managers(100 + seed, 3), random.Random(seed)
+    acknowledged: set[str] = set()
+    passed = 0
+    for turn in range(25):
+        if turn % 5 == 2:
+            swarm.network.isolate(dice.choice(swarm.hosts).ip)
+        elif turn % 5 == 4:
+            swarm.network.heal()
+        writing = dice.choice(swarm.hosts)
+        if write(writing, f"w{turn}"):
+            acknowledged.add(f"w{turn}")
+        reads = [(host, begin(host)) for host in swarm.hosts]
+        swarm.simulator.run_until(lambda reads=reads: all(read.done for _, read in reads), 40)  # type: ignore[misc]
+        for host, read in reads:
+            if outcome(read) == "acknowledged":
+                passed += 1
+                assert acknowledged <= set(names(host))
+    assert passed > 25
