@@ -3,13 +3,14 @@
 Who talks to it: the cluster layer (``Control``), other processes over the control socket and the remote port. Reads
 are answered from the newest committed view; writes are prepared here, run by StoreActor, and answered by it. Where
 this manager does not lead, a write goes to the leader as it is, and is answered once this manager's own store has it.
+One that was surely never proposed, because this manager ceased to lead before, is made once more where it can be.
 It decides nothing: ``runtime/swarm/control`` does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from google.protobuf.message import Message
@@ -33,11 +34,11 @@ from runtime.swarm import constraints
 from runtime.swarm.control import METHODS, Context, Member, Read
 from runtime.swarm.control.applied import applied
 from runtime.swarm.dirty import is_dirty
-from runtime.swarm.membership import NO_LEADER_MAX, NO_QUORUM
+from runtime.swarm.membership import LOST_LEADERSHIP, NO_LEADER_MAX, NO_QUORUM
 from runtime.swarm.offered import check_offered
 from runtime.swarm.task_model import the_cluster
 from runtime.swarm.troubles import warnings
-from runtime.wire.authorise import check_redirect
+from runtime.wire.authorise import REDIRECT, check_redirect
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
 from runtime.wire.port import Credentials
@@ -47,6 +48,29 @@ CONTROL_API = "ControlAPI"
 ELSEWHERE_WAIT = 25.0
 APPLIED_WAIT = 10.0
 BARRIER_WAIT = 10.0
+LEADER_PAUSE = 0.5
+NEVER_PROPOSED = frozenset({(Code.UNAVAILABLE, LOST_LEADERSHIP), (Code.UNKNOWN, NO_QUORUM)})
+
+Settle = Callable[[Answer, Reply], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _NeverProposed:
+    """Told by whoever hears the store's refusal: a write of ours that changed nothing, and may be made again."""
+
+    control: Control
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """Question to oneself: a call once more, and no more than that."""
+
+    control: Control
+
+
+class _TryAgain:
+    """Time to make what was never proposed once more, although nothing was heard of a new leader."""
 
 
 class ControlActor(Actor):
@@ -75,6 +99,7 @@ class ControlActor(Actor):
         self.space = Space.AMPLE
         self._nobody_since: float | None = None
         self._health: list[Reply] = []
+        self._again: list[_NeverProposed] = []
         self._node_id = node_id
         self._context: Context | None = None
 
@@ -84,6 +109,8 @@ class ControlActor(Actor):
     def stopped(self) -> None:
         for reply in self._health:
             reply.set(False)
+        for each in self._again:
+            each.reply.fail(Refused(Code.UNAVAILABLE, LOST_LEADERSHIP))
 
     def crashed(self) -> None:
         self.stopped()
@@ -119,6 +146,7 @@ class ControlActor(Actor):
             self._nobody_since = None
         elif self._nobody_since is None:
             self._nobody_since = self.monotonic()
+        self._make_again()
 
     @handles(Serve)
     def serve(self, message: Serve) -> None:
@@ -147,7 +175,12 @@ class ControlActor(Actor):
     @handles(Control)
     def control(self, message: Control) -> Message | None:
         """A call from this process."""
-        return self._call(message.method, message.request)
+        return self._call(message.method, message.request, self._once_more(message))
+
+    @handles(_Again)
+    def again(self, message: _Again) -> Message | None:
+        """A call that was never proposed when it was made first."""
+        return self._call(message.control.method, message.control.request, _pass)
 
     @handles(GetWarnings)
     def warnings(self, message: GetWarnings) -> Standing:
@@ -186,9 +219,11 @@ class ControlActor(Actor):
         name = message.call.method.rpartition("/")[2]
         if not self.leads and not isinstance(METHODS.get(name), Read):
             check_redirect(message.call.metadata)
-        return self._call(name, message.call.request)
+        request = message.call.request
+        forwarded = REDIRECT in message.call.metadata
+        return self._call(name, request, _told_so if forwarded else self._once_more(Control(name, request)))
 
-    def _call(self, name: str, request: Message) -> Message | None:
+    def _call(self, name: str, request: Message, unproposed: Settle) -> Message | None:
         method = METHODS.get(name)
         if method is None:
             raise Refused(Code.UNIMPLEMENTED, f"unknown method {name} for service docker.swarmkit.v1.Control")
@@ -196,27 +231,58 @@ class ControlActor(Actor):
         if isinstance(method, Read):
             return method.answer(self.published.view, request, self._context)
         if not self.leads:
-            self._elsewhere(name, request)
+            self._elsewhere(Control(name, request), self.defer())
             return None
         if self.space is not Space.AMPLE:
             raise Refused(Code.RESOURCE_EXHAUSTED, DISK_FULL)
         check_offered(name, request)
         if name == "UpdateCluster":
-            self._update_cluster(method, request, self._context)
+            self._update_cluster(method, request, self._context, unproposed)
             return None
         step = method.prepare(request, self._context)
-        self.forward(self.store, Write(step))
+        reply = self.defer()
+        self.store.send(Write(step), self.address, Reply(lambda answer: _settle(answer, reply, unproposed)), 0)
         return None
 
-    def _elsewhere(self, name: str, request: Message) -> None:
+    # Writes that were never proposed
+
+    def _once_more(self, control: Control) -> Settle:
+        """What becomes of a write of ours that was never proposed. Runs in the store's turn."""
+        return lambda answer, reply: self.address.tell(_NeverProposed(control, reply))
+
+    @handles(_NeverProposed)
+    def never_proposed(self, message: _NeverProposed) -> None:
+        """Waits for word of who leads now."""
+        self._again.append(message)
+        if self.leads:
+            self.after(LEADER_PAUSE, _TryAgain())
+        else:
+            self._make_again()
+
+    @handles(_TryAgain)
+    def try_again(self, message: _TryAgain) -> None:
+        """Perhaps this manager still leads."""
+        self._make_again()
+
+    def _make_again(self) -> None:
+        again, self._again = self._again, []
+        for each in again:
+            if self.leads:
+                self.address.send(_Again(each.control), self.address, each.reply, 0)
+            else:
+                self._elsewhere(each.control, each.reply)
+
+    # Writes elsewhere
+
+    def _elsewhere(self, control: Control, reply: Reply) -> None:
         """Writes at the leader. If that turns out to be this manager by now, the question is asked here anew."""
-        reply = self.defer()
+        name, request = control.method, control.request
 
         def answered(answer: Answer) -> None:
             if answer.error is not None:
                 reply.fail(answer.error)
             elif answer.value == LEADS_HERE:
-                self.address.send(Control(name, request), self.address, reply, 0)
+                self.address.send(control, self.address, reply, 0)
             else:
                 self._seen(applied(name, request, answer.value), lambda: reply.set(answer.value))
 
@@ -228,7 +294,7 @@ class ControlActor(Actor):
         written."""
         self.ask(self.store, AwaitView(holds, APPLIED_WAIT), lambda answer: then(), APPLIED_WAIT)
 
-    def _update_cluster(self, method: Any, request: Any, context: Context) -> None:
+    def _update_cluster(self, method: Any, request: Any, context: Context, unproposed: Settle) -> None:
         """What becomes of the root is decided first, since that may take the word of an external CA."""
         cluster = self.published.view.get(objects.Cluster, request.cluster_id)
         decided = DecidedRoot(cluster.root_ca if cluster is not None else types.RootCA())
@@ -239,10 +305,29 @@ class ControlActor(Actor):
         reply = self.defer()
 
         def write() -> None:
-            self.ask(self.store, Write(step), lambda answer: _pass(answer, reply))
+            self.ask(self.store, Write(step), lambda answer: _settle(answer, reply, unproposed))
 
         decision = decide_root(cluster.root_ca, request.spec.ca_config, self.now(), self.world.entropy)
         RootDecision(self.world, self.credentials or Credentials(b""), self.sink, decided, write).start(decision)
+
+
+def _settle(answer: Answer, reply: Reply, unproposed: Settle) -> None:
+    if answer.error is None:
+        reply.set(answer.value)
+    elif never_proposed(answer.error):
+        unproposed(answer, reply)
+    else:
+        reply.fail(answer.error)
+
+
+def _told_so(answer: Answer, reply: Reply) -> None:
+    """The manager that forwarded the write hears in so many words that it may make it again."""
+    reply.fail(Refused(Code.UNAVAILABLE, LOST_LEADERSHIP))
+
+
+def never_proposed(error: BaseException) -> bool:
+    """Whether the store says that a transaction was surely not appended to the log."""
+    return isinstance(error, Refused) and (error.code, error.text) in NEVER_PROPOSED
 
 
 def _pass(answer: Answer, reply: Reply) -> None:

@@ -14,7 +14,6 @@ Rules kept here:
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -329,8 +328,8 @@ class RaftActor(RaftMembers):
     def _propose_waiting(self) -> None:
         if not self._waiting or len(self._writes) >= APPENDS_IN_FLIGHT or self.node is None:
             return
-        if self.node.raft.transferee:
-            return  # whoever leads next is told by whoever asks then; most likely it is not this node
+        if self.node.raft.transferee or self.node.raft.role is not Role.LEADER:
+            return  # refused when the leadership is withdrawn, and made again by whoever leads next
         waiting, self._waiting = self._waiting, []
         first = self.node.raft.log.last_index() + 1
         try:
@@ -468,7 +467,7 @@ class RaftActor(RaftMembers):
         if self._leading:
             self._withdraw()
         self._flush()
-        self._reads.expire(math.inf)
+        self._reads.expire(float("inf"))
         self.node, self._role = None, Role.FOLLOWER
         self._writes.clear()
 

@@ -251,6 +251,27 @@ def test_a_member_back_with_another_address_is_found_there() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_writes_while_the_leadership_is_handed_over_are_carried_out_or_unknown_and_never_refused(seed: int) -> None:
+    swarm = managers(40 + seed, 3)
+    leader = leader_of(swarm)
+    futures = []
+    for turn in range(4):
+        swarm.simulator.run_for(1)
+        leader = leader_of(swarm)
+        handed = consensus(leader).ask(TransferLeadership())
+        for number in range(40):
+            for at, host in enumerate(swarm.hosts):
+                request = control_pb2.CreateServiceRequest(spec=service(f"s{turn}-{at}-{number}"))
+                futures.append(host.cluster.ask(Control("CreateService", request)))
+            swarm.simulator.run_for(0.002)
+        swarm.simulator.run_until(lambda handed=handed: handed.done, 30)  # type: ignore[misc]
+    swarm.simulator.run_until(lambda: all(each.done for each in futures), 60)
+    outcomes = {outcome(each) for each in futures}
+    assert outcomes <= {"acknowledged", OUTCOME_UNKNOWN}
+    assert leader_of(swarm) is not None
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_read_index_holds_every_write_that_was_acknowledged_before(seed: int) -> None:
     swarm = managers(seed, 3)
     leader = leader_of(swarm)
