@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ import yaml
 from runtime.errors import Refused
 from runtime.swarm.offered import check_offered
 from runtime.wire.pb import control_pb2, specs_pb2
+from swarmlet.compose_payloads import Payload, payloads
 from swarmlet.compose_service import Surroundings, service
 from swarmlet.compose_values import ComposeError, Notes, Place
 from swarmlet.compose_variables import BadVariable, substitute
@@ -29,16 +30,20 @@ _SERVICE_NAME: Final = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.-]*[a-zA-Z0-9])?")
 _STACK_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _GENERIC_FILES: Final = ("compose", "docker-compose", "docker-stack", "stack")
 _REPLACED: Final = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-_UNUSED: Final = {"volumes": "volumes", "secrets": "secrets", "configs": "configs", "networks": "networks"}
+_UNUSED: Final = ("volumes", "networks")
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What a compose file asks for: services by name in the file's order, and what was left out of it."""
+    """What a compose file asks for, in the file's order, and what was left out of it.
+
+    ``services`` refer to secrets and configs by their names in the file, without ids (``deployment`` fills them in).
+    """
 
     name: str
     services: tuple[specs_pb2.ServiceSpec, ...]
     warnings: tuple[str, ...]
+    payloads: tuple[Payload, ...] = ()
 
 
 class _Loader(yaml.SafeLoader):
@@ -88,30 +93,32 @@ def stack_name(path: PurePath) -> str:
     return name or "stack"
 
 
-def load(text: str, name: str, environ: Mapping[str, str], read: Callable[[str], str] | None = None) -> Stack:
+def load(text: str, name: str, environ: Mapping[str, str], read: Callable[[str], bytes] | None = None) -> Stack:
     """The stack that a compose file asks for.
 
-    ``name`` is the stack's name unless the file gives one; ``environ`` holds the variables; ``read`` gives the text of
-    an ``env_file`` by its path as written (OSError if it cannot). Raises ComposeError with everything that is wrong.
+    ``name`` is the stack's name unless the file gives one; ``environ`` holds the variables; ``read`` gives what is in
+    a file by its path as written (OSError if it cannot). Raises ComposeError with everything that is wrong.
     """
     notes = Notes()
     top = _parse(text, environ, notes)
-    top.known("version", "name", "services", *_UNUSED)
+    top.known("version", "name", "services", "secrets", "configs", *_UNUSED)
     if top.at("name").value is not None:
         name = top.at("name").text()
     if not _STACK_NAME.fullmatch(name):
         notes.fault("name", f"{name!r} must be of a-z, 0-9, - and _, and begin with a letter or digit")
     _top_level(top, notes)
     around = Surroundings(name, environ, read or _absent, notes)
+    found = payloads(top, around)
+    around = replace(around, payloads=found)
     specs = [_service(key, place, around) for key, place in top.at("services").entries()]
     if not specs and not notes.faults:
         notes.fault("services", "the file has none")
     if notes.faults:
         raise ComposeError(notes.faults)
-    return Stack(name, tuple(specs), tuple(notes.warnings))
+    return Stack(name, tuple(specs), tuple(notes.warnings), tuple(found.values()))
 
 
-def _absent(path: str) -> str:
+def _absent(path: str) -> bytes:
     raise FileNotFoundError(path)
 
 
@@ -152,12 +159,12 @@ def _top_level(top: Place, notes: Notes) -> None:
     version = top.at("version").text()
     if version and not re.fullmatch(r"3(\.\d+)?", version):
         notes.fault("version", f"must be 3.x, not {version}")
-    for key, what in _UNUSED.items():
+    for key in _UNUSED:
         place = top.at(key)
         if place.value and not (
             key == "networks" and isinstance(place.value, dict) and set(place.value) == {"default"}
         ):
-            place.warn(f"is left out: processes have no {what} of their own")
+            place.warn(f"is left out: processes have no {key} of their own")
 
 
 def _service(key: str, place: Place, around: Surroundings) -> specs_pb2.ServiceSpec:

@@ -26,7 +26,7 @@ _ORDERS: Final = {
     "stop-first": types_pb2.UpdateConfig.STOP_FIRST,
     "start-first": types_pb2.UpdateConfig.START_FIRST,
 }
-_MODES: Final = {"": "replicated", "replicated": "replicated", "global": "global"}
+_MODES: Final = {"": "replicated", **{mode: mode for mode in ("replicated", "global", "replicated-job", "global-job")}}
 _KEYS: Final = (
     "mode", "replicas", "labels", "restart_policy", "resources", "placement", "update_config", "rollback_config",
     "endpoint_mode",
@@ -78,13 +78,20 @@ def _mode(place: Place, spec: specs_pb2.ServiceSpec) -> None:
     mode = place.at("mode")
     kind = mode.choice(_MODES)
     replicas = place.at("replicas")
-    if kind == "global":
-        spec.__getattribute__("global").SetInParent()  # a keyword, so not to be written as an attribute
+    number = replicas.number(0, UINT64_MAX) if replicas.value is not None else 1
+    if kind in ("global", "global-job"):
+        # "global" is a keyword, so not to be written as an attribute.
+        getattr(spec, kind.replace("-", "_")).SetInParent()
         if replicas.value is not None:
-            replicas.fault("a global service has no number of replicas")
+            replicas.fault(f"there is no number of replicas in the mode {kind}: it runs on every node")
+    elif kind == "replicated-job":
+        spec.replicated_job.SetInParent()
+        spec.replicated_job.max_concurrent = spec.replicated_job.total_completions = number
     else:
         spec.replicated.SetInParent()
-        spec.replicated.replicas = replicas.number(0, UINT64_MAX) if replicas.value is not None else 1
+        spec.replicated.replicas = number
+    if kind.endswith("-job") and place.at("update_config").value is not None:
+        place.at("update_config").fault("a job is not updated task by task: each change runs it anew")
 
 
 def _restart(place: Place, restart: types_pb2.RestartPolicy) -> None:

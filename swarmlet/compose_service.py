@@ -8,11 +8,12 @@ of ``docker stack deploy``, so that the docker command line shows a stack.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from runtime.wire.pb import specs_pb2
 from swarmlet.compose_deploy import INT32_MAX, deploy, restart_of_containers, set_duration
+from swarmlet.compose_payloads import SECTIONS, Payload, references
 from swarmlet.compose_ports import ports
 from swarmlet.compose_values import Notes, Place
 from swarmlet.compose_variables import parse_env_file
@@ -26,7 +27,6 @@ REFUSED: Final[Mapping[str, str]] = {
     "cap_add": "capabilities of a process cannot be chosen",
     "cap_drop": "capabilities of a process cannot be chosen",
     "cgroup_parent": "the control group of a process is chosen by its executor",
-    "configs": "swarmlet up makes no configs; make them with docker config create and deploy with docker stack deploy",
     "credential_spec": "credential specs are for Windows containers",
     "device_cgroup_rules": "devices of a process cannot be restricted",
     "devices": "a process sees this machine's devices",
@@ -42,7 +42,6 @@ REFUSED: Final[Mapping[str, str]] = {
     "read_only": "a process sees this machine's file system as it is",
     "runtime": "a process has no container runtime",
     "stdin_open": "a task of a swarm has no terminal to read from",
-    "secrets": "swarmlet up makes no secrets; make them with docker secret create and deploy with docker stack deploy",
     "sysctls": _NO_NAMESPACE.format("kernel settings"),
     "tmpfs": "a process sees this machine's file system as it is",
     "tty": "output of processes is kept as lines; there is no terminal",
@@ -66,20 +65,22 @@ LEFT_OUT: Final[Mapping[str, str]] = {
 _LOG_DRIVERS: Final = ("", "json-file", "local")
 _SHARED: Final = ("ipc", "network_mode", "pid", "uts", "cgroupns_mode")
 _HONOURED: Final = (
-    "command", "deploy", "entrypoint", "env_file", "environment", "group_add", "healthcheck", "image", "init", "labels",
-    "logging", "networks", "ports", "restart", "security_opt", "stop_grace_period", "stop_signal", "ulimits", "user",
-    "working_dir",
+    "command", "configs", "deploy", "entrypoint", "env_file", "environment", "group_add", "healthcheck", "image",
+    "init", "labels", "logging", "networks", "ports", "restart", "secrets", "security_opt", "stop_grace_period",
+    "stop_signal", "ulimits", "user", "working_dir",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a file's services are read with: the stack's name, variables, and a reader of files beside it."""
+    """What a file's services are read with: the stack's name, variables, a reader of files beside it, and the file's
+    secrets and configs by kind and key."""
 
     stack: str
     environ: Mapping[str, str]
-    read: Callable[[str], str]
+    read: Callable[[str], bytes]
     notes: Notes
+    payloads: Mapping[tuple[str, str], Payload] = field(default_factory=dict)
 
 
 def is_process(image: str) -> bool:
@@ -146,8 +147,11 @@ def _container(place: Place, container: specs_pb2.ContainerSpec, around: Surroun
         container.init.value = place.at("init").flag()
     for key, value in place.at("labels").pairs().items():
         container.labels[key] = value or ""
-    if is_process(container.image):
+    process = is_process(container.image)
+    if process:
         _check_process(place, container)
+    for kind, section in SECTIONS.items():
+        references(place.at(section), kind, container, process, around)
     _security(place.at("security_opt"), container)
     _ulimits(place.at("ulimits"), container)
     _health(place.at("healthcheck"), container)
@@ -203,7 +207,7 @@ def _env_file(item: Place, around: Surroundings) -> dict[str, str | None]:
         path = item.at("path")
         required = item.at("required").value is None or item.at("required").flag()
     try:
-        return parse_env_file(around.read(path.text()))
+        return parse_env_file(around.read(path.text()).decode())
     except FileNotFoundError:
         if required:
             path.fault(f"there is no file {path.text()!r}")

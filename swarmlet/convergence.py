@@ -1,7 +1,8 @@
 """Whether the services of a stack run as they were asked to, and if not, why. Pure: objects come in, sentences go out.
 
 Rules it owns: a service has converged when each of its replicas has a task of the newest spec that runs and is wanted
-(or has done its work, where the restart policy does not ask for more), no update is under way, and none is paused;
+(or has done its work, where the restart policy does not ask for more), no update is under way, and none is paused; a
+job has when its present iteration is complete as often, or on as many nodes, as it was asked to;
 reasons come from tasks' own statuses, each told once with the number of tasks that it concerns.
 """
 
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from runtime.swarm.defaults import restart_condition
+from runtime.swarm.jobs import is_current
+from runtime.swarm.service_spec import is_job
 from runtime.wire.pb import objects_pb2, types_pb2
 
 REASONS_MAX: Final = 5
@@ -27,7 +30,8 @@ _BAD_ENDS: Final = (types_pb2.FAILED, types_pb2.REJECTED, types_pb2.ORPHANED)
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """One service: how many replicas run of how many wanted, and why it is not as it should be (empty if it is)."""
+    """One service: how many replicas run of how many wanted (of a job: how many are complete), and why it is not as it
+    should be (empty if it is)."""
 
     name: str
     running: int
@@ -54,6 +58,8 @@ def judge(
 
 
 def _judge(service: objects_pb2.Service, tasks: Sequence[objects_pb2.Task], active_nodes: int) -> ServiceState:
+    if is_job(service.spec):
+        return _judge_job(service, tasks, active_nodes)
     wanted = active_nodes if service.spec.HasField("global") else service.spec.replicated.replicas
     done = sum(1 for task in tasks if _fulfils(service, task))
     running = sum(1 for task in tasks if task.status.state == types_pb2.RUNNING and _wanted(task))
@@ -68,6 +74,20 @@ def _judge(service: objects_pb2.Service, tasks: Sequence[objects_pb2.Task], acti
     elif running > wanted:
         reasons.append(f"{running} tasks run, {wanted} are wanted")
     return ServiceState(service.spec.annotations.name, running, int(wanted), tuple(reasons))
+
+
+def _judge_job(service: objects_pb2.Service, tasks: Sequence[objects_pb2.Task], active_nodes: int) -> ServiceState:
+    everywhere = service.spec.HasField("global_job")
+    wanted = active_nodes if everywhere else int(service.spec.replicated_job.total_completions)
+    present = [task for task in tasks if is_current(task, service)]
+    open_tasks = [task for task in present if task.status.state != types_pb2.COMPLETE]
+    complete = {
+        task.node_id if everywhere else task.slot for task in present if task.status.state == types_pb2.COMPLETE
+    }
+    reasons: list[str] = []
+    if len(complete) < wanted:
+        reasons = [f"{len(complete)} of {wanted} runs are complete", *_why(open_tasks)]
+    return ServiceState(service.spec.annotations.name, len(complete), wanted, tuple(reasons))
 
 
 def _fulfils(service: objects_pb2.Service, task: objects_pb2.Task) -> bool:
@@ -117,4 +137,4 @@ def state_name(state: types_pb2.TaskState) -> str:
 
 def task_name(task: objects_pb2.Task) -> str:
     """``web.2``, as ``docker service logs`` and ``docker service ps`` name a task."""
-    return f"{task.service_annotations.name}.{task.slot or task.node_id}"
+    return f"{task.service_annotations.name}.{task.slot or task.node_id or 0}"

@@ -86,8 +86,8 @@ def _variables(beside: Path, environ: Mapping[str, str]) -> Mapping[str, str]:
     return {**{name: value for name, value in found.items() if value is not None}, **environ}
 
 
-def _read_beside(beside: Path, file: str) -> str:
-    return (beside / file).read_text(encoding="utf-8")
+def _read_beside(beside: Path, file: str) -> bytes:
+    return (beside / file).read_bytes()
 
 
 class Signals:

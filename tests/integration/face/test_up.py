@@ -108,6 +108,25 @@ def test_a_changed_file_updates_and_removes(run: Run) -> None:
     assert "removed service st_web\n" in run.text
 
 
+def test_a_job_and_a_changed_secret_converge(run: Run) -> None:
+    delay = "deploy: {mode: %s, restart_policy: {delay: 100ms}}"
+    content = (
+        "secrets: {key: {file: key}}\n"
+        "services:\n"
+        f"  job: {{image: host, command: exit 0, {delay % 'replicated-job'}}}\n"
+        f"  web: {{image: host, command: run, secrets: [key], {delay % 'global'}}}\n"
+    )
+    (run.directory / "key").write_bytes(b"one")
+    assert run(content, 3.0) == 0
+    assert "created secret st_key\n" in run.text
+    assert "st_job: 1/1 converged\n" in run.text
+    (run.directory / "key").write_bytes(b"two")
+    assert run(content, 4.0) == 0
+    assert "created secret st_key.2 in place of st_key\n" in run.text
+    assert "updated service st_web\n" in run.text
+    assert "updated service st_job\n" not in run.text
+
+
 def test_the_same_file_is_not_run_twice_at_once(run: Run) -> None:
     refused: list[str] = []
 

@@ -75,7 +75,7 @@ def test_environment_files_come_first_and_are_read_beside_the_file() -> None:
             }
         }
     )
-    stack = compose.load(text, "st", {"OUT": "o"}, files.__getitem__)
+    stack = compose.load(text, "st", {"OUT": "o"}, lambda path: files[path].encode())
     assert list(stack.services[0].task.container.env) == ["A=1", "B=2", "C=3", "OUT=o"]
 
 
@@ -351,11 +351,6 @@ def test_the_default_network_and_unused_sections_do_no_harm() -> None:
     )
 
 
-def test_what_the_cluster_does_not_offer_yet_is_refused_before_deployment() -> None:
-    found = faults({"deploy": {"mode": "global", "replicas": 2}})
-    assert "services.web.deploy.replicas: a global service has no number of replicas" in found
-
-
 def test_all_faults_are_told_at_once_with_their_places() -> None:
     found = faults({"replicas": 3, "deploy": {"replicas": -1, "resources": {"limits": {"memory": "x"}}}, "command": 5})
     assert [fault.split(": ")[0] for fault in found] == [
@@ -437,10 +432,19 @@ def test_a_stack_is_named_after_its_file_or_directory(path: str, name: str) -> N
     assert compose.stack_name(pathlib.PurePath(path)) == name
 
 
-def test_the_example_is_deployable_without_a_warning() -> None:
-    stack = compose.load((ROOT / "examples/hello.yml").read_text(encoding="utf-8"), "hello", {})
-    assert stack.warnings == ()
-    assert [(spec.annotations.name, spec.replicated.replicas) for spec in stack.services] == [("hello_hello", 3)]
+def example(name: str) -> compose.Stack:
+    folder = ROOT / "examples"
+    text = (folder / f"{name}.yml").read_text(encoding="utf-8")
+    return compose.load(text, name, {}, lambda path: (folder / path).read_bytes())
+
+
+def test_the_examples_are_deployable_without_a_warning() -> None:
+    hello, shop = example("hello"), example("shop")
+    assert hello.warnings == shop.warnings == ()
+    assert [(spec.annotations.name, spec.replicated.replicas) for spec in hello.services] == [("hello_hello", 3)]
+    modes = {spec.annotations.name: spec.WhichOneof("mode") for spec in shop.services}
+    assert modes == {"shop_prepare": "replicated_job", "shop_web": "replicated", "shop_watcher": "global"}
+    assert [payload.name for payload in shop.payloads] == ["shop_key", "shop_greeting"]
 
 
 JSON = st.recursive(

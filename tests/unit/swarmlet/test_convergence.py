@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.wire.pb import types_pb2
+from runtime.wire.pb import objects_pb2, types_pb2
 from swarmlet import deployment
 from swarmlet.convergence import ServiceState, judge, state_name, task_name
 from tests.unit.swarmlet.objects import service, task
@@ -73,6 +73,54 @@ def test_without_versions_the_specs_themselves_are_compared() -> None:
         each.ClearField("spec_version")
     assert state(web, same).converged
     assert not state(web, other).converged
+
+
+def job(completions: int | None, iteration: int = 3) -> objects_pb2.Service:
+    """A job; of None completions one for every node."""
+    found = service("st_job")
+    if completions is None:
+        found.spec.global_job.SetInParent()
+    else:
+        found.spec.replicated_job.total_completions = completions
+    found.job_status.job_iteration.index = iteration
+    return found
+
+
+def run(of: objects_pb2.Service, slot: int, state: int, iteration: int = 3, **fields: object) -> objects_pb2.Task:
+    made = task(of, slot, state, **fields)
+    made.job_iteration.index = iteration
+    return made
+
+
+def test_a_job_has_converged_when_it_is_complete_as_often_as_it_was_asked_to() -> None:
+    two = job(2)
+    assert state(two).reasons == ("0 of 2 runs are complete",)
+    one = state(two, run(two, 0, COMPLETE), run(two, 1, types_pb2.RUNNING))
+    assert (one.running, one.wanted, one.reasons) == (1, 2, ("1 of 2 runs are complete",))
+    assert state(two, run(two, 0, COMPLETE, desired_state=COMPLETE), run(two, 1, COMPLETE)).converged
+    assert state(job(0)).converged
+
+
+def test_runs_of_an_earlier_iteration_and_a_slot_that_is_complete_twice_do_not_count() -> None:
+    two = job(2)
+    earlier = run(two, 1, COMPLETE, iteration=2)
+    assert state(two, run(two, 0, COMPLETE), run(two, 0, COMPLETE), earlier).reasons == ("1 of 2 runs are complete",)
+
+
+def test_a_job_that_fails_says_why() -> None:
+    two = job(2)
+    failed = run(two, 1, FAILED, err="task: non-zero exit (3)")
+    assert state(two, run(two, 0, COMPLETE), failed).reasons == (
+        "1 of 2 runs are complete",
+        "failed: task: non-zero exit (3)",
+    )
+
+
+def test_a_job_for_every_node_is_complete_on_each() -> None:
+    everywhere = job(None)
+    tasks = [run(everywhere, 0, COMPLETE, node_id=node_id) for node_id in ("n1", "n2")]
+    assert judge([everywhere], tasks, 2)[0].converged
+    assert judge([everywhere], tasks[:1] * 2, 2)[0].reasons == ("1 of 2 runs are complete",)
 
 
 def test_a_task_that_runs_and_is_no_longer_wanted_does_not_count() -> None:

@@ -230,9 +230,7 @@ def test_the_other_commands_have_their_options(tmp_path: pathlib.Path) -> None:
         pathlib.Path("a.yml"), "eth0", 20.0
     )
     assert options.parse(["tree", "--json", "--socket", "/a"], ENVIRON, 1) == LookOptions("tree", "/a", True)
-    assert options.parse(["tree"], ENVIRON, 0) == LookOptions(
-        "tree", "/run/swarmlet/introspection.sock"
-    )
+    assert options.parse(["tree"], ENVIRON, 0) == LookOptions("tree", "/run/swarmlet/introspection.sock")
     assert options.parse(["version"], ENVIRON, 1) == VersionOptions()
 
 
