@@ -137,7 +137,7 @@ def _trace(asked: LookOptions) -> int:
 
 
 def _follow(asked: LookOptions) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    names = ("paths", "types", "count", "rate", "seconds", "everything", "bodies")
+    names = ("paths", "types", "count", "rate", "seconds", "everything", "bodies", "follow")
     records: list[dict[str, Any]] = []
     end: dict[str, Any] = {}
     with Link(asked.socket) as link:
@@ -148,6 +148,7 @@ def _follow(asked: LookOptions) -> tuple[list[dict[str, Any]], dict[str, Any]]:
                     end = {key: piece[key] for key in ("end", "dropped", "taken")}
         except KeyboardInterrupt:
             end = {"end": "interrupted"}
+    records.sort(key=lambda each: each["told"])  # they came as they were finished
     return records, end
 
 

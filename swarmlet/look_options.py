@@ -77,6 +77,7 @@ def _trace(parser: argparse.ArgumentParser) -> None:
     add("--count", type=int, default=100, help="end after so many messages")
     add("--rate", type=int, default=1000, help="end if more than this come in a second")
     add("--seconds", type=float, default=60.0, help="end after this time")
+    add("--follow", action="store_true", help="with each message that fits also everything that came of it")
     add("--everything", action="store_true", help="no filter at all")
     add("--sequence", action="store_true", help="as a sequence diagram")
     add("--mermaid", action="store_true", help="as a sequence diagram in Mermaid's language")

@@ -24,7 +24,7 @@ def ask(socket_path: str, what: str, /, *, timeout_s: float = TIMEOUT_S, **detai
 
 
 class Link:
-    """A connection to a node's introspection socket. ``ask`` may be called again and again; ``follow`` once."""
+    """A connection to a node's introspection socket. ``ask`` and ``follow`` may be called again and again."""
 
     def __init__(self, path: str, timeout_s: float = TIMEOUT_S) -> None:
         self._path = path
@@ -64,7 +64,6 @@ class Link:
         While nothing comes this waits without limit: the node ends a stream by itself.
         """
         yield {"value": self.ask(what, **details)}
-        self._timeout_s = float("inf")
         while True:
             piece = self._read(None)
             yield piece

@@ -45,7 +45,7 @@ def waiting(view: View, now: float, limit: int = WAITING_SHOWN) -> dict[str, Any
     rows: list[dict[str, Any]] = [
         {
             "id": task.id,
-            "name": task_name(task),
+            "name": f"{task.service_annotations.name}.{task.slot or _hostname(view, task.node_id)}",
             "service": task.service_annotations.name,
             "state": _STATE(task.status.state).lower(),
             "node": _hostname(view, task.node_id),

@@ -21,7 +21,8 @@ def raft(value: Answer, before: Answer | None = None) -> str:
     if core.get("loaded") is False:
         return "the log is being read"
     leader = f", leader {core['leader']}" if core["leader"] and not core["leading"] else ""
-    lines.append(f"{core['role']} {core['raft id']} in term {core['term']}{leader}{_no_leader(core)}")
+    role = core["role"].removeprefix("State").lower()
+    lines.append(f"{role} {core['raft id']} in term {core['term']}{leader}{_no_leader(core)}")
     lines.append(f"log: last {core['last']}, committed {core['committed']}, applied {core['applied']}"
                  f", snapshot at {core['snapshot']}")  # fmt: skip
     lines.append(f"pace: {core['pace']} (a tick each {duration(core['tick'])}); appends in flight "
@@ -83,10 +84,11 @@ def waiting(value: Answer) -> str:
     """What ``waiting`` was answered."""
     if not value["count"]:
         return "no task waits"
-    table = [("TASK", "STATE", "NODE", "SINCE", "NEXT", "WHY")]
+    table = [("TASK", "ID", "STATE", "NODE", "SINCE", "NEXT", "WHY")]
     table += [
         (
             each["name"],
+            each["id"][:12],
             each["state"],
             each["node"],
             duration(each["since_s"]),
@@ -95,7 +97,7 @@ def waiting(value: Answer) -> str:
         )
         for each in value["tasks"]
     ]
-    lines = [columns(table, right=(3,)), first_of(len(value["tasks"]), value["count"], "tasks that wait")]
+    lines = [columns(table, right=(4,)), first_of(len(value["tasks"]), value["count"], "tasks that wait")]
     return "\n".join(lines)
 
 

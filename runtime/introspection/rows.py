@@ -1,9 +1,9 @@
 """The live tree of a stage as rows, read from counters that are kept in passing: no actor is asked or stopped.
 
 A row is a plain mapping, so that it goes over a socket as it is: ``path``, ``actor`` (its class), ``state`` (of its
-life), ``depth`` and ``highest`` (messages waiting now and at most), ``oldest_s`` (how long the first of them waits),
-``handled``, ``failed`` (messages), ``busy_s`` (in handlers, in all), ``restarts``, ``last_error``, ``handling`` (the
-type of the message in hand) and ``handling_s`` (for how long).
+life, or ``suspended``), ``depth`` and ``highest`` (messages waiting now and at most), ``oldest_s`` (how long the first
+of them waits), ``handled``, ``failed`` (messages), ``busy_s`` (in handlers, in all), ``restarts``, ``last_error``,
+``handling`` (the type of the message in hand) and ``handling_s`` (for how long).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from runtime.introspection.redact import ERROR_MAX
 from runtime.stage import Stage
-from runtime.stage.cell import Cell
+from runtime.stage.cell import Cell, Life
 
 Row = dict[str, Any]
 
@@ -32,7 +32,7 @@ def row(cell: Cell, now: float) -> Row:
     return {
         "path": cell.path,
         "actor": cell.cls.__name__,
-        "state": cell.life.value,
+        "state": "suspended" if cell.suspended and cell.life is Life.RUNNING else cell.life.value,
         "depth": cell.mailbox.depth,
         "highest": max(cell.mailbox.highest, cell.mailbox.depth),
         "oldest_s": round(max(0.0, now - oldest), 3) if oldest is not None else 0.0,

@@ -147,7 +147,7 @@ class IntrospectionServer:
     # A trace
 
     async def _trace(self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        names = ("paths", "types", "count", "rate", "seconds", "everything", "bodies")
+        names = ("paths", "types", "count", "rate", "seconds", "everything", "bodies", "follow")
         wanted = checked(**{name: request[name] for name in names if name in request})
         woken, loop = asyncio.Event(), asyncio.get_running_loop()
 
@@ -164,6 +164,7 @@ class IntrospectionServer:
         finally:
             self._tracing.finish(trace)
             gone.cancel()
+            await asyncio.wait((gone,))  # only then may the next request be read
 
     async def _tell(
         self,

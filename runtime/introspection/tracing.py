@@ -7,6 +7,8 @@ Rules kept here (what makes tracing safe on a running system):
    record looks like is made elsewhere.
 3. A filter that lets everything through must be asked for; ticks and heartbeats are left out unless they are named.
 4. Traces end with their viewer, and all at once by ``clear``.
+5. A trace that *follows* takes in, with a message that fits, everything that came of it: all messages of the same trace
+   id, those too that were handled a moment before it (a handler may tell others and go on).
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ SECONDS: Final = 60.0
 SECONDS_MAX: Final = 3600.0
 BUFFER: Final = 10_000
 TRACES_MAX: Final = 8
+RECENT: Final = 256
+FOLLOWED_MAX: Final = 1000
 QUIET: Final = ("*Tick", "*Heartbeat*", "_Poll*", "_CheckDeadlines")
 """Types that come all the time and say little."""
 
@@ -53,6 +57,7 @@ class TraceRequest:
     seconds: float = SECONDS
     everything: bool = False
     bodies: bool = False
+    follow: bool = False
 
 
 def checked(
@@ -63,6 +68,7 @@ def checked(
     seconds: Any = SECONDS,
     everything: Any = False,
     bodies: Any = False,
+    follow: Any = False,
 ) -> TraceRequest:
     """A request out of plain values; BadFilter says what is wrong with it."""
     for name, globs in (("paths", paths), ("types", types)):
@@ -74,9 +80,8 @@ def checked(
     for name, value, most in (("count", count, COUNT_MAX), ("rate", rate, RATE_MAX), ("seconds", seconds, SECONDS_MAX)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
             raise BadFilter(f"{name} is a number above 0, at most {most:g}")
-    return TraceRequest(
-        tuple(paths), tuple(types), int(count), int(rate), float(seconds), everything is True, bodies is True
-    )
+    flags = (everything is True, bodies is True, follow is True)
+    return TraceRequest(tuple(paths), tuple(types), int(count), int(rate), float(seconds), *flags)
 
 
 class Trace:
@@ -95,25 +100,45 @@ class Trace:
         self._second = now
         self._in_second = 0
         self._woken = False
+        self._followed: dict[int, None] = {}
+        self._recent: deque[Record] = deque(maxlen=RECENT)
 
     def note(self, cell: Cell, message: Envelope, begun: float, ended: float, outcome: str) -> None:
-        """Takes a handled message in if the filter says so."""
+        """Takes a handled message in if the filter says so, or if it came of one that was taken in."""
         if self.ended:
             return
         body, sender, _reply, enqueued, trace = message
         kind = body.__class__.__name__
-        if not self._wanted_type(kind):
-            return
         origin = sender.path if sender is not None else ""
-        if not self._wanted_path(cell.path) and not (origin and self._wanted_path(origin)):
+        fits = self._wanted_type(kind) and (
+            self._wanted_path(cell.path) or (bool(origin) and self._wanted_path(origin))
+        )
+        if not fits and not self.request.follow:
             return
-        if not self._within_limits(ended):
+        kept = body if self.request.bodies else None
+        record = (enqueued, begun, ended - begun, trace, origin, cell.path, kind, outcome, kept)
+        if self.request.follow and trace not in self._followed:
+            if not fits:
+                self._recent.append(record)
+                return
+            self._follow(trace, ended)
+        self._take_in(record, ended)
+
+    def _follow(self, trace: int, now: float) -> None:
+        if len(self._followed) >= FOLLOWED_MAX:
+            self._followed.pop(next(iter(self._followed)), None)
+        self._followed[trace] = None
+        for earlier in list(self._recent):  # a copy in one step: other threads add to it
+            if earlier[3] == trace:
+                self._take_in(earlier, now)
+
+    def _take_in(self, record: Record, now: float) -> None:
+        if self.ended or not self._within_limits(now):
             return
         if len(self._buffer) >= BUFFER:
             self.dropped += 1
             return
-        kept = body if self.request.bodies else None
-        self._buffer.append((enqueued, begun, ended - begun, trace, origin, cell.path, kind, outcome, kept))
+        self._buffer.append(record)
         self.taken += 1
         if self.taken >= self.request.count:
             self.end(f"{self.request.count} messages were traced")

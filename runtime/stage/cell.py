@@ -167,6 +167,11 @@ class Cell:
             bool(mailbox.user) and not self._suspended and self.life in (Life.RUNNING, Life.GONE, Life.DOWN)
         )
 
+    @property
+    def suspended(self) -> bool:
+        """Whether messages are held back by hand."""
+        return self._suspended
+
     def suspend(self, suspended: bool) -> None:
         """Holds messages back, or lets them go again."""
         self._suspended = suspended

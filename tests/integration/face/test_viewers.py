@@ -114,6 +114,16 @@ def test_a_trace_ends_by_itself_when_nothing_comes(bench: Bench) -> None:
     assert (end["end"], end["taken"]) == ("0.2 s are over", 0)
 
 
+def test_a_connection_goes_on_after_a_trace(bench: Bench) -> None:
+    with Link(bench.path) as link:
+        for number in range(5):
+            *_, end = link.follow("trace", paths=["/worker"], seconds=0.05)
+            assert end["end"] == "0.05 s are over"
+            assert link.ask("actor", path="/worker")["handled"] == number
+            bench.tell(number)
+            assert bench.finished()
+
+
 def test_a_connection_goes_on_after_a_trace_that_was_refused(bench: Bench) -> None:
     with Link(bench.path) as link:
         with pytest.raises(ValueError, match="would trace everything"):
@@ -140,6 +150,7 @@ def test_a_suspended_actor_handles_nothing_until_its_time_is_over(bench: Bench) 
 def test_a_suspension_ends_with_its_viewer_by_resume_and_by_clear(bench: Bench) -> None:
     with Link(bench.path) as link:
         bench.act(link, "suspend", seconds=60)
+        assert link.ask("actor", path="/worker")["state"] == "suspended"
         bench.tell(1)
         assert not bench.finished(seconds=0.05)
     assert bench.finished(), "by the end of its viewer"
@@ -238,7 +249,10 @@ def test_who_waits_for_whom_and_where_a_stuck_actor_is(bench: Bench, monkeypatch
         bench.act(link, "suspend", seconds=60)
         asker = bench.stage.mount("asker", Asker, bench.worker)
         asker.tell("ask")
-        until(lambda: link.ask("actor", path="/asker")["waits_for"] == [{"path": "/worker", "deadline_s": 30.0}])
+        until(lambda: link.ask("actor", path="/asker")["waits_for"])
+        (waited,) = link.ask("actor", path="/asker")["waits_for"]
+        assert (waited["path"], waited["type"], waited["deadline_s"]) == ("/worker", "Work", 30.0)
+        assert 0 <= waited["waited_s"] < 30
         asker.tell(7)
         until(lambda: link.ask("actor", path="/asker")["handling"] == "int")
         shown = link.ask("actor", path="/asker")

@@ -163,3 +163,40 @@ def test_a_trace_without_limits_or_filters_is_refused(wanted: dict[str, Any], be
 
 def test_everything_may_be_asked_for() -> None:
     assert checked(everything=True, count=5) == TraceRequest(everything=True, count=5)
+
+
+def test_a_trace_that_follows_takes_everything_that_came_of_what_fits() -> None:
+    chain = Chain()
+    trace = chain.trace(TraceRequest(paths=("/middle",), types=("Pass",), follow=True))
+    chain.middle.tell(Pass(1))
+    chain.last.tell(Pass(2))
+    chain.simulator.settle()
+    assert [(each[4], each[5]) for each in trace.take()] == [("", "/middle"), ("/middle", "/last")]
+
+
+def test_what_was_handled_a_moment_before_belongs_to_it_too() -> None:
+    chain = Chain()
+    trace = chain.trace(TraceRequest(paths=("/last",), follow=True))
+    chain.send(7)
+    chain.first.tell(QuietTick())
+    chain.simulator.settle()
+    records = trace.take()
+    assert [each[5] for each in records] == ["/first", "/middle", "/last"]
+    assert len({each[3] for each in records}) == 1
+
+
+def test_what_is_followed_counts_for_the_limits() -> None:
+    chain = Chain()
+    trace = chain.trace(TraceRequest(paths=("/last",), follow=True, count=2))
+    chain.send(1, 2, 3)
+    assert len(trace.take()) == 2
+    assert trace.ended == "2 messages were traced"
+
+
+def test_only_so_many_requests_are_followed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.introspection.tracing.FOLLOWED_MAX", 3)
+    chain = Chain()
+    trace = chain.trace(TraceRequest(paths=("/last",), follow=True, count=1000))
+    chain.send(*range(20, 40))
+    assert len(trace._followed) == 3
+    assert {each[5] for each in trace.take()} == {"/first", "/middle", "/last"}
