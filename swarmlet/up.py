@@ -11,9 +11,9 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
+from time import monotonic
 from types import FrameType
 from typing import Any, Final, TextIO
 
@@ -140,7 +140,7 @@ class Session:
 
     def run(self, file: str) -> int:
         """Deploys and shows until a signal or the time's end; the exit code."""
-        begun = time.monotonic()
+        begun = monotonic()
         try:
             self._into_swarm()
             self.screen.say(self._greeting(file))
@@ -153,7 +153,7 @@ class Session:
         try:
             while not self.signals.happened.is_set():
                 snapshot = self._look() or snapshot
-                left = None if self.options.seconds is None else begun + self.options.seconds - time.monotonic()
+                left = None if self.options.seconds is None else begun + self.options.seconds - monotonic()
                 if left is not None and left <= 0:
                     return self._verdict(snapshot)
                 self.signals.happened.wait(POLL_S if left is None else min(POLL_S, left))

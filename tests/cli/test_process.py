@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -38,46 +39,49 @@ def alive(pid: int) -> bool:
     return os.path.exists(f"/proc/{pid}")
 
 
-def test_the_example_converges_shows_its_output_and_leaves_nothing_running(short_path: pathlib.Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "swarmlet", "up", "examples/hello.yml", "--for", "6"],
-        capture_output=True, text=True, timeout=60, cwd=ROOT, env=environ(short_path), check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "hello_hello: 3/3 converged" in done.stdout
-    for slot in (1, 2, 3):
-        assert f"hello_hello.{slot} | hello.{slot}: hello from process" in done.stdout
-    assert len(pids(done.stdout)) == 3
-    assert not any(alive(pid) for pid in pids(done.stdout))
+class Program:
+    """A program of the repository, run until it printed what is waited for."""
 
-
-def test_ctrl_c_stops_every_task_and_a_second_run_resumes(short_path: pathlib.Path) -> None:
-    for _ in range(2):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "swarmlet", "up", "examples/hello.yml"],
+    def __init__(self, short_path: pathlib.Path, *arguments: str) -> None:
+        self.printed = ""
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=environ(short_path),
         )  # fmt: skip
-        assert process.stdout is not None
-        seen = ""
-        for line in process.stdout:
-            seen += line
-            if len(pids(seen)) == 3:
-                break
-        assert len(pids(seen)) == 3, seen
-        process.send_signal(signal.SIGINT)
-        seen += process.stdout.read()
-        assert process.wait(20) == 130
-        assert "all tasks are stopped" in seen
-        assert not any(alive(pid) for pid in pids(seen))
-    assert "created service" not in seen
+
+    def until(self, holds: Callable[[str], bool]) -> None:
+        """Reads until it holds of what was printed so far."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.printed += line
+            if holds(self.printed):
+                return
+        raise AssertionError(f"it ended with {self.process.wait()}: {self.printed}")
+
+    def interrupt(self) -> int:
+        """Ctrl-C; the exit code."""
+        assert self.process.stdout is not None
+        self.process.send_signal(signal.SIGINT)
+        self.printed += self.process.stdout.read()
+        return self.process.wait(20)
+
+
+def test_the_example_shows_its_output_ctrl_c_stops_every_task_and_a_second_run_resumes(
+    short_path: pathlib.Path,
+) -> None:
+    for _ in range(2):
+        program = Program(short_path, "-m", "swarmlet", "up", "examples/hello.yml")
+        program.until(lambda printed: len(pids(printed)) == 3)
+        assert program.interrupt() == 130
+        for slot in (1, 2, 3):
+            assert f"hello_hello.{slot} | hello.{slot}: hello from process" in program.printed
+        assert "all tasks are stopped" in program.printed
+        assert not any(alive(pid) for pid in pids(program.printed))
+    assert "created service" not in program.printed
 
 
 def test_the_example_of_embedding_runs(short_path: pathlib.Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "examples/embed_supervisor.py", "2", "sleep", "60"],
-        capture_output=True, text=True, timeout=60, cwd=ROOT,
-        env={**environ(short_path), "SUPERVISOR_SECONDS": "5"}, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "copy 1: running" in done.stdout
-    assert "copy 2: running" in done.stdout
+    program = Program(short_path, "examples/embed_supervisor.py", "2", "sleep", "60")
+    program.until(lambda printed: "copy 1: running" in printed and "copy 2: running" in printed)
+    assert program.interrupt() == 0
+    assert "stopping" in program.printed

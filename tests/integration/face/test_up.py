@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,17 @@ import pytest
 from swarmlet import up
 from swarmlet.errors import StartError
 from swarmlet.options import UpOptions
+from swarmlet.up_view import Snapshot
 from tests.integration.face.worlds import NOTHING, Machine, Traces
 
 GOOD = "services: {web: {image: host, command: run, deploy: {replicas: 3, restart_policy: {delay: 100ms}}}}\n"
+SECONDS = 60.0
 BAD = "services: {web: {image: host, command: exit 3, deploy: {replicas: 1, restart_policy: {delay: 100ms}}}}\n"
 
 
 class Run:
-    """One run of the command: its exit code and what it printed."""
+    """One run of the command: its exit code and what it printed. The time of ``--for`` is over when ``until`` holds of
+    what the run sees, however long that takes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, short_path: Path) -> None:
         self.directory = short_path
@@ -32,15 +36,36 @@ class Run:
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path / "run"))
         monkeypatch.setattr(up, "ProcessExecutor", lambda **_settings: self.machine.factory)
         self.text = ""
+        self._until: Callable[[Snapshot], bool] = converged
+        self._time = 0.0
+        look = up.Session._look
 
-    def __call__(self, content: str, seconds: float | None, then: Any = None, name: str = "st.yml") -> int:
-        file = self.directory / name
+        def looks(session: up.Session) -> Snapshot | None:
+            snapshot = look(session)
+            if snapshot is not None and self._until(snapshot):
+                self._time += 2 * SECONDS
+            return snapshot
+
+        monkeypatch.setattr(up.Session, "_look", looks)
+        monkeypatch.setattr(up, "monotonic", lambda: self._time)
+
+    def __call__(self, content: str, until: Callable[[Snapshot], bool], then: Any = None) -> int:
+        self._until = until
+        file = self.directory / "st.yml"
         file.write_text(content, encoding="utf-8")
         out = Watched(then or {})
         try:
-            return up.run(UpOptions(file, seconds=seconds), self.environ, out)
+            return up.run(UpOptions(file, seconds=SECONDS), self.environ, out)
         finally:
             self.text = out.getvalue()
+
+
+def converged(snapshot: Snapshot) -> bool:
+    return bool(snapshot.services) and all(each.converged for each in snapshot.services)
+
+
+def never(snapshot: Snapshot) -> bool:
+    return False
 
 
 class Watched(io.StringIO):
@@ -63,7 +88,7 @@ def run(monkeypatch: pytest.MonkeyPatch, short_path: Path) -> Run:
 
 def test_a_good_file_converges_and_ends_with_0(run: Run) -> None:
     before = Traces()
-    assert run(GOOD, 3.0) == 0
+    assert run(GOOD, converged) == 0
     assert "created service st_web\n" in run.text
     for slot in (1, 2, 3):
         assert f"st_web.{slot} running\n" in run.text
@@ -75,7 +100,7 @@ def test_a_good_file_converges_and_ends_with_0(run: Run) -> None:
 
 
 def test_a_bad_file_ends_with_1_and_says_why(run: Run) -> None:
-    assert run(BAD, 2.0) == 1
+    assert run(BAD, lambda snapshot: "exit (3)" in str(snapshot.services)) == 1
     assert "st_web: 0/1 not converged\n" in run.text
     assert "non-zero exit (3)" in run.text
 
@@ -83,28 +108,28 @@ def test_a_bad_file_ends_with_1_and_says_why(run: Run) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_all_tasks_says_so_and_shows_in_the_exit_code(run: Run, number: int, code: int) -> None:
     before = signal.getsignal(signal.SIGINT)
-    assert run(GOOD, 60.0, {"st_web.3 running": lambda: os.kill(os.getpid(), number)}) == code
+    assert run(GOOD, never, {"st_web.3 running": lambda: os.kill(os.getpid(), number)}) == code
     assert "stopping all tasks\n" in run.text
     assert "all tasks are stopped" in run.text
     assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_second_run_resumes_the_same_swarm(run: Run) -> None:
-    assert run(GOOD, 2.0) == 0
+    assert run(GOOD, converged) == 0
     first = run.text
-    assert run(GOOD, 3.0) == 0
+    assert run(GOOD, converged) == 0
     assert "created service" not in run.text
     token = [line for line in first.splitlines() if "--token" in line]
     assert token == [line for line in run.text.splitlines() if "--token" in line]
 
 
 def test_a_changed_file_updates_and_removes(run: Run) -> None:
-    assert run(GOOD, 2.0) == 0
+    assert run(GOOD, converged) == 0
     quick = "{image: host, command: run, deploy: {restart_policy: {delay: 100ms}}}"
-    assert run(f"services: {{db: {quick}, web: {quick}}}\n", 4.0) == 0
+    assert run(f"services: {{db: {quick}, web: {quick}}}\n", converged) == 0
     assert "updated service st_web\n" in run.text
     assert "created service st_db\n" in run.text
-    assert run(f"services: {{db: {quick}}}\n", 4.0) == 0
+    assert run(f"services: {{db: {quick}}}\n", converged) == 0
     assert "removed service st_web\n" in run.text
 
 
@@ -144,13 +169,13 @@ def test_the_same_file_is_not_run_twice_at_once(run: Run) -> None:
         except StartError as error:
             refused.append(str(error))
 
-    assert run(GOOD, 2.0, {"created service": again}) == 0
+    assert run(GOOD, converged, {"created service": again}) == 0
     assert "in use by another swarmlet process" in refused[0]
 
 
 def test_a_file_that_is_wrong_is_refused_before_anything_starts(run: Run) -> None:
     with pytest.raises(StartError) as refused:
-        run("services: {web: {image: host, volumes: [a:b], fly: 1}}", 1.0)
+        run("services: {web: {image: host, volumes: [a:b], fly: 1}}", never)
     assert "st.yml cannot be deployed:\n  services.web.volumes: a process sees" in str(refused.value)
     assert "\n  services.web.fly: is no field" in str(refused.value)
     assert not (run.directory / "state").exists()
