@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from swarmlet.testing.cluster import TestCluster
-from swarmlet.testing.report import shrink
+if TYPE_CHECKING:
+    from swarmlet.testing.cluster import TestCluster
 
 SHRINK_RUNS = 20
 
@@ -36,6 +36,8 @@ class Swarms:
         self, managers: int = 1, workers: int = 0, *, seed: int | None = None, real: bool = False
     ) -> TestCluster:
         """A started cluster."""
+        from swarmlet.testing.cluster import TestCluster  # a session without swarms does not load them
+
         chosen = self._seed if seed is None else seed
         cluster = TestCluster(managers, workers, seed=chosen, real=real, skip=self._skip)
         cluster.again = f"python -m pytest '{self._node_id}' --swarm-seed={chosen}"
@@ -82,6 +84,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 def _needed(item: pytest.Item, cluster: TestCluster) -> str:
     """Which faults the failure needs, found by running the test again without some of them."""
+    from swarmlet.testing.report import shrink
+
     runs = item.config.getoption("--swarm-shrink")
     function = getattr(item, "obj", None)
     if cluster.real or not cluster.faults or not runs or not inspect.isfunction(function):

@@ -34,10 +34,7 @@ ELSEWHERE = (
     "ca.before_root_switch", "ca.cert_issued_unsent", "node.key_written_cert_missing",
     "agent.assignment_persisted_unacked", "agent.task_started_status_unsaved", "agent.status_saved_unsent",
 )  # fmt: skip
-QUICK = {
-    "append.after_write_before_sync", "send.after_some", "apply.before_batch", "snap.after_switch",
-    "install.before_switch", "conf.after_apply", "join.member_added_not_told",
-}  # fmt: skip
+QUICK = {"append.after_write_before_sync", "snap.after_switch", "install.before_switch", "conf.after_apply"}
 SEEDS = int(os.environ.get("SWARMLET_CRASH_SEEDS", "1"))
 
 

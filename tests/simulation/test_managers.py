@@ -25,8 +25,9 @@ from tests.simulation.managers import (
     until_written,
     write,
 )
+from tests.simulation.seeds import seeds
 
-SEEDS = range(3)
+SEEDS = seeds(1, 5)
 
 
 def consensus(host: Host) -> Address:

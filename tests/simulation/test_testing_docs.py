@@ -13,7 +13,8 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs/testing.md").read_te
 
 def run(directory: pathlib.Path, source: str, *options: str) -> subprocess.CompletedProcess[str]:
     (directory / "test_example.py").write_text(source, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "swarmlet.testing.plugin", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "swarmlet.testing.plugin"]
+    command += [part for name in ("cacheprovider", "schemathesis", "hypothesispytest") for part in ("-p", f"no:{name}")]
     return subprocess.run(
         [*command, *options, "test_example.py"], cwd=directory, capture_output=True, text=True, timeout=100, check=False
     )
@@ -37,29 +38,7 @@ def test_fails_by_two_of_three_faults(swarm):
     c.advance(1)
     assert c.swarm.host("worker-1").stage is not None or c.swarm.host("manager-1").clock.skew == 0
 """
-
-
-def test_a_failure_is_reported_with_the_faults_that_it_takes_and_runs_again_by_its_command(
-    tmp_path: pathlib.Path,
-) -> None:
-    failed = run(tmp_path, FAILING, "--swarm-seed=5").stdout
-    assert "seed 5, 1 managers and 2 workers, after " in failed
-    faults, _, needed = failed.partition("it fails with these 2 faults alone:")
-    assert [kind in faults for kind in ("skew", "crash worker-1", "pause worker-2")] == [True] * 3
-    assert ("skew" in needed, "crash worker-1" in needed, "pause" in needed.split("last 200")[0]) == (True, True, False)
-    again = re.search(r"run it again: python -m pytest '(.*)' (--swarm-seed=5)", failed)
-    assert again
-    assert again[1] == "test_example.py::test_fails_by_two_of_three_faults"
-
-
-def test_shrinking_can_be_switched_off(tmp_path: pathlib.Path) -> None:
-    failed = run(tmp_path, FAILING, "--swarm-shrink=0").stdout
-    assert "last 200 deliveries" in failed
-    assert "faults alone" not in failed
-
-
-def test_a_failure_that_does_not_come_again_is_called_that(tmp_path: pathlib.Path) -> None:
-    source = """
+FAILING_ONCE = """
 ran = []
 
 def test_fails_once(swarm):
@@ -68,4 +47,24 @@ def test_fails_once(swarm):
     ran.append(1)
     assert len(ran) > 1
 """
-    assert "the same seed did not fail again" in run(tmp_path, source).stdout
+
+
+def test_a_failure_is_reported_with_the_faults_that_it_takes_and_runs_again_by_its_command(
+    tmp_path: pathlib.Path,
+) -> None:
+    failed, _, once = run(tmp_path, FAILING + FAILING_ONCE, "--swarm-seed=5").stdout.partition("test_fails_once __")
+    assert "seed 5, 1 managers and 2 workers, after " in failed
+    faults, _, needed = failed.partition("it fails with these 2 faults alone:")
+    assert [kind in faults for kind in ("skew", "crash worker-1", "pause worker-2")] == [True] * 3
+    assert ("skew" in needed, "crash worker-1" in needed, "pause" in needed.split("last 200")[0]) == (True, True, False)
+    again = re.search(r"run it again: python -m pytest '(.*)' (--swarm-seed=5)", failed)
+    assert again
+    assert again[1] == "test_example.py::test_fails_by_two_of_three_faults"
+    assert "the same seed did not fail again" in once
+    assert "the same seed did not fail again" not in failed
+
+
+def test_shrinking_can_be_switched_off(tmp_path: pathlib.Path) -> None:
+    failed = run(tmp_path, FAILING, "--swarm-shrink=0").stdout
+    assert "last 200 deliveries" in failed
+    assert "faults alone" not in failed
