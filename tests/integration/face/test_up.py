@@ -134,12 +134,13 @@ def test_a_changed_file_updates_and_removes(run: Run) -> None:
 
 
 def test_a_job_and_a_changed_secret_converge(run: Run) -> None:
-    delay = "deploy: {mode: %s, restart_policy: {delay: 100ms}}"
+    restarts = "restart_policy: {delay: 100ms}"
     content = (
         "secrets: {key: {file: key}}\n"
         "services:\n"
-        f"  job: {{image: host, command: exit 0, {delay % 'replicated-job'}}}\n"
-        f"  web: {{image: host, command: run, secrets: [key], {delay % 'global'}}}\n"
+        f"  job: {{image: host, command: exit 0, deploy: {{mode: replicated-job, {restarts}}}}}\n"
+        "  web: {image: host, command: run, secrets: [key],\n"
+        f"    deploy: {{mode: global, {restarts}, update_config: {{monitor: 100ms}}}}}}\n"
     )
     (run.directory / "key").write_bytes(b"one")
     assert run(content, 3.0) == 0
