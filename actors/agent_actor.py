@@ -20,7 +20,7 @@ import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from actors.ingress_actor import IngressActor
 from actors.log_publisher_actor import LogPublisherActor
@@ -41,6 +41,7 @@ from runtime.protocol.agent import (
     LogsLife,
     Managers,
     RemoveTask,
+    RenewSession,
     RunTask,
     SendStatuses,
     SessionBegan,
@@ -204,8 +205,8 @@ class AgentActor(Actor):
         self._managers = message
         self._tell_session(message)
 
-    @handles(CertificateRenewed)
-    def certificate_renewed(self, message: CertificateRenewed) -> None:
+    @handles(CertificateRenewed, RenewSession)
+    def certificate_renewed(self, message: Any) -> None:
         """The session knows what that means for it."""
         self._tell_session(message)
 
@@ -260,7 +261,7 @@ class AgentActor(Actor):
         self.target = target
         self._tell_logs(LogBrokerAt(target))
 
-    def _tell_session(self, message: Managers | CertificateRenewed) -> None:
+    def _tell_session(self, message: Managers | CertificateRenewed | RenewSession) -> None:
         session = self.child("session")
         assert session is not None, "the session's actor is there as long as the agent"
         self.tell(session, message)

@@ -22,6 +22,7 @@ from runtime.protocol.agent import (
     DropTasks,
     Managers,
     ManagersSeen,
+    RenewSession,
     RootSeen,
     SessionDown,
     SessionUp,
@@ -43,6 +44,7 @@ from runtime.protocol.node import (
     NodeTrouble,
     RenewCertificate,
     RoleObserved,
+    SessionOpened,
     StartConfig,
     StartManager,
     StopManager,
@@ -154,6 +156,12 @@ class NodeActor(Actor):
         if self._certificate is not None:
             self.tell(self._certificate, message)
 
+    @handles(RenewSession)
+    def to_agent(self, message: RenewSession) -> None:
+        """What concerns the session."""
+        if self.agent is not None:
+            self.tell(self.agent, message)
+
     @handles(NodeChanged)
     def node_changed(self, message: NodeChanged) -> None:
         """What a session said of this node."""
@@ -203,6 +211,8 @@ class NodeActor(Actor):
     def session_up(self, message: SessionUp) -> None:
         """A manager has registered this node."""
         self._has_session = True
+        if self._roles is not None:
+            self.tell(self._roles, SessionOpened())
         self._tell_ready()
 
     @handles(SessionDown)

@@ -250,6 +250,7 @@ class RaftActor(RaftMembers):
         self._snapshots.read_limits()
         self._snapshots.take_when_due()
         self._reads.expire(self.monotonic())
+        self._ask_to_be_found()
         if not self._writes and self._known != self._written:
             self._write((), None, [])
         self._pump()

@@ -49,6 +49,8 @@ from runtime.wire.pb import raft_pb2
 ANSWERS = frozenset({MessageType.APP_RESP, MessageType.HEARTBEAT_RESP})
 FROM_LEADER = frozenset({MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP})
 TRANSFER_WAIT = 25.0
+SILENCE = 10.0
+"""Seconds without a leader after which a manager that names no address of its own has itself looked for."""
 
 
 @dataclass(slots=True)
@@ -84,6 +86,7 @@ class RaftMembers(Actor):
         self._outgoing: list[Message] = []
         self._transport: Address | None = None
         self._status: RaftStatus | None = None
+        self._heard_leader = 0.0
 
     @abc.abstractmethod
     def _pump(self) -> None:
@@ -345,6 +348,17 @@ class RaftMembers(Actor):
         """Whether this node listens elsewhere than others know it to."""
         addr = self.setup.addr
         return addr != known and not membership.is_unspecified(split_host_port(addr)[0])
+
+    def _ask_to_be_found(self) -> None:
+        """A manager without an address of its own is known by the one that it spoke from when it joined. If it hears of
+        no leader, that may be because it is elsewhere by now: who takes it in sees where it speaks from."""
+        assert self.node is not None
+        now = self.monotonic()
+        if self.node.raft.lead != NOBODY or not self._heard_leader:
+            self._heard_leader = now
+        elif now - self._heard_leader >= SILENCE and membership.is_unspecified(split_host_port(self.setup.addr)[0]):
+            self._heard_leader = now
+            self._join(persists=True)
 
     def _join(self, *, persists: bool, leaves: int = 0) -> None:
         setup = self.setup

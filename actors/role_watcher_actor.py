@@ -8,7 +8,10 @@ states:
     MANAGER   a manager runs
     WAITING   the manager ended by itself without an error: the certificate of a worker should follow within 16 s.
               If it does not: a manager that the quorum did not remove starts again; one that was removed has its
-              renewal forced and gets another 16 s, after which it is taken for promoted again and starts.
+              renewal forced and gets another 16 s, after which it is taken for promoted again and starts. It starts
+              earlier if it is wanted back for sure: something newer than the removal says so (a changed wish, or a
+              session that was opened since), and a certificate that was asked for after that is a manager's. So does
+              one that was promoted again at once, or whose log is older than a cluster that was made anew.
 
 It never touches certificates, raft data or the manager itself.
 """
@@ -17,11 +20,13 @@ from __future__ import annotations
 
 import enum
 
+from runtime.protocol.agent import RenewSession
 from runtime.protocol.node import (
     ManagerEnded,
     NodeChanged,
     RenewCertificate,
     RoleObserved,
+    SessionOpened,
     StartManager,
     StopManager,
 )
@@ -57,6 +62,8 @@ class RoleWatcherActor(Actor):
         self.state = State.WORKER
         self._removed = False
         self._renewal_forced = False
+        self._newer_session = False
+        self._wanted_back = False
         self._overdue: Timer | None = None
 
     def started(self) -> None:
@@ -68,17 +75,29 @@ class RoleWatcherActor(Actor):
     @handles(NodeChanged)
     def node_changed(self, message: NodeChanged) -> None:
         """Edge-triggered: only a change of the desired role asks for a certificate of that role."""
-        if message.desired_role != self.desired:
-            self.desired = message.desired_role
+        changed = message.desired_role != self.desired
+        self.desired = message.desired_role
+        waits = self.state is State.WAITING and self._removed
+        before = self._wanted_back
+        self._wanted_back = waits and self.desired == MANAGER and (before or changed or self._newer_session)
+        if changed or self._wanted_back is not before:
             self.tell(self.node, RenewCertificate(self.desired))
         elif message.rotate:
             self.tell(self.node, RenewCertificate())
+
+    @handles(SessionOpened)
+    def session_opened(self, message: SessionOpened) -> None:
+        """Its manager has seen whatever removed this one."""
+        self._newer_session = True
 
     @handles(RoleObserved)
     def role_observed(self, message: RoleObserved) -> None:
         """A renewed certificate says which role this node has now."""
         self.observed = message.role
-        self._follow_observed()
+        if self._wanted_back and message.role == MANAGER:
+            self._start_manager()
+        else:
+            self._follow_observed()
 
     @handles(ManagerEnded)
     def manager_ended(self, message: ManagerEnded) -> None:
@@ -88,7 +107,9 @@ class RoleWatcherActor(Actor):
             return
         self.state = State.WAITING
         self._removed = message.removed
-        self._renewal_forced = False
+        self._renewal_forced = self._newer_session = self._wanted_back = False
+        if message.removed:
+            self.tell(self.node, RenewSession())
         self._overdue = self.after(ROLE_CHANGE_TIMEOUT, _RoleOverdue())
 
     @handles(_RoleOverdue)
@@ -114,7 +135,7 @@ class RoleWatcherActor(Actor):
 
     def _start_manager(self) -> None:
         self._cancel_overdue()
-        self.state = State.MANAGER
+        self.state, self._wanted_back = State.MANAGER, False
         self.tell(self.node, StartManager())
 
     def _cancel_overdue(self) -> None:

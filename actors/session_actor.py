@@ -25,6 +25,7 @@ from runtime.protocol.agent import (
     CertificateRenewed,
     Managers,
     ManagersSeen,
+    RenewSession,
     RootSeen,
     SendStatuses,
     SessionBegan,
@@ -327,6 +328,12 @@ class SessionActor(Actor):
     def check_description(self, message: _CheckDescription) -> None:
         """A session announces a node once: one that looks different needs another session."""
         self._announce_anew("the node's description changed")
+
+    @handles(RenewSession)
+    def renew(self, message: RenewSession) -> None:
+        """The manager says anew how this node is to be; tasks and statuses are not touched."""
+        if self.current is not None and self.current.registered:
+            self._end(self.current, "the manager's newest word is wanted", GOOD)
 
     @handles(CertificateRenewed)
     def certificate_renewed(self, message: CertificateRenewed) -> None:

@@ -71,6 +71,11 @@ class SessionDown:
 
 
 @dataclass(frozen=True, slots=True)
+class RenewSession:
+    """Told to the agent, and by it to its session's keeper: a manager's newest word is wanted, so begin another one."""
+
+
+@dataclass(frozen=True, slots=True)
 class ManagersSeen:
     """The managers that a session listed: (node id, address, weight)."""
 

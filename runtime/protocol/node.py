@@ -156,6 +156,11 @@ class ManagerEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """Told to the watcher of roles: what sessions say from now on is newer than anything before."""
+
+
+@dataclass(frozen=True, slots=True)
 class StartManager:
     """Told to the node: it is to run a manager."""
 

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from runtime.errors import Refused
 from runtime.stage.actor import Actor, _Answered, _Delivered
 from runtime.stage.address import Address
 from runtime.stage.answers import ActorUnavailable, Answer, enter_turn, leave_turn
@@ -250,7 +251,8 @@ class Cell:
                 before=tuple(kind.__name__ for kind in self.recent),
                 state=state,
                 traceback=format_traceback(error),
-            )
+            ),
+            told=isinstance(error, Refused),
         )
 
     def _supervise(self, error: BaseException) -> None:

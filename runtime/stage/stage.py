@@ -163,14 +163,15 @@ class Stage:
         if reply is not None:
             reply.fail(ActorUnavailable(f"nobody is at {path}"))
 
-    def crashed(self, report: CrashReport) -> None:
-        """Keeps a crash report and logs it."""
+    def crashed(self, report: CrashReport, told: bool = False) -> None:
+        """Keeps a crash report and logs it; in one line where the error itself is ``told`` to be for a reader."""
         self.observations.crashes.append(report)
         self.observations.crashed += 1
         for listener in self.crash_listeners:
             listener(report)
         about = {"node": self.name, "actor": report.path}
-        log.error("%s failed over %s: %s\n%s", report.path, report.message, report.error, report.traceback, extra=about)
+        where = "" if told else f"\n{report.traceback}"
+        log.error("%s failed over %s: %s%s", report.path, report.message, report.error, where, extra=about)
 
     def walk(self) -> list[Cell]:
         """All cells, parents before children, by path."""

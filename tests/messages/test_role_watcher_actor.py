@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from actors.role_watcher_actor import MANAGER, WORKER, RoleWatcherActor
+from runtime.protocol.agent import RenewSession
 from runtime.protocol.node import (
     ManagerEnded,
     NodeChanged,
     RenewCertificate,
     RoleObserved,
+    SessionOpened,
     StartManager,
     StopManager,
 )
@@ -105,3 +107,48 @@ def test_a_manager_that_ends_once_the_certificate_is_a_workers_needs_no_wait() -
     bench.tell(RoleObserved(WORKER), ManagerEnded(removed=True))
     bench.node.expect(StopManager)
     bench.node.expect_none(RenewCertificate, during=40)
+
+
+def removed(desired: str = MANAGER) -> Bench:
+    """A manager that was removed from the quorum; what sessions last said is ``desired``."""
+    bench = Bench(MANAGER)
+    bench.node.expect(StartManager)
+    bench.tell(SessionOpened(), NodeChanged(desired), ManagerEnded(removed=True))
+    bench.node.expect(RenewSession)
+    if desired == WORKER:
+        assert bench.node.expect(RenewCertificate) == RenewCertificate(WORKER)
+    return bench
+
+
+def test_a_removed_manager_that_a_newer_session_wants_starts_with_a_certificate_asked_for_since() -> None:
+    bench = removed()
+    bench.tell(SessionOpened(), NodeChanged(MANAGER), NodeChanged(MANAGER))
+    assert bench.node.expect(RenewCertificate) == RenewCertificate(MANAGER)
+    bench.node.expect_none(StartManager, during=5)
+    bench.tell(RoleObserved(MANAGER))
+    bench.node.expect(StartManager, within=0.1)
+    bench.node.expect_none(RenewCertificate, during=60)
+
+
+def test_what_an_old_session_says_of_a_removed_manager_is_no_wish_for_it() -> None:
+    bench = removed()
+    bench.tell(NodeChanged(MANAGER), RoleObserved(MANAGER))
+    bench.node.expect_none(StartManager, during=15)
+    bench.node.expect(RenewCertificate, within=1.1)
+    bench.node.expect(StartManager, within=16.1)
+
+
+def test_a_manager_that_is_promoted_again_before_it_became_a_worker_starts_at_once() -> None:
+    bench = removed(WORKER)
+    bench.tell(NodeChanged(MANAGER))
+    assert bench.node.expect(RenewCertificate) == RenewCertificate(MANAGER)
+    bench.tell(RoleObserved(MANAGER))
+    bench.node.expect(StartManager, within=0.1)
+
+
+def test_a_wish_that_is_taken_back_starts_nothing() -> None:
+    bench = removed(WORKER)
+    bench.tell(NodeChanged(MANAGER), NodeChanged(WORKER), RoleObserved(MANAGER))
+    bench.node.expect_none(StartManager, during=15)
+    bench.tell(RoleObserved(WORKER))
+    bench.node.expect_none(StartManager, during=60)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from runtime.errors import Refused
-from runtime.protocol.cluster import Control
+from runtime.protocol.cluster import Control, Join
 from runtime.protocol.raft import CanRemoveMember, ReadIndex, RemoveMember, TransferLeadership
 from runtime.stage import Address
 from runtime.swarm.membership import CANNOT_REMOVE, OUTCOME_UNKNOWN
@@ -195,17 +197,24 @@ def test_leadership_is_handed_over_without_waiting_for_an_election_timeout(seed:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_removed_member_is_told_ends_its_manager_and_keeps_no_log(seed: int) -> None:
+def test_a_removed_member_is_told_keeps_no_log_and_joins_under_another_id_since_its_node_is_a_managers_still(
+    seed: int,
+) -> None:
     swarm = managers(seed, 3)
     leader = leader_of(swarm)
     gone = followers_of(swarm)[0]
     removed = raft_id(gone)
     swarm.simulator.ask(consensus(leader), RemoveMember(removed))
     assert removed in raft_of(leader).removed
-    swarm.simulator.run_until(lambda: raft_of(gone) is None, 40)
-    swarm.simulator.run_for(5)
-    assert gone.disk.open_database("raft/log").get(b"m") is None
+    swarm.simulator.run_until(lambda: raft_of(gone) is None and gone.disk.image("raft/log").handle is None, 40)
+    database = gone.disk.open_database("raft/log")
+    assert database.get(b"m") is None
+    database.close()
     assert write(leader, "without")
+    swarm.simulator.run_until(lambda: raft_of(gone) is not None and raft_of(gone).node is not None, 40)
+    assert raft_id(gone) not in raft_of(leader).removed
+    swarm.simulator.run_for(10)
+    assert write(gone, "back")
 
 
 def test_a_member_removed_while_it_was_away_learns_it_when_it_comes_back() -> None:
@@ -300,3 +309,21 @@ def test_a_follower_far_behind_is_sent_a_snapshot_while_the_others_go_on() -> No
     assert len(settle_alike(swarm)) == 120
     assert raft_of(behind)._storage.last_snapshot.index > 40
     assert write(behind, "after")
+
+
+def test_a_member_without_an_address_of_its_own_is_found_where_its_machine_is_now() -> None:
+    swarm = Swarm(7, hosts=3)
+    first, *others = swarm.boot()
+    first.init()
+    for host in others:
+        joins = host.join_message(first, manager_token(first))
+        host.ask(Join(dataclasses.replace(joins.request, listen_addr="0.0.0.0:2377", advertise_addr="")))
+    moved = followers_of(swarm)[0]
+    moved.crash()
+    moved.ip = "10.0.9.9"
+    moved.boot()
+    swarm.simulator.run_for(30)
+    shown = {node.manager_status.addr for node in leader_of(swarm).control("ListNodes").nodes}
+    assert "10.0.9.9:2377" in shown
+    assert len(shown) == 3
+    assert write(moved, "from-there")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from runtime.errors import Code, Refused
 from runtime.pki.certificates import certificate_info
 from runtime.pki.pem import load_certificates
-from runtime.protocol.cluster import Info
+from runtime.protocol.cluster import Info, Init
 from runtime.wire.pb import objects_pb2, specs_pb2
 from runtime.wire.pb import types_pb2 as types
 from tests.simulation.cluster import Host, Swarm, replicated, worker_token
@@ -164,3 +165,28 @@ def test_a_promoted_node_that_is_away_cannot_be_demoted_but_removed_and_becomes_
     worker.boot()
     wait(swarm, lambda: is_manager(worker))
     assert gone.name not in listed(leader)
+
+
+def test_a_manager_whose_log_is_older_than_a_cluster_made_anew_becomes_a_manager_of_it_in_place() -> None:
+    swarm = managers(15, 3)
+    first, second, third = swarm.hosts
+    node_ids = {host.name: node.id for host in swarm.hosts for node in [listed(first)[host.name]]}
+    second.crash()
+    third.crash()
+    first.ask(Init(dataclasses.replace(first.init_message().request, force_new_cluster=True)))
+    for host in (second, third):
+        host.boot()
+        wait(swarm, lambda host=host: is_manager(host), 20)
+    shown = {name: (node.id, node.manager_status.reachability) for name, node in listed(third).items()}
+    assert shown == {name: (node_id, types.RaftMemberStatus.REACHABLE) for name, node_id in node_ids.items()}
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_manager_that_is_promoted_again_at_once_is_one_again(seed: int) -> None:
+    swarm = managers(seed + 20, 3)
+    leader = leader_of(swarm)
+    other = next(host for host in swarm.hosts if host is not leader)
+    want(leader, other, W)
+    wait(swarm, lambda: not listed(leader)[other.name].HasField("manager_status"))
+    want(leader, other, M)
+    wait(swarm, lambda: listed(leader)[other.name].HasField("manager_status") and is_manager(other), 40)
