@@ -10,8 +10,9 @@ state, figures per message type, crashes, who waits for whom), ``messages`` (fig
 its API answers), ``backup`` (``file``: the absolute path of a new file, which gets a backup of this manager),
 ``explain`` (``kind``, ``name``: what a service, task or node waits for) and ``plan`` (``action``, ``name``: what
 draining or removing a node would do), which the leader's node alone can answer; ``waiting`` (``limit``: the tasks that
-wait and why, as any manager's store has them), ``beliefs`` (``node``: what the agent here and the manager here say of a
-node's tasks, this node's if none is named) and ``waits`` (every question between actors that is not answered yet).
+wait and why, as any manager's store has them), ``tasks`` (``limit``, ``text``: the first of all tasks), ``beliefs``
+(``node``: what the agent here and the manager here say of a node's tasks, this node's if none is named) and ``waits``
+(every question between actors that is not answered yet).
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class Asks:
             "explain": self._explain,
             "plan": self._plan,
             "waiting": self._waiting,
+            "tasks": self._tasks,
             "beliefs": self._beliefs,
             "waits": self._waits,
         }
@@ -181,10 +183,12 @@ class Asks:
         states = await self._raft({})
         return await asyncio.to_thread(metrics.families, self.stage, view, states)
 
+    async def _tasks(self, request: dict[str, Any]) -> Any:
+        limit, text = _limit(request, domain.TASKS_LISTED), str(request.get("text", ""))
+        return await asyncio.to_thread(domain.tasks, (await self.published()).view, limit, text)
+
     async def _waiting(self, request: dict[str, Any]) -> Any:
-        limit = request.get("limit", domain.WAITING_SHOWN)
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= LIMIT_MAX:
-            raise protocol.BadRequest(f"a limit is a whole number from 1 to {LIMIT_MAX}")
+        limit = _limit(request, domain.WAITING_SHOWN)
         view, now = (await self.published()).view, self.stage.world.clock.now()
         return await asyncio.to_thread(domain.waiting, view, now, limit)
 
@@ -213,6 +217,13 @@ class Asks:
         cells = {name: cell for name, path in DOMAIN.items() if (cell := self.stage.cells.get(path)) is not None}
         states = await read_states(list(cells.values()))
         return {name: states[cell.path] for name, cell in cells.items()} | {"clock": self.stage.read_clock()}
+
+
+def _limit(request: dict[str, Any], default: int) -> int:
+    limit = request.get("limit", default)
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= LIMIT_MAX:
+        raise protocol.BadRequest(f"a limit is a whole number from 1 to {LIMIT_MAX}")
+    return limit
 
 
 def crash(report: CrashReport) -> dict[str, Any]:

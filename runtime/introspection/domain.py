@@ -8,7 +8,7 @@ is about to be replaced. Why it waits is what the scheduler wrote into its statu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from runtime.store.view import View
@@ -21,6 +21,7 @@ from runtime.wire.pb import types_pb2 as types
 
 WAITING_SHOWN: Final = 200
 TASKS_SHOWN: Final = 1000
+TASKS_LISTED: Final = 500
 _STATE: Final = types.TaskState.Name
 
 
@@ -61,6 +62,45 @@ def waiting(view: View, now: float, limit: int = WAITING_SHOWN) -> dict[str, Any
         "count": len(rows),
         "tasks": rows[:limit],
         "reasons": [{"who": who, "why": why, "count": count} for (who, why), count in reasons.most_common(limit)],
+    }
+
+
+def tasks(view: View, limit: int = TASKS_LISTED, text: str = "") -> dict[str, Any]:
+    """The first ``limit`` tasks that hold ``text`` in a cell (any case), by service and slot, of each service those
+    that are to run first; ``count`` is how many there are in all, ``found`` how many hold the text. Without a text no
+    more than the first are looked at."""
+    rows: list[dict[str, str]] = []
+    found, wanted = 0, text.lower()
+    for task in _in_order(view):
+        if not wanted and len(rows) == limit:
+            break
+        row = _task_row(view, task)
+        if wanted and wanted not in " ".join(row.values()).lower():
+            continue
+        found += 1
+        if len(rows) < limit:
+            rows.append(row)
+    count = view.count(objects.Task)
+    return {"count": count, "found": found if wanted else count, "tasks": rows}
+
+
+def _in_order(view: View) -> Iterator[objects.Task]:
+    services = sorted(view.all(objects.Service), key=lambda service: (service.spec.annotations.name, service.id))
+    for service in services:
+        found = view.find(objects.Task, "service", service.id)
+        yield from sorted(found, key=lambda task: (task.desired_state > types.COMPLETE, task.slot, task.id))
+    if sum(view.count_found(objects.Task, "service", service.id) for service in services) < view.count(objects.Task):
+        yield from (task for task in view.all(objects.Task) if view.get(objects.Service, task.service_id) is None)
+
+
+def _task_row(view: View, task: objects.Task) -> dict[str, str]:
+    return {
+        "id": task.id,
+        "name": f"{task.service_annotations.name}.{task.slot or _hostname(view, task.node_id)}",
+        "state": _STATE(task.status.state).lower(),
+        "desired": _STATE(task.desired_state).lower(),
+        "node": _hostname(view, task.node_id),
+        "why": task.status.err or task.status.message,
     }
 
 

@@ -146,6 +146,7 @@ class Console(App[None]):
         """Asks for what the page shows, unless that is under way already."""
         if not self.paused and not self._asking:
             self._asking = True
+            self.page.wanted = self.wanted
             self._fetch(self.page)
 
     @work(thread=True, group="fetch")
@@ -316,6 +317,7 @@ class Console(App[None]):
             self.wanted = event.value
             self._show()
             self._show_head()
+            self.refresh_page()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """The prompt is done."""

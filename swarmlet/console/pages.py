@@ -32,6 +32,8 @@ class Page:
 
     def __init__(self, subject: str = "") -> None:
         self.subject = subject
+        self.wanted = ""
+        """The filter that the viewer typed, for pages that have the node look for it."""
 
     @property
     def title(self) -> str:
@@ -254,10 +256,13 @@ class TasksPage(Page):
     name = "tasks"
 
     def fetch(self, source: Source) -> Any:
-        return source.get("/tasks"), source.get("/services"), source.get("/nodes")
+        return source.ask("tasks", text=self.wanted)
 
     def show(self, fetched: Any) -> Table:
-        return views.tasks(*fetched)
+        return views.tasks(fetched)
+
+    def deeper(self, key: str) -> Page:
+        return ExplainPage(key)
 
 
 # What goes on

@@ -44,8 +44,11 @@ class Table:
 
 
 def arranged(table: Table, wanted: str, column: int | None, descending: bool) -> Table:
-    """The rows that hold ``wanted`` (any case), by ``column`` if one is chosen; equal rows keep their order."""
-    rows = [row for row in table.rows if wanted.lower() in " ".join(row.cells).lower()] if wanted else list(table.rows)
+    """The rows that hold ``wanted`` in a cell or in their key (any case), by ``column`` if one is chosen; equal rows
+    keep their order."""
+    rows = list(table.rows)
+    if wanted:
+        rows = [row for row in rows if wanted.lower() in " ".join((*row.cells, row.key)).lower()]
     if column is not None and column < len(table.columns):
         rows.sort(key=lambda row: _comparable(row.value(column)), reverse=descending)
     return Table(table.columns, tuple(rows), table.right, table.closing)
@@ -184,21 +187,28 @@ def services(found: Sequence[Answer]) -> Table:
     return Table(("NAME", "MODE", "REPLICAS", "IMAGE", "UPDATE", "ID", "MESSAGE"), tuple(rows), (2,))
 
 
-def tasks(found: Sequence[Answer], services_: Sequence[Answer], nodes_: Sequence[Answer]) -> Table:
-    """As ``docker service ps`` of all services: those that are to run first, by name and slot."""
-    names = {each["ID"]: each["Spec"]["Name"] for each in services_}
-    hosts = {each["ID"]: each["Description"].get("Hostname", "") for each in nodes_}
-    rows = []
-    for each in found:
-        service = names.get(each.get("ServiceID", ""), each.get("ServiceID", "")[:12])
-        slot = each.get("Slot") or hosts.get(each.get("NodeID", ""), "")
-        status = each["Status"]
-        cells = (f"{service}.{slot}", status.get("State", ""), each.get("DesiredState", ""),
-                 hosts.get(each.get("NodeID", ""), each.get("NodeID", "")[:12]), each["ID"][:12],
-                 status.get("Err") or status.get("Message", ""))  # fmt: skip
-        rows.append(Row(each["ID"], cells))
-    rows.sort(key=lambda row: (row.cells[2] != "running", row.cells[0], row.key))
-    return Table(("TASK", "STATE", "DESIRED", "NODE", "ID", "WHY"), tuple(rows))
+def tasks(found: Answer) -> Table:
+    """As ``docker service ps`` of all services: by name and slot, those first that are to run."""
+    rows = tuple(
+        Row(
+            each["id"],
+            (
+                each["name"],
+                each["state"],
+                each["desired"],
+                each["node"],
+                each["id"][:12],
+                " ".join(each["why"].split()),
+            ),
+        )
+        for each in found["tasks"]
+    )
+    closing = first_of(len(rows), found["found"], _what_of(found))
+    return Table(("TASK", "STATE", "DESIRED", "NODE", "ID", "WHY"), rows, (), closing)
+
+
+def _what_of(found: Answer) -> str:
+    return "tasks" if found["found"] == found["count"] else f"tasks that fit, of {found['count']}"
 
 
 def event(found: Answer) -> str:

@@ -72,7 +72,8 @@ SERVICE = {
              "TaskTemplate": {"ContainerSpec": {"Image": "host:latest"}}},
     "ServiceStatus": {"RunningTasks": 1, "DesiredTasks": 2},
 }  # fmt: skip
-TASK = {
-    "ID": "t" * 25, "ServiceID": "s" * 25, "NodeID": "n" * 25, "Slot": 1, "DesiredState": "running",
-    "Status": {"State": "pending", "Message": "pending task scheduling", "Err": "no suitable node (x)"},
+TASKS: dict[str, Any] = {
+    "count": 10_000, "found": 10_000,
+    "tasks": [{"id": "t" * 25, "name": "web.1", "state": "pending", "desired": "running", "node": "one",
+               "why": "no suitable node (x)"}],
 }  # fmt: skip

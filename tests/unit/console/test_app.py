@@ -33,6 +33,8 @@ class Fake(Source):
             "messages": [answers.figures("Write", 9), answers.figures("Tick", 7)],
             "crashes": [answers.crash("/a")],
             "raft": answers.RAFT,
+            "tasks": answers.TASKS,
+            "waiting": answers.WAITING,
             "act": "done",
             "node": {"api": []},
         }
@@ -53,7 +55,7 @@ class Fake(Source):
     def get(self, path: str, **query: Any) -> Any:
         if self.lost:
             raise Lost(self.lost)
-        return {"/nodes": [answers.NODE], "/services": [answers.SERVICE], "/tasks": [answers.TASK]}[path]
+        return {"/nodes": [answers.NODE], "/services": [answers.SERVICE]}[path]
 
     def link(self) -> Any:
         return FakeLink(self)

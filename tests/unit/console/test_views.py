@@ -54,14 +54,14 @@ def test_messages_crashes_and_traces_have_a_row_each() -> None:
 def test_the_swarm_is_shown_as_docker_shows_it() -> None:
     assert cells(views.nodes([answers.NODE])) == [("one", "ready", "active", "Leader", "10.0.0.1", "n" * 12, "")]
     assert cells(views.services([answers.SERVICE])) == [("web", "replicated", "1/2", "host:latest", "", "s" * 12, "")]
-    (task,) = cells(views.tasks([answers.TASK], [answers.SERVICE], [answers.NODE]))
+    (task,) = cells(views.tasks(answers.TASKS))
     assert task == ("web.1", "pending", "running", "one", "t" * 12, "no suitable node (x)")
 
 
-def test_a_task_of_a_global_service_is_named_by_its_node_and_unknown_ones_by_their_ids() -> None:
-    global_task = {**answers.TASK, "Slot": 0}
-    assert cells(views.tasks([global_task], [answers.SERVICE], [answers.NODE]))[0][0] == "web.one"
-    assert cells(views.tasks([answers.TASK], [], []))[0][0] == f"{'s' * 12}.1"
+def test_a_list_that_is_cut_says_how_much_there_is() -> None:
+    assert views.tasks(answers.TASKS).closing == "first 1 of 10000 tasks"
+    assert views.tasks({**answers.TASKS, "found": 1}).closing == "1 tasks that fit, of 10000"
+    assert views.waiting(answers.WAITING).closing == "first 2 of 3 tasks that wait; Enter explains one"
 
 
 def test_an_event_is_a_line() -> None:

@@ -119,3 +119,45 @@ def test_the_managers_side_is_its_stores() -> None:
     )
     (found,) = domain.node_tasks(store.view, "n1")
     assert (found["id"], found["state"], found["desired"]) == ("a", "running", "running")
+
+
+def many(count: int) -> LittleStore:
+    made = LittleStore()
+    node = node_of_id("n1")
+    node.description.hostname = "one"
+    services = [service_of(name, replicas=count) for name in ("web", "db")]
+    tasks = []
+    for service in services:
+        for number in range(count):
+            task = task_of(service, f"{service.id}-{number:03}", slot=number + 1, node="n1")
+            task.service_annotations.name = service.id
+            tasks.append(task)
+    old = task_of(services[0], "web-old", slot=1, state=types.FAILED, desired=types.SHUTDOWN)
+    old.service_annotations.name = "web"
+    orphan = task_of(service_of("gone"), "lost", node="n1")
+    made.put(node, *services, *tasks, old, orphan)
+    return made
+
+
+def names(found: dict[str, Any]) -> list[str]:
+    return [each["name"] for each in found["tasks"]]
+
+
+def test_tasks_come_by_service_and_slot_with_the_past_behind_and_those_without_a_service_last() -> None:
+    found = domain.tasks(many(2).view)
+    assert names(found) == ["db.1", "db.2", "web.1", "web.2", "web.1", ".1"]
+    assert [each["desired"] for each in found["tasks"]][4] == "shutdown"
+    assert (found["count"], found["found"]) == (6, 6)
+
+
+def test_of_many_tasks_the_first_are_told_and_how_many_there_are() -> None:
+    found = domain.tasks(many(50).view, limit=3)
+    assert names(found) == ["db.1", "db.2", "db.3"]
+    assert (found["count"], found["found"]) == (102, 102)
+
+
+def test_a_text_is_looked_for_in_all_of_them() -> None:
+    found = domain.tasks(many(50).view, limit=3, text="WEB.4")
+    assert names(found) == ["web.4", "web.40", "web.41"]
+    assert (found["count"], found["found"]) == (102, 11)
+    assert domain.tasks(many(2).view, text="nothing like it")["tasks"] == []
