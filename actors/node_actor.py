@@ -8,6 +8,7 @@ nothing about roles (RoleWatcherActor) and touches no certificates (CertificateA
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from actors.agent_actor import AgentActor
@@ -54,6 +55,7 @@ from runtime.stage import Actor, ActorDown, ActorUp, Address, Answer, Policy, ha
 KEYS_WAIT = 60.0
 LEAVE_WAIT = 15.0
 END_WAIT = 30.0
+HAND_OVER_WAIT = 6.0
 
 
 class NodeActor(Actor):
@@ -78,6 +80,7 @@ class NodeActor(Actor):
         self._told_ready = False
         self._wanted: NodeChanged | None = None
         self._removed = False
+        self._manager_wanted = False
 
     def started(self) -> None:
         self._files = StateFiles(self.world.disk.files)
@@ -234,14 +237,15 @@ class NodeActor(Actor):
     @handles(StartManager)
     def start_manager(self, message: StartManager) -> None:
         """The role asks for a manager; a role watcher in a new life asks again."""
+        self._manager_wanted = True
         if self.manager is None:
             assert self._certificate is not None
             self.ask(self._certificate, GetDataKeys(), self._start_manager, KEYS_WAIT)
 
     def _start_manager(self, answer: Answer) -> None:
         keys: DataKeys = answer.get()
-        if self.manager is not None:
-            return  # asked for twice before the keys came
+        if self.manager is not None or not self._manager_wanted:
+            return  # asked for twice before the keys came, or no longer
         identity, config = self.identity, self.config
         assert identity is not None
         setup = ManagerSetup(
@@ -269,8 +273,11 @@ class NodeActor(Actor):
     @handles(StopManager)
     def stop_manager(self, message: StopManager) -> None:
         """The role asks for none: the manager hands over, forgets its log and ends."""
+        self._manager_wanted = False
         if self.manager is not None:
             self.ask(self.manager, EndManager(discard=True), lambda answer: self._end_removed(), END_WAIT)
+        else:
+            self._tell_ended(False)  # it never came up, or failed for good
 
     @handles(ManagerRemoved)
     def manager_removed(self, message: ManagerRemoved) -> None:
@@ -334,11 +341,22 @@ class NodeActor(Actor):
 
     @handles(LeaveNode)
     def leave(self, message: LeaveNode) -> None:
-        """Ends this node's tasks; answered when they are gone."""
+        """Ends this node's tasks, and lets another manager lead; answered when both is done, or has come to nothing."""
         if self.agent is None:
             return
-        reply = self.defer()
-        self.ask(self.agent, DropTasks(), lambda answer: reply.set(answer.error is None), LEAVE_WAIT)
+        reply, manager = self.defer(), self.manager
+        open_steps, tasks_gone = {"tasks", "leadership"} if manager is not None else {"tasks"}, False
+
+        def over(step: str, answer: Answer) -> None:
+            nonlocal tasks_gone
+            open_steps.discard(step)
+            tasks_gone = tasks_gone or (step == "tasks" and answer.error is None)
+            if not open_steps:
+                reply.set(tasks_gone)
+
+        self.ask(self.agent, DropTasks(), partial(over, "tasks"), LEAVE_WAIT)
+        if manager is not None:
+            self.ask(manager, EndManager(discard=False), partial(over, "leadership"), HAND_OVER_WAIT)
 
     @handles(GetNodeStatus)
     def status(self, message: GetNodeStatus) -> NodeStatus:

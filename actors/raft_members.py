@@ -223,6 +223,7 @@ class RaftMembers(Actor):
         change = decode_change(entry)
         for kind, raft_id in change.changes:
             if kind is ChangeType.REMOVE_NODE:
+                self._say_farewell(raft_id, entry)
                 self.members.pop(raft_id, None)
                 self.removed.add(raft_id)
             elif change.context and raft_id not in self.removed:
@@ -232,6 +233,16 @@ class RaftMembers(Actor):
             accept(entry.index, self.node.apply_conf_change(change))
         except ChangeRefused:
             return  # the core keeps its configuration, on every member alike
+
+    def _say_farewell(self, raft_id: int, removal: Entry) -> None:
+        """The leader sends nothing to a member that is none any more: the commit of its own removal is the last thing
+        it is told. Who does not hear it finds out at its next election, which may be many seconds later."""
+        assert self.node is not None
+        raft, index = self.node.raft, removal.index
+        if raft.role is Role.LEADER and raft_id in self.members and raft_id != raft.id:
+            last = Message(MessageType.APP, raft_id, raft.id, raft.term, removal.term, index, commit=index)
+            self._send(last)
+            self._flush()
 
     def _change_applied(self, index: int) -> None:
         """The entry at ``index`` was applied: if it is the change under way, whoever asked hears of it."""

@@ -6,6 +6,7 @@ states:
 
     WORKER    no manager runs
     MANAGER   a manager runs
+    ENDING    the certificate became a worker's and the manager is told to end: until it has, another one cannot start
     WAITING   the manager ended by itself without an error: the certificate of a worker should follow within 16 s.
               If it does not: a manager that the quorum did not remove starts again; one that was removed has its
               renewal forced and gets another 16 s, after which it is taken for promoted again and starts. It starts
@@ -42,6 +43,7 @@ class State(enum.Enum):
 
     WORKER = "worker"
     MANAGER = "manager"
+    ENDING = "ending"
     WAITING = "waiting"
 
 
@@ -101,9 +103,10 @@ class RoleWatcherActor(Actor):
 
     @handles(ManagerEnded)
     def manager_ended(self, message: ManagerEnded) -> None:
-        """The manager ended by itself: a worker's certificate should be under way."""
-        if self.observed == WORKER:
+        """The manager ended as it was told to; or by itself: a worker's certificate should be under way."""
+        if self.state is State.ENDING or self.observed == WORKER:
             self.state = State.WORKER
+            self._follow_observed()  # it may be to start again by now
             return
         self.state = State.WAITING
         self._removed = message.removed
@@ -127,11 +130,12 @@ class RoleWatcherActor(Actor):
     def _follow_observed(self) -> None:
         if self.observed == MANAGER and self.state is State.WORKER:
             self._start_manager()
-        elif self.observed == WORKER and self.state is not State.WORKER:
-            was, self.state = self.state, State.WORKER
+        elif self.observed == WORKER and self.state is State.MANAGER:
+            self.state = State.ENDING
+            self.tell(self.node, StopManager())
+        elif self.observed == WORKER and self.state is State.WAITING:
+            self.state = State.WORKER
             self._cancel_overdue()
-            if was is State.MANAGER:
-                self.tell(self.node, StopManager())
 
     def _start_manager(self) -> None:
         self._cancel_overdue()

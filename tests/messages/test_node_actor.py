@@ -16,7 +16,7 @@ from runtime.pki.key_file import DataKeys
 from runtime.pki.root import RootCA
 from runtime.protocol.agent import CertificateRenewed, DropTasks, Managers, ManagersSeen, RootSeen, SessionUp
 from runtime.protocol.certificate import GetDataKeys, Identified
-from runtime.protocol.manager import ManagerReady
+from runtime.protocol.manager import EndManager, ManagerReady
 from runtime.protocol.node import (
     GetNodeStatus,
     LeaveNode,
@@ -26,6 +26,8 @@ from runtime.protocol.node import (
     NodeTrouble,
     RenewCertificate,
     StartConfig,
+    StartManager,
+    StopManager,
 )
 from runtime.stage import Actor, Address, Policy, handles
 from runtime.stage.probe import Probe
@@ -239,6 +241,37 @@ def test_leaving_ends_the_tasks_first(monkeypatch: pytest.MonkeyPatch) -> None:
     bench.start()
     assert bench.simulator.ask(bench.node, LeaveNode()) is True
     assert bench.last("agent", DropTasks) == DropTasks()
+
+
+def test_a_manager_that_leaves_lets_another_one_lead_while_its_tasks_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch)
+    bench.start()
+    assert bench.simulator.ask(bench.node, LeaveNode()) is True
+    assert bench.last("manager", EndManager) == EndManager(discard=False)
+    assert bench.last("agent", DropTasks) == DropTasks()
+
+
+def test_a_manager_that_never_came_up_is_told_to_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, WORKER)
+    bench.start()
+    for role in (MANAGER, WORKER, MANAGER, WORKER):
+        bench.node.tell(CertificateRenewed(role))
+    bench.simulator.settle()
+    assert bench.told.started.count("manager") <= 1
+    status = bench.simulator.ask(bench.node, GetNodeStatus())
+    assert status.role == WORKER
+    bench.node.tell(CertificateRenewed(MANAGER))
+    bench.simulator.settle()
+    assert bench.told.started[-1] == "manager"
+
+
+def test_a_role_that_goes_while_the_keys_are_fetched_starts_no_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, WORKER)
+    bench.start()
+    bench.node.tell(StartManager())
+    bench.node.tell(StopManager())
+    bench.simulator.settle()
+    assert "manager" not in bench.told.started
 
 
 def test_data_keys_appear_in_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,41 @@ def test_a_workers_certificate_ends_the_manager() -> None:
     bench.node.expect_none(StartManager, during=60)
 
 
+def test_one_that_is_promoted_again_while_its_manager_ends_starts_the_next_as_soon_as_that_is_gone() -> None:
+    bench = Bench(MANAGER)
+    bench.node.expect(StartManager)
+    bench.tell(NodeChanged(WORKER), RoleObserved(WORKER))
+    bench.node.expect(StopManager)
+    bench.tell(NodeChanged(MANAGER), RoleObserved(MANAGER))
+    bench.node.expect_none(StartManager, during=25)
+    bench.tell(ManagerEnded(True))
+    bench.node.expect(StartManager, 0.1)
+    bench.node.expect_none(StopManager, during=60)
+
+
+def test_roles_that_change_many_times_while_a_manager_ends_leave_the_last_one_in_force() -> None:
+    for last in (WORKER, MANAGER):
+        bench = Bench(MANAGER)
+        bench.node.expect(StartManager)
+        bench.tell(*(RoleObserved(role) for role in (WORKER, MANAGER, WORKER, MANAGER, last)))
+        bench.node.expect(StopManager)
+        bench.tell(ManagerEnded(True))
+        if last == MANAGER:
+            bench.node.expect(StartManager, 0.1)
+        bench.node.expect_none(StartManager, during=60)
+        bench.node.expect_none(StopManager, during=1)
+
+
+def test_a_removed_manager_with_a_new_managers_certificate_starts_at_once_where_that_is_wanted() -> None:
+    bench = Bench(MANAGER)
+    bench.node.expect(StartManager)
+    bench.tell(ManagerEnded(True), NodeChanged(WORKER), RoleObserved(MANAGER))
+    bench.node.expect_none(StartManager, during=10)  # renewed, but not promoted
+    bench.tell(NodeChanged(MANAGER), RoleObserved(MANAGER))
+    bench.node.expect(StartManager, 0.1)
+    bench.node.expect_none(StartManager, during=60)
+
+
 def test_the_rotate_mark_forces_a_renewal_of_any_role() -> None:
     bench = Bench(WORKER)
     bench.tell(NodeChanged(WORKER, rotate=True))
@@ -95,8 +130,11 @@ def test_a_workers_certificate_within_16_s_leaves_the_manager_ended() -> None:
 def test_a_removed_manager_gets_a_forced_renewal_and_a_second_wait() -> None:
     bench = Bench(MANAGER)
     bench.node.expect(StartManager)
+    bench.tell(NodeChanged(WORKER))
+    assert bench.node.expect(RenewCertificate) == RenewCertificate(WORKER)
     bench.tell(ManagerEnded(removed=True))
-    bench.node.expect(RenewCertificate, within=16.1)
+    bench.node.expect_none(RenewCertificate, during=15.9)
+    bench.node.expect(RenewCertificate, within=0.2)
     bench.node.expect_none(StartManager, during=15.8)
     bench.node.expect(StartManager, within=0.4)
 

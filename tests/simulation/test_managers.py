@@ -282,6 +282,16 @@ def test_writes_while_the_leadership_is_handed_over_are_carried_out_or_unknown_a
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_a_member_that_is_removed_knows_it_at_once_and_not_at_its_next_election(seed: int) -> None:
+    swarm = managers(60 + seed, 3)
+    leader, gone = leader_of(swarm), followers_of(swarm)[0]
+    swarm.simulator.run_for(1)
+    swarm.simulator.ask(consensus(leader), RemoveMember(raft_id(gone)))
+    swarm.simulator.run_for(0.5)
+    assert raft_of(gone) is None or raft_of(gone).node is None
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_read_index_holds_every_write_that_was_acknowledged_before(seed: int) -> None:
     swarm = managers(seed, 3)
     leader = leader_of(swarm)

@@ -10,11 +10,11 @@ import pytest
 from runtime.errors import Code, Refused
 from runtime.pki.certificates import certificate_info
 from runtime.pki.pem import load_certificates
-from runtime.protocol.cluster import Info, Init
+from runtime.protocol.cluster import Info, Init, Leave
 from runtime.wire.pb import objects_pb2, specs_pb2
 from runtime.wire.pb import types_pb2 as types
 from tests.simulation.cluster import Host, Swarm, replicated, worker_token
-from tests.simulation.managers import leader_of, managers
+from tests.simulation.managers import leader_of, managers, raft_of, write
 
 M, W = types.MANAGER, types.WORKER
 
@@ -190,3 +190,39 @@ def test_a_manager_that_is_promoted_again_at_once_is_one_again(seed: int) -> Non
     wait(swarm, lambda: not listed(leader)[other.name].HasField("manager_status"))
     want(leader, other, M)
     wait(swarm, lambda: listed(leader)[other.name].HasField("manager_status") and is_manager(other), 40)
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.5, 1.0, 4.0])
+def test_a_manager_that_is_demoted_and_promoted_again_at_once_is_one_again_soon(pause: float) -> None:
+    swarm, (leader, worker, _) = a_swarm(int(pause * 10), 2)
+    want(leader, worker, M)
+    wait(swarm, lambda: is_manager(worker))
+    for _ in range(3):
+        want(leader, worker, W)
+        swarm.simulator.run_for(pause)
+        want(leader, worker, M)
+
+        def is_one_again() -> bool:
+            node = listed(leader)[worker.name]
+            return is_manager(worker) and node.role == M and node.HasField("manager_status")
+
+        swarm.simulator.run_for(pause)
+        wait(swarm, is_one_again, 12.0)
+    assert worker.control("ListNodes").nodes
+    swarm.simulator.run_for(60.0)
+    assert is_one_again()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_leader_that_leaves_by_force_has_handed_its_leadership_over(seed: int) -> None:
+    swarm = managers(seed, 3)
+    leader = leader_of(swarm)
+    others = [host for host in swarm.hosts if host is not leader]
+    term = raft_of(others[0]).node.raft.term
+    left = leader.cluster.ask(Leave(True))
+    swarm.simulator.run_until(lambda: left.done, 30.0)
+    left.result(0)
+    now = leader_of(swarm, others)
+    assert raft_of(now).node.raft.term == term + 1
+    assert raft_of(now)._leading
+    assert write(now, "after")
