@@ -7,7 +7,9 @@ that reads too slowly ends its own subscription.
 Rules kept here:
 1. A node is told of each subscription that concerns it, once on each stream, and of its end.
 2. A node that does not listen, that goes away, whose upload breaks, or that says nothing for 15 s has nothing more to
-   say; a subscription that does not follow says so at its end, one that follows is told in between, once for each task.
+   say; a subscription that does not follow says so at its end. One that follows is told in between, once for each task
+   that has not ended: when the node's stream ends, and when the swarm takes the node for down although its connections
+   stand (it hangs). What such a node says later comes after that.
 3. A node speaks only for itself, and only in subscriptions that it was asked in.
 """
 
@@ -25,9 +27,10 @@ from runtime.stage import GiveUp, Policy, handles
 from runtime.store.changes import Action
 from runtime.store.events import Commit, Select, WatchFilter
 from runtime.swarm.identity import new_id
-from runtime.swarm.log_selection import LogSelection, disconnected, gap_message, not_available, silent
+from runtime.swarm.log_selection import LogSelection, disconnected, gap_message, is_down, not_available, silent
 from runtime.wire.pb import logs_pb2 as logs
 from runtime.wire.pb import objects_pb2 as objects
+from runtime.wire.pb import types_pb2 as types
 from runtime.wire.port import Call
 
 SILENCE = 15.0  # seconds after which a node that was asked, and says nothing at all, is no longer waited for
@@ -49,11 +52,12 @@ class _Subscription:
 
 @dataclass(slots=True, eq=False)
 class _Listener:
-    """A node's stream and the subscriptions that it was told of."""
+    """A node's stream and the subscriptions that it was told of. ``down``: it hangs, and who follows was told so."""
 
     node_id: str
     call: Call
     told: dict[str, _Subscription] = field(default_factory=dict)
+    down: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -70,7 +74,12 @@ class LogBrokerActor(Serving, StoreWatcher):
     """``listeners`` are by node id, ``subscriptions`` by their own."""
 
     policy = Policy(give_up=GiveUp.NEVER)
-    watched = WatchFilter((Select(objects.Task, frozenset({Action.CREATE, Action.UPDATE})),))
+    watched = WatchFilter(
+        (
+            Select(objects.Task, frozenset({Action.CREATE, Action.UPDATE})),
+            Select(objects.Node, frozenset({Action.UPDATE})),
+        )
+    )
 
     def __init__(self, context: LeaderContext) -> None:
         super().__init__(context)
@@ -134,18 +143,34 @@ class LogBrokerActor(Serving, StoreWatcher):
         self._look_later()
 
     def commit(self, commit: Commit) -> None:
-        """Tasks that came to nodes: those who follow them want these nodes too."""
-        if not self._following:
-            return
+        """Tasks that came to nodes: those who follow them want these nodes too. And nodes that went down."""
         for event in commit.events:
-            task = event.object
-            for key in (("service", task.service_id), ("task", task.id)):
-                for subscription in list(self._following.get(key, ())):
-                    if subscription.selection.add(task):
-                        self._ask(task.node_id, subscription)
+            if event.kind is objects.Node:
+                self._node_changed(event.object)
+            elif self._following:
+                self._task_came(event.object)
+
+    def _task_came(self, task: objects.Task) -> None:
+        for key in (("service", task.service_id), ("task", task.id)):
+            for subscription in list(self._following.get(key, ())):
+                if subscription.selection.add(task):
+                    self._ask(task.node_id, subscription)
+
+    def _node_changed(self, node: objects.Node) -> None:
+        listener = self.listeners.get(node.id)
+        if listener is None:
+            return
+        down = node.status.state == types.NodeStatus.DOWN
+        if down and not listener.down:
+            for subscription in list(listener.told.values()):
+                self._mark_gap(subscription, node.id, is_down(node.id))
+        listener.down = down
 
     def _ask(self, node_id: str, subscription: _Subscription) -> None:
         listener = self.listeners.get(node_id)
+        node = self.view.get(objects.Node, node_id)
+        if node is not None and node.status.state == types.NodeStatus.DOWN:
+            self._mark_gap(subscription, node_id, is_down(node_id))
         if listener is None:
             subscription.selection.done(node_id, not_available(node_id))
         else:
@@ -212,7 +237,8 @@ class LogBrokerActor(Serving, StoreWatcher):
         del self.listeners[listener.node_id]
         told, listener.told = listener.told, {}
         for subscription in told.values():
-            self._mark_gap(subscription, listener.node_id, disconnected(listener.node_id))
+            if not listener.down:
+                self._mark_gap(subscription, listener.node_id, disconnected(listener.node_id))
             self._done(subscription, listener.node_id, disconnected(listener.node_id))
 
     def _mark_gap(self, subscription: _Subscription, node_id: str, reason: str) -> None:
@@ -223,7 +249,8 @@ class LogBrokerActor(Serving, StoreWatcher):
         chosen = selection.selector
         for task in self.view.find(objects.Task, "node", node_id):
             meant = task.id in chosen.task_ids or task.service_id in chosen.service_ids or node_id in chosen.node_ids
-            if meant and not subscription.call.send(gap_message(node_id, task, reason)):
+            open_still = task.status.state <= types.RUNNING
+            if meant and open_still and not subscription.call.send(gap_message(node_id, task, reason)):
                 self._drop(subscription)
                 return
 

@@ -78,7 +78,7 @@ class Allocator:
         self._tasks: dict[str, objects.Task] = {}
         self._new: dict[str, dict[str, None]] = {}  # service -> its tasks
         self._task_queue: dict[str, None] = {}
-        self._starved: dict[str, dict[str, None]] = {}  # network -> tasks that found no address on it
+        self._starved: dict[str, dict[str, None]] = {}  # network -> tasks that found it or an address on it missing
 
     # What the allocator is told
 
@@ -111,6 +111,7 @@ class Allocator:
             self._ingress = network.id
         self._nodes.put_network(network)
         self._addresses.put_network(network)
+        self._task_queue.update(self._starved.pop(network.id, {}))
         self._look_at_users(network.id, network.id == self._ingress)
 
     def remove_network(self, network_id: str) -> None:
@@ -404,6 +405,7 @@ class Allocator:
             reason = self._missing(config.target)
             network = self._networks.get(config.target)
             if reason or network is None:
+                self._starved.setdefault(config.target, {})[task.id] = None
                 return reason
             address = "" if is_node_local(network) else self._addresses.take(owner, config.target, config.addresses)
             if address is None:

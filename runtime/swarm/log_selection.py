@@ -108,6 +108,11 @@ def disconnected(node_id: str) -> str:
     return f"node {node_id} disconnected unexpectedly"
 
 
+def is_down(node_id: str) -> str:
+    """Why nothing comes of a node that the swarm takes for down."""
+    return f"node {node_id} is down"
+
+
 def silent(node_id: str, seconds: float) -> str:
     """Why a node that listens, but says neither anything nor that it is done, is not waited for any longer."""
     return f"node {node_id} said nothing for {seconds:g} s"

@@ -517,3 +517,71 @@ def test_a_silent_node_holds_up_nobody_elses_subscription() -> None:
     bench.run_for(SILENCE / 2 + 2)
     assert refusal(first)[0] is Code.UNKNOWN
     assert second.look().ending is None
+
+
+# A node that hangs: its connections stand, and the swarm takes it for down
+
+
+def fall(bench: Bench, node_id: str, state: Any = types.NodeStatus.DOWN) -> None:
+    bench.change(objects.Node, node_id, lambda node: setattr(node.status, "state", state))
+
+
+def with_nodes(*tasks: objects.Task) -> Bench:
+    return Bench(objects.Node(id="w1"), objects.Node(id="w2"), *tasks)
+
+
+DOWN = "[logs are interrupted here: node w1 is down]\n"
+
+
+def test_who_follows_is_told_when_a_node_is_taken_for_down_and_hears_it_when_it_is_back() -> None:
+    bench = with_nodes(running("a", "w1"), running("b", "w2"))
+    nodes = {each: bench.listen(each) for each in ("w1", "w2")}
+    client = bench.subscribe(follow=True, service_ids=["web"])
+    (asked,) = nodes["w1"].take()
+    one, two = bench.upload("w1"), bench.upload("w2")
+    one.say(asked.id, "1")
+    fall(bench, "w1")
+    fall(bench, "w1")
+    two.say(asked.id, "2")
+    assert lines(client) == ["1", DOWN, "2"]
+    fall(bench, "w1", types.NodeStatus.READY)
+    one.say(asked.id, "3")
+    assert lines(client) == ["3"]
+    fall(bench, "w1")
+    assert lines(client) == [DOWN]
+
+
+def test_a_gap_is_not_told_again_when_the_stream_of_a_node_that_is_down_ends() -> None:
+    bench = with_nodes(running("a", "w1"))
+    listener = bench.listen("w1")
+    client = bench.subscribe(follow=True, service_ids=["web"])
+    fall(bench, "w1")
+    bench.leave(listener)
+    assert lines(client) == [DOWN]
+
+
+def test_a_gap_is_told_of_tasks_that_have_not_ended() -> None:
+    ended = task("old", "w1", types.SHUTDOWN)
+    bench = with_nodes(ended, running("a", "w1"), running("b", "w1"))
+    bench.listen("w1")
+    client = bench.subscribe(follow=True, service_ids=["web"])
+    fall(bench, "w1")
+    told = [each.context.task_id for message in client.take() for each in message.messages]
+    assert sorted(told) == ["a", "b"]
+
+
+def test_who_begins_to_follow_while_a_node_is_down_is_told_at_once() -> None:
+    bench = with_nodes(running("a", "w1"), running("b", "w2"))
+    fall(bench, "w1")
+    assert lines(bench.subscribe(follow=True, service_ids=["web"])) == [DOWN]
+    bench.listen("w1")
+    assert lines(bench.subscribe(follow=True, service_ids=["web"])) == [DOWN]
+
+
+def test_who_reads_once_hears_nothing_of_it_before_the_end() -> None:
+    bench = with_nodes(running("a", "w1"))
+    bench.listen("w1")
+    client = bench.subscribe(service_ids=["web"])
+    fall(bench, "w1")
+    assert lines(client) == []
+    assert client.open

@@ -7,13 +7,26 @@ from typing import Any
 
 import pytest
 
+from actors.allocator_actor import AllocatorActor
 from actors.scheduler_actor import SchedulerActor
 from runtime.swarm import generic
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
 from tests.messages.part_bench import PartBench
-from tests.unit.swarm_orchestration.placing import GIB, HOST, changed, node, port, service, task
+from tests.unit.swarm_orchestration.placing import (
+    GIB,
+    HOST,
+    attach,
+    changed,
+    given,
+    ingress,
+    network,
+    node,
+    port,
+    service,
+    task,
+)
 
 RUNNING = types.RUNNING
 GPU = [generic.discrete("gpu", 1)]
@@ -201,3 +214,74 @@ def test_also_when_the_cure_comes_while_the_scheduler_is_between_two_lives(cause
     bench.crash()
     CAUSES[cause][3](bench)
     bench.wait(lambda: bench.task("t").status.state == types.ASSIGNED, 1.0)
+
+
+# What waits for addresses and ports waits with the allocator.
+
+
+def new(id: str, service: str = "", **more: Any) -> objects.Task:
+    made: objects.Task = task(id, service, state=types.NEW, **more)
+    return made
+
+
+def on_backend(it: objects.Task) -> None:
+    it.spec.networks.add(target="backend")
+
+
+def one_free_address() -> objects.Network:
+    made: objects.Network = given(network("backend", "10.0.1.0/30"))
+    return made
+
+
+NETWORK_CAUSES: dict[str, tuple[list[Any], objects.Task, str, Cure]] = {
+    "a network that is not there": (
+        [],
+        changed(new("t"), on_backend),
+        "network backend not found",
+        lambda bench: bench.put(given(network("backend", "10.0.1.0/24"))),
+    ),
+    "an address that a task frees": (
+        [one_free_address(), attach(new("other"), "backend")],
+        attach(new("t"), "backend"),
+        "no address is free on network backend",
+        lambda bench: bench.edit(objects.Task, "other", lambda it: setattr(it.status, "state", types.FAILED)),
+    ),
+    "an address that a removed task frees": (
+        [one_free_address(), attach(new("other"), "backend")],
+        attach(new("t"), "backend"),
+        "no address is free on network backend",
+        removed,
+    ),
+    "a port that a removed service frees": (
+        [service("taken", ports=[port(80, 8080)])],
+        new("t", "web"),
+        "port 8080/tcp is already published",
+        lambda bench: bench.remove(objects.Service, "taken"),
+    ),
+}
+
+
+def waiting_for_network(cause: str) -> PartBench:
+    things, waits, why, _ = NETWORK_CAUSES[cause]
+    bench = PartBench(AllocatorActor, ingress(), *things)
+    bench.simulator.run_for(1)
+    bench.put(service(ports=[port(80, 8080)] if waits.service_id else []), waits)
+    bench.wait(lambda: why in bench.task("t").status.err)
+    assert bench.task("t").status.state == types.NEW
+    return bench
+
+
+@pytest.mark.parametrize("cause", NETWORK_CAUSES)
+def test_a_task_that_waits_for_the_allocator_goes_on_within_a_second_of_its_cure(cause: str) -> None:
+    bench = waiting_for_network(cause)
+    NETWORK_CAUSES[cause][3](bench)
+    bench.wait(lambda: bench.task("t").status.state == types.PENDING, 1.0)
+    assert bench.task("t").status.err == ""
+
+
+@pytest.mark.parametrize("cause", NETWORK_CAUSES)
+def test_also_when_the_cure_comes_while_the_allocator_is_between_two_lives(cause: str) -> None:
+    bench = waiting_for_network(cause)
+    bench.crash()
+    NETWORK_CAUSES[cause][3](bench)
+    bench.wait(lambda: bench.task("t").status.state == types.PENDING, 1.0)
