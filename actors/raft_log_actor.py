@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from google.protobuf.message import DecodeError
+
 from runtime.disk.data_root import RAFT_DATABASE, RAFT_MEMBER, note_raft_member, noted_raft_member
 from runtime.disk.errors import LogDamaged
 from runtime.disk.force import force_new_cluster
@@ -25,6 +27,7 @@ from runtime.protocol.raft import (
     UseDataKeys,
     WipeLog,
 )
+from runtime.raft.admission import entry_trouble
 from runtime.raft.types import Snapshot
 from runtime.stage import Actor, Policy, handles
 from runtime.store.snapshot import dump
@@ -78,6 +81,7 @@ class RaftLogActor(Actor):
         self._log = RaftLog(self._db, Sealer(self._keys, self.world.entropy))
         try:
             loaded = self._log.load()
+            _check_content(loaded)
         except LogDamaged as damage:
             raise LogDamaged(f"the raft log is damaged: {damage}. {WHAT_NEXT}") from damage
         if message.force_new_cluster and force_new_cluster(self._log, loaded, message.force_new_cluster):
@@ -136,6 +140,19 @@ class RaftLogActor(Actor):
     def _tell_parent(self, message: object) -> None:
         assert self.parent is not None
         self.tell(self.parent, message)
+
+
+def _check_content(loaded: Loaded) -> None:
+    """What the disk gives back whole may still be nothing that can be applied: that is said before anybody tries."""
+    for entry in loaded.entries:
+        wrong = entry_trouble(entry)
+        if wrong:
+            raise LogDamaged(wrong)
+    if loaded.snapshot is not None:
+        try:
+            snapshot_pb2.Snapshot.FromString(loaded.snapshot.data)
+        except DecodeError:
+            raise LogDamaged(f"the snapshot at {loaded.snapshot.index} cannot be decoded") from None
 
 
 def snapshot_of(state: TakeSnapshot) -> Snapshot:

@@ -74,7 +74,7 @@ def _of_content(raft: Raft, message: Message) -> str:
     if message.type is T.SNAP:
         return _of_snapshot(message)
     if message.type is T.APP:
-        return _of_order(message) or next(filter(None, map(_of_entry, message.entries)), "")
+        return _of_order(message) or next(filter(None, map(entry_trouble, message.entries)), "")
     return "it carries entries" if message.entries and message.type not in _READS else ""
 
 
@@ -87,15 +87,17 @@ def _of_order(message: Message) -> str:
     return ""
 
 
-def _of_entry(entry: Entry) -> str:
-    """An entry that is committed is applied by everybody, again at each start: it must be one that can be."""
+def entry_trouble(entry: Entry) -> str:
+    """Why nobody can apply this entry; empty if it can be read. One that is committed is applied by everybody, again at
+    each start."""
     try:
         if entry.type is EntryType.NORMAL:
             raft_pb2.InternalRaftRequest.FromString(entry.data)
         else:
             raft_pb2.RaftMember.FromString(decode_change(entry).context)
     except (DecodeError, ValueError):
-        return f"entry {entry.index} cannot be decoded"
+        what = "holds" if entry.type is EntryType.NORMAL else "changes the membership and holds"
+        return f"entry {entry.index} {what} what cannot be decoded"
     return ""
 
 

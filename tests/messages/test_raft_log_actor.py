@@ -15,6 +15,7 @@ from runtime.disk.raft_records import Member
 from runtime.protocol.raft import Append, Appended, BeginLog, LoadLog, SnapshotTaken, TakeSnapshot
 from runtime.raft.types import ConfState, Entry, EntryType, HardState, Snapshot
 from runtime.stage import Actor, ActorDown, Address, GiveUp, Policy, handles
+from runtime.stage.answers import ActorUnavailable
 from runtime.stage.simulator import Simulator
 from runtime.store.view import View
 from runtime.wire.pb import snapshot_pb2
@@ -23,7 +24,7 @@ KEY = bytes(range(32))
 ME = Member(7, "node-1", "10.0.0.1:2377")
 
 
-def entry(index: int, term: int = 1, data: bytes = b"x") -> Entry:
+def entry(index: int, term: int = 1, data: bytes = b"\x08\x01") -> Entry:
     return Entry(term, index, EntryType.NORMAL, data)
 
 
@@ -104,7 +105,7 @@ def test_an_append_over_an_uncommitted_tail_replaces_it() -> None:
     bench = Bench()
     bench.begin()
     bench.say(Append(1, [entry(2), entry(3), entry(4)], None))
-    bench.say(Append(2, [entry(3, term=2, data=b"new")], HardState(term=2, commit=1)))
+    bench.say(Append(2, [entry(3, term=2, data=b"\x08\x02")], HardState(term=2, commit=1)))
     assert [(each.index, each.term) for each in bench.load().entries] == [(1, 1), (2, 1), (3, 2)]
 
 
@@ -170,3 +171,31 @@ def test_without_the_key_that_sealed_it_the_log_is_refused() -> None:
     other = Bench(bench.disk, keys=(bytes(32),))
     with pytest.raises(Exception, match=r"(?i)key|unseal"):
         other.load()
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "words"),
+    [
+        (EntryType.CONF_CHANGE, b"\xff\xff", "entry 2 changes the membership and holds what cannot be decoded"),
+        (EntryType.CONF_CHANGE_V2, b"\xff", "entry 2 changes the membership and holds what cannot be decoded"),
+        (EntryType.NORMAL, b"\xff\xff", "entry 2 holds what cannot be decoded"),
+    ],
+)
+def test_an_entry_that_nobody_can_apply_is_damage_named_with_its_index_and_what_to_do(
+    kind: EntryType, data: bytes, words: str
+) -> None:
+    bench = Bench()
+    bench.begin()
+    bench.say(Append(1, [Entry(1, 2, kind, data), entry(3)], HardState(term=1, commit=1)))
+    with pytest.raises(ActorUnavailable) as damage:
+        bench.load()
+    assert words in str(damage.value)
+    assert "join again; else restore a backup" in str(damage.value)
+
+
+def test_a_snapshot_that_cannot_be_decoded_is_damage_too() -> None:
+    bench = Bench()
+    bench.begin()
+    bench.say(Append(1, [], HardState(term=2, commit=9), Snapshot(9, 2, ConfState((7,)), b"\xff\xff")))
+    with pytest.raises(ActorUnavailable, match="the snapshot at 9 cannot be decoded"):
+        bench.load()
