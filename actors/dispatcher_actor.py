@@ -8,7 +8,7 @@ Rules kept here:
    end the streams of the one before.
 2. A stream is told nothing older than the view that it began with, though commits that led there may still arrive.
 3. A commit costs only the streams of the nodes that it names.
-4. What nodes say is written every 100 ms, or at once when 10 000 statuses wait; the last word about a task counts.
+4. What nodes say is written every 100 ms, or at once when 10 000 statuses wait; the furthest word about a task counts.
    What could not be written is written again, unless newer words have come.
 5. A reader that is too slow, or gone, ends its own stream and nothing else: heartbeats decide about its node.
 """
@@ -26,6 +26,7 @@ from google.protobuf.message import Message
 from actors.serving import Serving, serves
 from actors.store_watcher import StoreWatcher
 from runtime.errors import Code, Refused
+from runtime.failpoints import rare
 from runtime.protocol.explain import AskWaits, Waits
 from runtime.protocol.manager import LeaderContext, MembersChanged
 from runtime.protocol.store import Step
@@ -107,6 +108,12 @@ class _Waiting:
 
     def __bool__(self) -> bool:
         return bool(self.tasks or self.nodes or self.volumes)
+
+    def hear(self, task_id: str, node_id: str, status: types.TaskStatus) -> None:
+        """A node's word about a task. One that was lost on its way and made again may come behind a later one."""
+        before = self.tasks.get(task_id)
+        if before is None or before[1].state <= status.state:
+            self.tasks[task_id] = (node_id, status)
 
     def steps(self, manager_id: str) -> list[Step]:
         """One step for each, nodes first: they are what others wait for."""
@@ -431,7 +438,7 @@ class DispatcherActor(Serving, StoreWatcher):
                 self.timed(SCHEDULING, max(0.0, self.now() - _seconds(task.meta.created_at)))
             own.append(update)
         for update in own:
-            self._waiting.tasks[update.task_id] = (node_id, update.status)
+            self._waiting.hear(update.task_id, node_id, update.status)
         self._flush_soon()
         return dispatcher.UpdateTaskStatusResponse()
 
@@ -493,8 +500,9 @@ class DispatcherActor(Serving, StoreWatcher):
         """What was not written waits once more, behind whatever was said since."""
         waiting = self._waiting
         for (id, word), result in zip(written.tasks.items(), rest, strict=False):
-            if _may_succeed(result):
-                waiting.tasks.setdefault(id, word)
+            later = waiting.tasks.get(id)
+            if _may_succeed(result) and (later is None or later[1].state < word[1].state):
+                waiting.tasks[id] = word
         for key, result in zip(written.volumes, rest[len(written.tasks) :], strict=True):
             if _may_succeed(result):
                 waiting.volumes[key] = None
@@ -543,7 +551,7 @@ class DispatcherActor(Serving, StoreWatcher):
                 self._send(stream, stream.assigned.take())
 
     def _modified(self, stream: _Assignments) -> None:
-        if stream.assigned.pending >= CHANGES_MAX:
+        if stream.assigned.pending >= (1 if rare("dispatcher.one_change") else CHANGES_MAX):
             self._send(stream, stream.assigned.take())
             return
         stream.due = self.monotonic() + QUIET

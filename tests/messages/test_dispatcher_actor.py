@@ -778,6 +778,15 @@ def test_the_last_word_about_a_task_counts_and_an_older_state_is_left_out() -> N
     assert bench.task_state("a") == types.RUNNING
 
 
+def test_a_call_that_was_lost_and_made_again_does_not_take_back_what_a_later_one_said() -> None:
+    bench = Bench(task("a"))
+    _, session_id = bench.register()
+    bench.report(session_id, ("a", types.COMPLETE))
+    bench.report(session_id, ("a", types.RUNNING))
+    bench.simulator.run_for(0.2)
+    assert bench.task_state("a") == types.COMPLETE
+
+
 def test_a_task_of_another_node_refuses_all_and_unknown_ones_are_left_out() -> None:
     bench = Bench(task("a"), task("b", "w2"))
     _, session_id = bench.register()
