@@ -27,7 +27,7 @@ from runtime.disk.errors import LogDamaged
 from runtime.disk.raft_log import Loaded
 from runtime.disk.raft_records import Member
 from runtime.errors import Code, Refused
-from runtime.failpoints import failpoint
+from runtime.failpoints import failpoint, rare
 from runtime.protocol.raft import (
     Append,
     Appended,
@@ -199,17 +199,18 @@ class RaftActor(RaftMembers):
             self._applied = loaded.snapshot.index
             self._restore(loaded.snapshot.index, loaded.snapshot.data, loaded.snapshot.conf_state)
         setup = self.setup
-        self.node = RawNode(
-            RaftConfig(
-                id=member.raft_id,
-                storage=self._storage,
-                election_tick=setup.election_tick,
-                heartbeat_tick=setup.heartbeat_tick,
-                applied=self._applied,
-                async_storage_writes=True,
-                random=self.world.random,
-            )
+        config = RaftConfig(
+            id=member.raft_id,
+            storage=self._storage,
+            election_tick=setup.election_tick,
+            heartbeat_tick=setup.heartbeat_tick,
+            applied=self._applied,
+            async_storage_writes=True,
+            random=self.world.random,
         )
+        if rare("raft.one_entry_messages"):
+            config.max_size_per_msg = 1
+        self.node = RawNode(config)
         self._term = self.node.raft.term
         self._may_campaign = True
         self._book = {**address_book(loaded.entries), **self._book}

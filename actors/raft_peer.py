@@ -18,7 +18,8 @@ from google.protobuf.message import Message as Protobuf
 
 from runtime.disk.raft_records import Member
 from runtime.errors import Code, Refused
-from runtime.raft.chunks import in_pieces, requests_of
+from runtime.failpoints import rare
+from runtime.raft.chunks import REQUEST_MAX, in_pieces, requests_of
 from runtime.raft.coalesce import joined
 from runtime.raft.codec import message_to_pb
 from runtime.raft.types import Message, MessageType
@@ -32,6 +33,9 @@ SEND_TIMEOUT = 2.0
 """Seconds for one message, and for each piece of a snapshot."""
 CHECK_TIMEOUT = 5.0
 LOOK_TIMEOUT = 2.0
+TINY = 1024
+EARLY = 0.001
+"""Bytes of a piece and seconds of patience on the rare paths."""
 STREAM = path("Raft", "StreamRaftMessage")
 PROCESS = path("Raft", "ProcessRaftMessage")
 CHECK = path("Health", "Check")
@@ -88,7 +92,7 @@ class RaftPeer:
         if message.snapshot is not None:
             self._send_snapshot(message)
             return
-        if len(self.queue) >= QUEUE_MAX:
+        if len(self.queue) >= QUEUE_MAX or rare("peer.full_queue"):
             self._lose(message)
             self._mark(active=False)
             return
@@ -154,12 +158,13 @@ class RaftPeer:
         channel, headers = self.channel, self._headers
         if not stream:
             whole = raft_pb2.ProcessRaftMessageRequest(message=message_to_pb(message))
-            return channel.unary(PROCESS, whole, timeout=SEND_TIMEOUT, done=done, metadata=headers)
-        requests = requests_of(message)
-        if in_pieces(message):
+            return channel.unary(PROCESS, whole, timeout=_patience(), done=done, metadata=headers)
+        limit = TINY if rare("snapshot.tiny_pieces") else REQUEST_MAX
+        requests = requests_of(message, limit)
+        if in_pieces(message, limit):
             return channel.upload_items(STREAM, requests, item_timeout=SEND_TIMEOUT, done=done, metadata=headers)
         # A stream of one is the same on the wire, and the reason of a refusal always arrives.
-        return channel.unary(STREAM, next(requests), timeout=SEND_TIMEOUT, done=done, metadata=headers)
+        return channel.unary(STREAM, next(requests), timeout=_patience(), done=done, metadata=headers)
 
     def _send_snapshot(self, message: Message) -> None:
         self._break_off()
@@ -222,6 +227,10 @@ class RaftPeer:
 
 def _expels(refused: Refused) -> bool:
     return refused.code is Code.NOT_FOUND and MEMBER_REMOVED in refused.text
+
+
+def _patience() -> float:
+    return EARLY if rare("peer.early_timeout") else SEND_TIMEOUT
 
 
 def _only_commits(message: Message) -> bool:

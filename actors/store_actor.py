@@ -25,6 +25,7 @@ from typing import Any
 
 from runtime.disk.ballast import DISK_FULL, Space
 from runtime.errors import Code, Refused
+from runtime.failpoints import rare
 from runtime.protocol.manager import DiskSpace
 from runtime.protocol.store import (
     AwaitView,
@@ -82,7 +83,7 @@ class StoreActor(Actor):
         self._number = 0
         self._epoch = 0
         self._last_version = 0
-        self._history = History(published.view.version, history)
+        self._history = History(published.view.version, 1 if rare("store.short_history") else history)
         self._watchers: dict[Address, WatchFilter] = {}
         self._awaited: list[tuple[AwaitView, Reply, float]] = []
 

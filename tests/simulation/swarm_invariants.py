@@ -7,31 +7,39 @@ committed entry is applied to once, whichever manager applies it first; each man
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 from actors.raft_actor import RaftActor
+from actors.store_actor import StoreActor
 from runtime.protocol.raft import Append, Appended, BeginLog, LoadLog, RaftStatus, SendRaft
-from runtime.protocol.store import Commits, Entries, Restore
+from runtime.protocol.store import Commits, Entries, Restore, Watch
 from runtime.raft.types import HardState, MessageType, Role
+from runtime.stage import Address, Stage
 from runtime.stage.cell import Cell
 from runtime.stage.mailbox import Envelope
 from runtime.stage.simulator import Simulator
-from runtime.store.changes import Action, decode_request
+from runtime.store.changes import Action, Change, decode_request
+from runtime.store.kinds import BY_FIELD, TABLES
 from runtime.swarm import constraints
+from runtime.wire.pb import snapshot_pb2
 from runtime.wire.pb import types_pb2 as types
 from tests.simulation.raft_invariants import Chain, Invariants, Violation
+from tests.simulation.swarm_watches import Watches
 
 RAFT_LOG = "/cluster/node/manager/raft/log"
 RAFT = "/cluster/node/manager/raft"
 STORE = "/cluster/node/manager/store"
-MANAGER = "/cluster/node/manager"
+BY_KIND = {table.kind: field for field, table in BY_FIELD.items()}
 
 
 class Model:
     """The store as dictionaries: ``tables[field][id]`` is the object. ``labels`` are the values that the label ``v`` of
-    each service ever had, with the time when the entry was first applied."""
+    each service ever had, with the time when the entry was first applied; ``changes`` what each entry did."""
 
     def __init__(self) -> None:
+        self.changes: dict[int, list[Change]] = {}
+        self.past: dict[tuple[str, str], list[tuple[int, Any]]] = defaultdict(list)
         self.tables: dict[str, dict[str, Any]] = defaultdict(dict)
         self.labels: dict[tuple[str, str], float] = {}
         self.slots: dict[tuple[str, int, str], set[str]] = defaultdict(set)
@@ -46,10 +54,25 @@ class Model:
         self.index = index
         if not data:
             return
+        changes = self.changes[index] = []
         for action in decode_request(data).action:
             field = action.WhichOneof("target")
             assert field is not None
-            self._change(field, Action(action.action), getattr(action, field), time)
+            kind, new = Action(action.action), getattr(action, field)
+            old = self.tables[field].get(new.id)
+            self._change(field, kind, new, time)
+            left = None if kind is Action.REMOVE else new
+            self.past[field, new.id].append((index, left))
+            changes.append(Change(kind, BY_FIELD[field].kind, old, left))
+
+    def at(self, index: int) -> dict[tuple[str, str], Any]:
+        """Every object as it was after an entry, by field and id."""
+        found = {key: self.object_at(key, index) for key in self.past}
+        return {key: each for key, each in found.items() if each is not None}
+
+    def object_at(self, key: tuple[str, str], index: int) -> Any:
+        """One object as it was after an entry; None if it was not there."""
+        return next((each for at, each in reversed(self.past[key]) if at <= index), None)
 
     def _change(self, field: str, action: Action, new: Any, time: float) -> None:
         table = self.tables[field]
@@ -119,13 +142,15 @@ class Watcher:
         self.simulator = simulator
         self.model = Model()
         self.raft = Invariants()
+        self.watches = Watches(self.model.changes)
         self.entries: dict[int, int] = {}
-        self.watched = 0
+        self.compared = 0
         self._next: dict[str, int] = {}
+        self._due: dict[str, tuple[object, int, int]] = {}
         self._chains: dict[str, Chain] = {}
         self._ids: dict[str, int] = {}
         self._pending: dict[tuple[str, int], HardState] = {}
-        self._seen: dict[tuple[str, str], tuple[object, int]] = {}
+        self._sender: Address | None = None
         self._by_type = {
             Entries: self._entries,
             Restore: self._restore,
@@ -135,7 +160,8 @@ class Watcher:
             LoadLog: self._load,
             RaftStatus: self._status,
             SendRaft: self._send,
-            Commits: self._commits,
+            Watch: lambda cell, message: self.watches.asked(cell, message, self._sender),
+            Commits: self.watches.told,
         }
 
     @property
@@ -146,7 +172,8 @@ class Watcher:
                 "consensus steps": self.raft.checks,
                 "entries": len(self.entries),
                 "task changes": self.model.checks,
-                "watched commits": self.watched,
+                "watched commits": self.watches.heard,
+                "objects in stores": self.compared,
             }
         )
 
@@ -154,11 +181,17 @@ class Watcher:
         """One delivery."""
         check = self._by_type.get(envelope[0].__class__)
         if check is not None:
+            self._sender = envelope[1]
             check(cell, envelope[0])
+
+    def judge(self, stages: Iterable[Stage]) -> None:
+        """What must hold at rest, when nobody has anything left to take in."""
+        self.watches.judge(stages, STORE)
 
     # The store
 
     def _entries(self, cell: Cell, message: Entries) -> None:
+        self._compare(cell)
         key = cell.stage.name
         for index, _number, data in message.entries:
             expected = self._next.get(key)
@@ -170,25 +203,38 @@ class Watcher:
                 raise Violation(f"state-machine safety: {key} applies another entry at {index}")
             if index > self.model.index:
                 self.model.apply(index, data, self.simulator.time)
+        self._due[key] = cell.instance, message.entries[0][0], message.entries[-1][0]
+
+    def _compare(self, cell: Cell) -> None:
+        """What the last entries that this store was given changed is in it as the reference has it at that index."""
+        life, first, last = self._due.pop(cell.stage.name, (None, 0, 0))
+        instance: Any = cell.instance
+        if not isinstance(instance, StoreActor) or life is not instance:
+            return
+        view = instance.published.view
+        if view.version != last:
+            raise Violation(f"{cell.stage.name} stands at {view.version} after entry {last}")
+        for index in range(first, last + 1):
+            for change in self.model.changes.get(index, ()):
+                self.compared += 1
+                key = BY_KIND[change.kind], change.object.id
+                if view.get(change.kind, key[1]) != self.model.object_at(key, last):
+                    raise Violation(f"{cell.stage.name}: {' '.join(key)} is not what entry {last} leaves of it")
 
     def _restore(self, cell: Cell, message: Restore) -> None:
+        """A snapshot is the state at its index, object by object."""
+        self._due.pop(cell.stage.name, None)
         self._next[cell.stage.name] = message.index + 1
-
-    def _commits(self, cell: Cell, message: Commits) -> None:
-        """Each watcher hears of commits in their order, each once, in each of its lives. (What outlives the manager
-        watches anew in one life, and leaves out by itself what comes twice.)"""
-        if not cell.path.startswith(MANAGER):
-            return
-        key = cell.stage.name, cell.path
-        life, last = self._seen.get(key, (None, 0))
-        if life is not cell.instance:
-            last = 0
-        for commit in message.commits:
-            self.watched += 1
-            if commit.version <= last:
-                raise Violation(f"watch: {key} is told of version {commit.version} after {last}")
-            last = commit.version
-        self._seen[key] = cell.instance, last
+        self.watches.restored(cell, message.index)
+        snapshot = snapshot_pb2.StoreSnapshot.FromString(message.data)
+        wanted = self.model.at(message.index)
+        for table in TABLES.values():
+            for each in getattr(snapshot, table.list_field):
+                self.compared += 1
+                if wanted.pop((table.field, each.id), None) != each:
+                    raise Violation(f"{cell.stage.name}: {table.field} {each.id} of snapshot {message.index} differs")
+        if wanted:
+            raise Violation(f"{cell.stage.name}: snapshot {message.index} lacks {sorted(wanted)}")
 
     # The consensus
 
@@ -196,6 +242,7 @@ class Watcher:
         """What was told and not said to be durable may be lost; the store begins empty."""
         key = cell.stage.name
         self._next.pop(key, None)
+        self.watches.loaded(key)
         for pending in [each for each in self._pending if each[0] == key]:
             del self._pending[pending]
 
@@ -232,8 +279,11 @@ class Watcher:
         if not message.leading:
             return
         self.raft.checks += 1
+        new = message.term not in self.raft.leaders
         if self.raft.leaders.setdefault(message.term, message.raft_id) != message.raft_id:
             raise Violation(f"election safety: two leaders in term {message.term}")
+        if not new:
+            return  # it says more about the others, and may have been deposed without knowing
         found = cell.stage.cells.get(RAFT)
         core: Any = found.instance.node if found is not None and isinstance(found.instance, RaftActor) else None
         if core is None or core.raft.role is not Role.LEADER or core.raft.term != message.term:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from tests.simulation.plan import Kind
+from tests.simulation.plan import Kind, Planned
 
 
 def _any(rng: random.Random) -> dict[str, Any]:
@@ -40,6 +40,14 @@ def _skew(rng: random.Random) -> dict[str, Any]:
     return {"host": rng.randrange(1000), "step": round(rng.uniform(-3600.0, 3600.0), 1)}
 
 
+def _some(rng: random.Random) -> dict[str, Any]:
+    return {"hosts": tuple(rng.randrange(1000) for _ in range(rng.randint(2, 4))), "order": rng.randrange(1000)}
+
+
+def _bit(rng: random.Random) -> dict[str, Any]:
+    return {"host": rng.randrange(1000), "bit": rng.getrandbits(32)}
+
+
 def _drift(rng: random.Random) -> dict[str, Any]:
     return {"host": rng.randrange(1000), "rate": round(rng.uniform(0.95, 1.05), 3)}
 
@@ -52,6 +60,8 @@ KINDS = {
     "one-way partition": Kind((1, 3), (0.1, 20.0), _any),
     "partial partition": Kind((1, 3), (0.1, 20.0), _two),
     "leader cut off": Kind((1, 2), (1.0, 30.0)),
+    "leader transfer": Kind((1, 3)),
+    "clog": Kind((1, 2), (1.0, 10.0), _some),
     "reset": Kind((1, 5), (0.0, 0.0), _two),
     "crash": Kind((1, 5), (0.1, 15.0), _crash),
     "crash of all": Kind((1, 1), (0.1, 5.0), _crash),
@@ -64,9 +74,29 @@ KINDS = {
     "slow disk": Kind((1, 3), (1.0, 10.0), _slow),
     "disk full": Kind((1, 2), (1.0, 10.0), _any),
     "sync error": Kind((1, 2), (0.0, 0.0), _any),
+    "bit flip": Kind((1, 1), (0.1, 5.0), _bit),
     "task killed": Kind((1, 6), (0.0, 0.0), _actor),
     "drain": Kind((1, 2), (2.0, 20.0), _any),
     "role change": Kind((1, 2), (5.0, 20.0), _any),
     "token rotation": Kind((1, 2), (0.0, 0.0)),
+    "root rotation": Kind((1, 1)),
     "frequent snapshots": Kind((1, 1), (0.0, 0.0)),
 }
+
+RARE = (
+    "raft.one_entry_messages",
+    "peer.full_queue",
+    "peer.early_timeout",
+    "snapshot.tiny_pieces",
+    "store.short_history",
+    "dispatcher.one_change",
+)
+"""The legal but unusual paths of the code (``rare("...")``); each may be taken in half of the seeds."""
+STRUCK = (*KINDS, *(f"rare {path}" for path in RARE))
+"""All that is counted."""
+
+
+def rare_paths(seed: int) -> list[Planned]:
+    """Those of this seed, as faults of their own: they can be left out one by one."""
+    on = [path for path in RARE if random.Random(f"{seed}/rare/{path}").random() < 0.5]
+    return [Planned(1000 + RARE.index(path), 0.0, "rare path", 0.0, {"path": path}) for path in on]
