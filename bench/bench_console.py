@@ -89,8 +89,26 @@ async def measure(daemon: Daemon, options: argparse.Namespace) -> None:
         async with app.run_test(size=(120, 40)) as pilot:
             for name in SHOWN:
                 await refreshes(app, pilot, pid, name, options.refreshes)
+        print(await scraped(daemon, pid, options.refreshes), flush=True)
     client.close()
     daemon.stop()
+
+
+async def scraped(daemon: Daemon, pid: int, count: int) -> str:
+    """Metrics as Prometheus asks for them."""
+    took, cpu, size = [], usage(pid)[0], 0
+    for _ in range(count):
+        begun = time.perf_counter()
+        reader, writer = await asyncio.open_unix_connection(daemon.socket)
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        size = len(await reader.read(-1))
+        writer.close()
+        took.append(time.perf_counter() - begun)
+    spent = (usage(pid)[0] - cpu) / count
+    return (
+        f"  /metrics   {min(took) * 1e3:7.0f} ms, median {statistics.median(took) * 1e3:5.0f}, at most "
+        f"{max(took) * 1e3:5.0f}; daemon {spent * 1e3:5.0f} ms CPU  {size} bytes"
+    )
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ from runtime.store.view import Published, View
 STATE_DEADLINE_S: Final = 2.5
 EXPLAIN_DEADLINE_S: Final = 4.5
 EXPLAINER: Final = "/cluster/node/manager/leader/explain"
-CRASHES_SHOWN: Final = 20
+CRASHES_SHOWN: Final = 200
 STUCK_S: Final = 1.0
 """An actor that handles one message for so long is shown with its thread's stack."""
 FRAMES_SHOWN: Final = 30
@@ -138,18 +138,22 @@ class Asks:
             "watchers": self.stage.watchers_of(cell.path),
             "stack": stack(cell, self.stage.read_clock()),
             "waits_for": waits_for(cell),
-            "crashes": [crash(each) for each in self._reports(cell.path)],
+            "crashes": [self._crash(each) for each in self._reports(cell.path)],
         }
 
     def _reports(self, path: str = "") -> list[CrashReport]:
-        found = [each for each in list(self.stage.observations.crashes) if not path or each.path == path]
+        found = [each for each in self.stage.observations.crashes if not path or each.path == path]
         return found[-CRASHES_SHOWN:]
+
+    def _crash(self, report: CrashReport) -> dict[str, Any]:
+        cell = self.stage.cells.get(report.path)
+        return {**crash(report), "in_all": cell.failures.total if cell is not None else 0}
 
     async def _messages(self, request: dict[str, Any]) -> Any:
         return message_figures(self.stage.walk())
 
     async def _crashes(self, request: dict[str, Any]) -> Any:
-        return [crash(report) for report in self._reports(str(request.get("path", "")))]
+        return [self._crash(report) for report in self._reports(str(request.get("path", "")))]
 
     async def _explain(self, request: dict[str, Any]) -> Any:
         kind = request.get("kind", "")

@@ -11,6 +11,7 @@ from runtime.introspection.sequence import duration
 
 _HEADS: Final = ("ACTOR", "STATE", "MAILBOX", "MOST", "HANDLED", "RESTARTS", "LAST ERROR")
 ERROR_SHOWN: Final = 80
+CRASHES_SHOWN: Final = 20
 
 
 def tree(value: dict[str, Any]) -> str:
@@ -181,14 +182,19 @@ def messages(figures: Sequence[Mapping[str, Any]]) -> str:
 
 
 def crashes(reports: Sequence[Mapping[str, Any]], tracebacks: bool) -> str:
-    """The last failures, newest last; how often each actor failed with the same error."""
+    """How often each actor failed with the same error (of what is kept: 20 of each actor) and in all since it is there;
+    then the last failures, newest last."""
     if not reports:
         return "nothing failed"
     often = Counter((each["path"], each["message"], " ".join(str(each["error"]).split())) for each in reports)
-    table = [("TIMES", "ACTOR", "OVER", "ERROR")]
-    table += [(str(count), path, over, error[:ERROR_SHOWN]) for (path, over, error), count in often.most_common()]
-    lines = [*columns(table, right=(0,)).splitlines(), ""] if len(often) < len(reports) else []
-    for each in reports:
+    in_all = {each["path"]: str(each["in_all"] or "") for each in reports}
+    table = [("TIMES", "IN ALL", "ACTOR", "OVER", "ERROR")]
+    table += [
+        (str(count), in_all[path], path, over, error[:ERROR_SHOWN])
+        for (path, over, error), count in often.most_common()
+    ]
+    lines = [*columns(table, right=(0, 1)).splitlines(), ""] if len(often) < len(reports) else []
+    for each in reports[-CRASHES_SHOWN:]:
         at = datetime.datetime.fromtimestamp(each["at"], datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
         lines.append(f"{at}  {each['path']}  over {each['message']}: {' '.join(str(each['error']).split())}")
         if each["before"]:

@@ -6,10 +6,11 @@ those under one.
 
 from __future__ import annotations
 
+import threading
 import traceback
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -116,6 +117,42 @@ class CrashReport:
     traceback: str
 
 
+class Crashes:
+    """The last failures, the newest last: at most ``PER_PATH`` of each actor, so that one that fails over and over
+    hides nobody else's, and ``MOST`` in all. Any thread may add one; reading takes a copy."""
+
+    PER_PATH = 20
+    MOST = 500
+
+    def __init__(self) -> None:
+        self._kept: dict[int, CrashReport] = {}
+        self._by_path: dict[str, deque[int]] = {}
+        self._number = 0
+        self._lock = threading.Lock()
+
+    def append(self, report: CrashReport) -> None:
+        """Keeps one more; the oldest of its actor, or of all, may have to go."""
+        with self._lock:
+            self._number += 1
+            own = self._by_path.setdefault(report.path, deque())
+            own.append(self._number)
+            self._kept[self._number] = report
+            if len(own) > self.PER_PATH:
+                del self._kept[own.popleft()]
+            elif len(self._kept) > self.MOST:
+                oldest = self._kept.pop(next(iter(self._kept)))
+                others = self._by_path[oldest.path]
+                others.popleft()
+                if not others:
+                    del self._by_path[oldest.path]
+
+    def __iter__(self) -> Iterator[CrashReport]:
+        return iter(list(self._kept.values()))
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
 @dataclass(slots=True)
 class Observations:
     """What a stage knows of itself beyond its actors: dead letters and crashes, both bounded."""
@@ -125,7 +162,7 @@ class Observations:
     late_answers: int = 0
     refused_full: int = 0
     last_dead: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=100))
-    crashes: deque[CrashReport] = field(default_factory=lambda: deque(maxlen=200))
+    crashes: Crashes = field(default_factory=Crashes)
     crashed: int = 0
     past: dict[str, Past] = field(default_factory=dict)
     timings: dict[str, Durations] = field(default_factory=dict)

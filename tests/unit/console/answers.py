@@ -26,7 +26,7 @@ def figures(kind: str, count: int = 1, busy: float = 0.001) -> dict[str, Any]:
 
 def crash(path: str, error: str = "RuntimeError: x") -> dict[str, Any]:
     return {"path": path, "actor": "A", "at": 1000.0, "error": error, "message": "Tick", "before": ["Write"],
-            "state": {"count": 3}, "traceback": ["line 1"]}  # fmt: skip
+            "state": {"count": 3}, "traceback": ["line 1"], "in_all": 2}  # fmt: skip
 
 
 def record(sender: str, receiver: str, kind: str = "Write", told: float = 0.0) -> dict[str, Any]:

@@ -102,5 +102,5 @@ def test_an_actor_that_is_stuck_is_the_busiest_although_it_finished_nothing() ->
 
 def test_failures_that_repeat_are_counted() -> None:
     text = render.crashes([answers.crash("/a"), answers.crash("/b"), answers.crash("/a")], tracebacks=False)
-    assert text.splitlines()[1].split() == ["2", "/a", "Tick", "RuntimeError:", "x"]
+    assert text.splitlines()[1].split() == ["2", "2", "/a", "Tick", "RuntimeError:", "x"]
     assert render.crashes([answers.crash("/a")], tracebacks=False).startswith("1970-01-01")

@@ -85,7 +85,7 @@ def test_an_exception_fails_the_actor_answers_the_asker_and_brings_it_back(groun
         ground.ask(counter, Fail(ValueError("broken")))
     assert ground.ask(counter, Total()) == 0
     assert log == ["started", "crashed", "started"]
-    report = ground.stage.observations.crashes[-1]
+    report = list(ground.stage.observations.crashes)[-1]
     assert (report.path, report.message, report.state) == ("/counter", "Fail", {"total": 5})
     assert "broken" in report.traceback
 
