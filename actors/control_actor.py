@@ -36,6 +36,7 @@ from runtime.swarm.control.applied import applied
 from runtime.swarm.dirty import is_dirty
 from runtime.swarm.membership import LOST_LEADERSHIP, NO_LEADER_MAX, NO_QUORUM
 from runtime.swarm.offered import check_offered
+from runtime.swarm.raft_pace import pace_warning
 from runtime.swarm.task_model import the_cluster
 from runtime.swarm.troubles import warnings
 from runtime.wire.authorise import REDIRECT, check_redirect
@@ -189,7 +190,9 @@ class ControlActor(Actor):
         since = self._nobody_since
         lost = since is not None and self.monotonic() - since >= NO_LEADER_MAX
         error = Refused(Code.UNKNOWN, NO_QUORUM).rpc_text if lost else ""
-        return Standing((*full, *warnings(self.published.view)), error)
+        assert self._context is not None
+        slow = pace_warning(self.published.view, self._context.members)
+        return Standing((*full, *([slow] if slow else []), *warnings(self.published.view)), error)
 
     @handles(UnlockKey)
     def unlock_key(self, message: UnlockKey) -> str:

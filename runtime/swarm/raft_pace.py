@@ -34,6 +34,17 @@ def all_can_be_fast(view: View, node_ids: Iterable[str]) -> bool:
     return len(known) > 1 and all(can_be_fast(view, node_id) for node_id in known)
 
 
+def pace_warning(view: View, node_ids: Iterable[str]) -> str:
+    """Who of these managers keeps the others from ticking fast; empty if nobody does, if none of them could anyway, or
+    as long as it is not known."""
+    nodes = [node for node in (view.get(objects.Node, node_id) for node_id in node_ids) if node is not None]
+    known = [node for node in nodes if node.HasField("description")]
+    slow = sorted(node.description.hostname for node in known if not can_be_fast(view, node.id))
+    if not slow or len(slow) == len(known):
+        return ""
+    return f"WARNING: The managers notice a lost leader late, since these tick but once a second: {', '.join(slow)}"
+
+
 class RaftPace:
     """One member's pace: what it ticks at (``fast``), and what its messages say (``told``)."""
 

@@ -17,6 +17,7 @@ from runtime.stage import Address
 from runtime.store.transaction import Transaction
 from runtime.swarm.founding import found_cluster, own_entry
 from runtime.swarm.membership import NO_LEADER_MAX, NO_QUORUM
+from runtime.swarm.raft_pace import PACE_LABEL, PACE_VALUE
 from runtime.wire.pb import control_pb2, specs_pb2
 from runtime.wire.pb import objects_pb2 as pb
 from runtime.wire.pb import types_pb2 as types
@@ -97,6 +98,25 @@ def test_a_swarm_that_nobody_has_led_for_ten_seconds_says_so_until_somebody_does
     assert bench.simulator.ask(bench.control, GetWarnings()).error == told
     bench.control.tell(LeaderIs("10.0.0.2:2377", False))
     assert bench.simulator.ask(bench.control, GetWarnings()) == Standing()
+
+
+def test_a_manager_that_keeps_the_others_from_ticking_fast_is_named_in_a_warning() -> None:
+    bench = ControlBench()
+
+    def join(tx: Transaction) -> None:
+        for name, label in (("node-1", PACE_VALUE), ("node-2", "")):
+            node = pb.Node(id=name)
+            node.description.hostname = name
+            if label:
+                node.description.engine.labels[PACE_LABEL] = label
+            tx.create(node)
+
+    bench.simulator.ask(bench.store, Write(join))
+    assert bench.simulator.ask(bench.control, GetWarnings()) == Standing()
+    other = MemberStatus(8, "node-2", "10.0.0.2:2377", False, True)
+    bench.control.tell(MembersChanged({7: MEMBER, 8: other}))
+    (told,) = bench.simulator.ask(bench.control, GetWarnings()).warnings
+    assert told.endswith("since these tick but once a second: node-2")
 
 
 @pytest.mark.parametrize("method", ["CreateVolume", "UpdateVolume"])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from runtime.store.changes import Action, Change, apply
 from runtime.store.view import View
-from runtime.swarm.raft_pace import PACE_LABEL, PACE_VALUE, RaftPace, all_can_be_fast, can_be_fast
+from runtime.swarm.raft_pace import PACE_LABEL, PACE_VALUE, RaftPace, all_can_be_fast, can_be_fast, pace_warning
 from runtime.wire.pb import objects_pb2 as objects
 
 
@@ -31,6 +31,22 @@ def test_fast_is_for_several_managers_that_all_carry_the_label() -> None:
     assert not all_can_be_fast(nodes, ["a"])
     assert not all_can_be_fast(nodes, ["a", "b", "c"])
     assert not all_can_be_fast(nodes, [])
+
+
+def test_who_keeps_the_others_from_ticking_fast_is_named_as_far_as_it_is_known() -> None:
+    changes = []
+    for name, label in (("a", PACE_VALUE), ("b", PACE_VALUE), ("d2", ""), ("d1", "")):
+        node = objects.Node(id=name)
+        node.description.hostname = f"host-{name}"
+        if label:
+            node.description.engine.labels[PACE_LABEL] = label
+        changes.append(Change(Action.CREATE, objects.Node, None, node))
+    changes.append(Change(Action.CREATE, objects.Node, None, objects.Node(id="new")))
+    nodes = apply(View(), changes, 1)
+    assert pace_warning(nodes, ["a", "d2", "b", "d1"]).endswith("once a second: host-d1, host-d2")
+    assert pace_warning(nodes, ["a", "b"]) == ""
+    assert pace_warning(nodes, ["d1", "d2"]) == ""
+    assert pace_warning(nodes, ["a", "new", "unknown"]) == ""
 
 
 def test_a_leader_is_fast_at_once_and_slow_only_when_every_member_in_reach_has_answered_slow() -> None:
