@@ -6,7 +6,7 @@ A transaction function is pure: it is given a Transaction, returns the answer, a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from runtime.store.events import Commit, WatchFilter
@@ -73,7 +73,7 @@ class Propose:
     """
 
     number: int
-    data: bytes
+    data: bytes = field(repr=False)
     epoch: int = 0
 
 
@@ -81,7 +81,7 @@ class Propose:
 class Entries:
     """Told by the consensus: committed entries in order, ``(index, number of the request, data)``."""
 
-    entries: tuple[tuple[int, int, bytes], ...]
+    entries: tuple[tuple[int, int, bytes], ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,4 +112,4 @@ class Restore:
     """Told by the consensus: the store is to equal this snapshot (an encoded StoreSnapshot) taken at ``index``."""
 
     index: int
-    data: bytes
+    data: bytes = field(repr=False)

@@ -69,7 +69,7 @@ class Entry:
     term: int = 0
     index: int = 0
     type: EntryType = EntryType.NORMAL
-    data: bytes = b""
+    data: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
