@@ -11,15 +11,15 @@ error -(reconnect delay)-> active;  a node whose key needs unlocking: locked;  a
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from actors.cluster_questions import ClusterQuestions, as_cluster_error, checked, error_text
 from actors.connection_actor import ConnectionActor
 from actors.event_publisher_actor import EventPublisherActor
-from runtime.engine_api.backend import InitRequest, JoinRequest, RemoteManager, SwarmInfo
+from runtime.engine_api.backend import InitRequest, JoinRequest
 from runtime.errors import Code, Refused
 from runtime.pki.join_tokens import parse_join_token
 from runtime.pki.unlock_key import UnlockKeyBox, parse_unlock_key
@@ -27,7 +27,6 @@ from runtime.protocol import cluster as say
 from runtime.protocol.cluster import CertificateExpired, ClusterError, ConfigEventKind, LocalNodeState
 from runtime.protocol.node import (
     ClusterState,
-    ControlConnection,
     GetNodeStatus,
     LeaveNode,
     ManagersKnown,
@@ -43,7 +42,7 @@ from runtime.protocol.node import (
 from runtime.stage import Actor, ActorDown, ActorUp, Address, Answer, GiveUp, Policy, Reply, Timer, handles
 from runtime.swarm import addresses, cluster_config, leaving
 from runtime.swarm.addresses import Interface, IPNetwork, split_host_port
-from runtime.wire.pb import control_pb2, objects_pb2, specs_pb2
+from runtime.wire.pb import control_pb2, specs_pb2
 
 log = logging.getLogger("swarmlet.cluster")
 G = TypeVar("G")
@@ -100,25 +99,16 @@ class _WriteSpec:
     """Time to write the new cluster's spec (again)."""
 
 
-class ClusterActor(Actor):
+class ClusterActor(ClusterQuestions):
     """``node_class`` is started at ``node`` with (parent address, StartConfig); a test may give another."""
 
     policy = Policy(give_up=GiveUp.NEVER, children_survive=True, own_thread=True)
 
     def __init__(self, settings: ClusterSettings, state: ClusterState, node_class: type[Actor]) -> None:
-        super().__init__()
+        super().__init__(settings.source_address)
         self.settings = settings
         self.state = state
         self.node_class = node_class
-        self.config: StartConfig | None = None
-        self.node: Address | None = None
-        self.node_id = ""
-        self.role = ""
-        self.ready = False
-        self.error: BaseException | None = None
-        self.control: Address | None = None
-        self.remotes: tuple[tuple[str, str], ...] = ()
-        self.listeners: list[Address] = []
         self._operation: _Operation | None = None
         self._waiting: deque[tuple[Any, Reply]] = deque()
         self._overdue: Timer | None = None
@@ -196,8 +186,8 @@ class ClusterActor(Actor):
                 raise ClusterError("unavailable", say.NOT_MANAGER_WORKER)
             if self.local_state() is LocalNodeState.LOCKED:
                 raise ClusterError("unavailable", say.LOCKED)
-        _checked(cluster_config.parse_listen, request.listen_addr)
-        _checked(cluster_config.check_spec_name, request.spec.annotations.name)
+        checked(cluster_config.parse_listen, request.listen_addr)
+        checked(cluster_config.check_spec_name, request.spec.annotations.name)
         found = self._resolve(request)
         if request.auto_lock_managers:
             spec = specs_pb2.ClusterSpec()
@@ -252,7 +242,7 @@ class ClusterActor(Actor):
                 self.settings.managed_subnets(),
             )
         except Refused as refused:
-            raise _as_cluster_error(refused) from None
+            raise as_cluster_error(refused) from None
 
     @handles(_WriteSpec)
     def write_spec(self, message: _WriteSpec) -> None:
@@ -302,8 +292,8 @@ class ClusterActor(Actor):
         anew = isinstance(self.error, CertificateExpired)
         if self._in_swarm() and not anew:
             raise ClusterError("unavailable", say.SWARM_EXISTS)
-        listen = _checked(cluster_config.parse_listen, request.listen_addr)
-        remote = _checked(cluster_config.parse_remote, request.remote_addrs)
+        listen = checked(cluster_config.parse_listen, request.listen_addr)
+        remote = checked(cluster_config.parse_remote, request.remote_addrs)
         config = StartConfig(
             remote_addr=remote,
             listen_addr=listen,
@@ -415,7 +405,7 @@ class ClusterActor(Actor):
         elif message.final and self.node is None:
             self._start_node(self.config)
         else:
-            text = f"swarm component could not be started: {_error_text(message.error)}"
+            text = f"swarm component could not be started: {error_text(message.error)}"
             self._finish(error=ClusterError("plain", text))
 
     # The node
@@ -539,164 +529,8 @@ class ClusterActor(Actor):
         self.config, self.node, self.error, self.control = None, None, None, None
         self.node_id, self.role, self.ready, self.remotes = "", "", False, ()
 
-    # Control connection and events
-
-    @handles(ControlConnection)
-    def control_changed(self, message: ControlConnection) -> None:
-        """The control API of this node's manager appeared or vanished."""
-        self.control = message.control
-        self._announce(ConfigEventKind.CONTROL_CONNECTION, message.control is not None)
-
-    @handles(say.SubscribeConfigEvents)
-    def subscribe(self, message: say.SubscribeConfigEvents) -> None:
-        """The sender hears every config event from now on."""
-        if self.sender is not None and self.sender not in self.listeners:
-            self.listeners.append(self.sender)
-            self.watch(self.sender)
-
-    def _announce(self, kind: ConfigEventKind, detail: Any = None) -> None:
-        for listener in self.listeners:
-            self.tell(listener, say.ConfigEvent(kind, detail))
-
-    @handles(say.SubscribeEvents, say.UnsubscribeEvents)
-    def to_publisher(self, message: Any) -> None:
-        """Who wants to hear of the swarm's objects."""
-        self.forward(self.below("events"), message)
-
-    # Questions
-
-    @handles(say.LocalTasks)
-    def local_tasks(self, message: say.LocalTasks) -> tuple[()] | None:
-        """The agent knows them; out of a swarm there are none."""
-        if self.node is None:
-            return ()
-        self.forward(self.below("node/agent"), message)
-        return None
-
-    @handles(say.Control, say.ReadBarrier)
-    def ask_control(self, message: say.Control | say.ReadBarrier) -> None:
-        """Hands a call of the Control service, or a barrier before one, to the manager, which answers the caller."""
-        if self.control is None:
-            raise self._no_manager()
-        self.forward(self.control, message)
-
-    @handles(say.Inspect)
-    def inspect(self, message: say.Inspect) -> None:
-        """The cluster object."""
-        reply = self.defer()
-        self._clusters(lambda answer: _answer_first(answer, reply), reply)
-
-    @handles(say.Update)
-    def update(self, message: say.Update) -> None:
-        """Replaces the cluster's spec."""
-        _checked(cluster_config.check_spec_name, message.spec.annotations.name)
-        reply = self.defer()
-
-        def listed(answer: Answer) -> None:
-            if answer.error is not None or self.control is None:
-                reply.fail(answer.error or self._no_manager())
-                return
-            request = control_pb2.UpdateClusterRequest(
-                cluster_id=answer.value.clusters[0].id, spec=message.spec, rotation=message.rotation
-            )
-            request.cluster_version.index = message.version
-            self.ask(self.control, say.Control("UpdateCluster", request), lambda done: _pass(done, reply), CONTROL_WAIT)
-
-        self._clusters(listed, reply)
-
-    def _clusters(self, then: Callable[[Answer], None], reply: Reply) -> None:
-        if self.control is None:
-            reply.fail(self._no_manager())
-        else:
-            request = control_pb2.ListClustersRequest()
-            self.ask(self.control, say.Control("ListClusters", request), then, CONTROL_WAIT)
-
-    @handles(say.UnlockKey)
-    def unlock_key(self, message: say.UnlockKey) -> None:
-        """Told by this node's own manager, from what it has of the cluster."""
-        if self.control is None:
-            raise self._no_manager()
-        self.forward(self.control, message)
-
-    @handles(say.Status)
-    def status(self, message: say.Status) -> str:
-        """Where this node stands, from what is known here."""
-        state = self.local_state()
-        if state is not LocalNodeState.ACTIVE:
-            return str(state.value)
-        return f"{state.value}/{'manager' if self.control is not None else 'worker'}"
-
-    @handles(say.Info)
-    def info(self, message: say.Info) -> SwarmInfo | None:
-        """Always answered; what the manager does not say in time is told in ``error``."""
-        info = self._own_info()
-        if self.control is None:
-            return info
-        reply = self.defer()
-
-        def nodes(answer: Answer) -> None:
-            if answer.error is not None:
-                reply.set(dataclasses.replace(info, error=_error_text(answer.error), cluster=objects_pb2.Cluster()))
-                return
-            managers = sum(1 for node in answer.value.nodes if node.HasField("manager_status"))
-            counted = dataclasses.replace(info, nodes=len(answer.value.nodes), managers=managers)
-            self._clusters(lambda clusters: self._add_warnings(_with_cluster(counted, clusters), reply), reply)
-
-        request = control_pb2.ListNodesRequest()
-        self.ask(self.control, say.Control("ListNodes", request), nodes, CONTROL_WAIT)
-        return None
-
-    def _add_warnings(self, info: SwarmInfo, reply: Reply) -> None:
-        def told(answer: Answer) -> None:
-            if answer.error is not None:
-                reply.set(info)
-                return
-            standing: say.Standing = answer.value
-            reply.set(dataclasses.replace(info, warnings=standing.warnings, error=info.error or standing.error))
-
-        if self.control is None:
-            reply.set(info)
-        else:
-            self.ask(self.control, say.GetWarnings(), told, CONTROL_WAIT)
-
-    def _own_info(self) -> SwarmInfo:
-        config = self.config
-        return SwarmInfo(
-            local_node_state=self.local_state().value,
-            node_id=self.node_id,
-            node_addr=self._node_addr(config) if config is not None else "",
-            control_available=self.control is not None,
-            error=_error_text(self.error) if self.local_state() is LocalNodeState.ERROR else "",
-            remote_managers=tuple(RemoteManager(*remote) for remote in self.remotes),
-        )
-
-    def _node_addr(self, config: StartConfig) -> str:
-        """Where others reach this node; for one that joined, where it speaks from to who let it in."""
-        known = _host(config.advertise_addr) or config.local_addr or _specific(_host(config.listen_addr))
-        return known or self.settings.source_address(_host(config.remote_addr))
-
-    def local_state(self) -> LocalNodeState:
-        """Where this node stands."""
-        if self.error is not None:
-            return LocalNodeState.LOCKED if _is_locked(self.error) else LocalNodeState.ERROR
-        if self.node is None:
-            return LocalNodeState.INACTIVE
-        return LocalNodeState.ACTIVE if self.ready else LocalNodeState.PENDING
-
-    def _in_swarm(self) -> bool:
-        return self.node is not None or self.error is not None
-
     def _operation_name(self) -> str:
         return self._operation.kind if self._operation is not None else ""
-
-    def _no_manager(self) -> ClusterError:
-        if self.local_state() is LocalNodeState.LOCKED:
-            return ClusterError("unavailable", say.LOCKED)
-        if self.node is None:
-            return ClusterError("unavailable", say.NOT_MANAGER_NO_NODE)
-        if self.role == "swarm-worker":
-            return ClusterError("unavailable", say.NOT_MANAGER_WORKER)
-        return ClusterError("unavailable", say.NOT_MANAGER_STARTING)
 
     def _ticks(self, config: StartConfig) -> StartConfig:
         settings = self.settings
@@ -713,62 +547,5 @@ def _check_token(token: str) -> None:
         raise ClusterError("plain", refused.text) from None
 
 
-def _is_locked(error: BaseException | None) -> bool:
-    return isinstance(error, ClusterError) and error.text == say.LOCKED
-
-
 def _availability(text: str) -> str:
-    return _checked(cluster_config.check_availability, text)
-
-
-def _checked(check: Callable[[G], T], given: G) -> T:
-    """What a check makes of a request; its refusal is this layer's own, without a code in front."""
-    try:
-        return check(given)
-    except Refused as refused:
-        raise _as_cluster_error(refused) from None
-
-
-def _as_cluster_error(refused: Refused) -> ClusterError:
-    return ClusterError("invalid" if refused.code is Code.INVALID_ARGUMENT else "plain", refused.text)
-
-
-def _error_text(error: BaseException | None) -> str:
-    if isinstance(error, ClusterError):
-        return error.text
-    return error.rpc_text if isinstance(error, Refused) else str(error or "")
-
-
-def _host(address: str) -> str:
-    try:
-        host = split_host_port(address)[0]
-        ipaddress.ip_address(host)
-    except ValueError:
-        return ""
-    return host
-
-
-def _specific(host: str) -> str:
-    return "" if not host or ipaddress.ip_address(host).is_unspecified else host
-
-
-def _pass(answer: Answer, reply: Reply) -> None:
-    if answer.error is not None:
-        reply.fail(answer.error)
-    else:
-        reply.set(answer.value)
-
-
-def _answer_first(answer: Answer, reply: Reply) -> None:
-    if answer.error is not None:
-        reply.fail(answer.error)
-    elif not answer.value.clusters:
-        reply.fail(Refused(Code.UNKNOWN, "no cluster object"))
-    else:
-        reply.set(answer.value.clusters[0])
-
-
-def _with_cluster(info: SwarmInfo, answer: Answer) -> SwarmInfo:
-    if answer.error is not None or not answer.value.clusters:
-        return dataclasses.replace(info, error=_error_text(answer.error))
-    return dataclasses.replace(info, cluster=answer.value.clusters[0])
+    return checked(cluster_config.check_availability, text)

@@ -389,6 +389,15 @@ def test_unlocking_what_is_not_locked_is_refused() -> None:
     assert error.code is Code.ALREADY_EXISTS
 
 
+def test_an_update_where_the_manager_has_no_cluster_yet_is_refused_and_nobody_fails() -> None:
+    bench = ClusterBench().mount()
+    bench.init()
+    bench.behaviour.cluster = None
+    error = refused(bench, say.Update(1, specs_pb2.ClusterSpec(), control_pb2.KeyRotation()))
+    assert error.text == "no cluster object"
+    assert bench.ask(say.Status()) == "active/manager"
+
+
 def test_an_update_carries_version_spec_and_rotation_to_the_manager() -> None:
     bench = ClusterBench().mount()
     bench.init()
