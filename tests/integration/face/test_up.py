@@ -143,11 +143,11 @@ def test_a_job_and_a_changed_secret_converge(run: Run) -> None:
         f"    deploy: {{mode: global, {restarts}, update_config: {{monitor: 100ms}}}}}}\n"
     )
     (run.directory / "key").write_bytes(b"one")
-    assert run(content, 3.0) == 0
+    assert run(content, converged) == 0
     assert "created secret st_key\n" in run.text
     assert "st_job: 1/1 converged\n" in run.text
     (run.directory / "key").write_bytes(b"two")
-    assert run(content, 4.0) == 0
+    assert run(content, converged) == 0
     assert "created secret st_key.2 in place of st_key\n" in run.text
     assert "updated service st_web\n" in run.text
     assert "updated service st_job\n" not in run.text
