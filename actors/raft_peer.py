@@ -6,6 +6,7 @@ and a peer that comes back is not flooded with what is stale).
 
 A snapshot has a call of its own beside them, whose pieces are made as they are sent: it may take minutes, in which the
 member must hear heartbeats, and the leader their answers. A newer snapshot takes the place of one that is under way.
+One that the member will not have is not offered again at once: it would be refused again, after all of it was sent.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from google.protobuf.message import Message as Protobuf
 
@@ -43,6 +45,9 @@ CHECK = path("Health", "Check")
 PACE = "swarmlet-raft"
 """The metadata that says with a message how its sender ticks; other kinds of managers neither send nor read it."""
 PACES: tuple[Headers, Headers] = (((PACE, "slow"),), ((PACE, "fast"),))
+REFUSED = frozenset({Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED})
+REFUSED_PAUSE = 10.0
+"""Seconds after which a snapshot that was refused with one of these codes is said to have failed."""
 COMMIT_PAUSE = 0.004
 """Seconds for which a commit index alone waits for an append to ride with."""
 
@@ -52,15 +57,15 @@ Outcome = Protobuf | Refused
 @dataclass(frozen=True, slots=True)
 class PeerEvents:
     """What a peer has to say: that a message was lost, what became of a snapshot, that it was (not) reached, that this
-    node is no member any more. ``sink`` brings callbacks of the transport into the owner's turns, ``later`` has a peer
-    nudged after some seconds."""
+    node is no member any more. ``sink`` brings callbacks of the transport into the owner's turns, ``later`` has
+    something done there after some seconds."""
 
     sink: Callable[[Callable[[Outcome], None]], Callable[[Outcome], None]]
     lost: Callable[[int], None]
     snapshot: Callable[[int, bool], None]
     active: Callable[[int, bool], None]
     expelled: Callable[[], None]
-    later: Callable[[float, RaftPeer], None]
+    later: Callable[[float, Callable[[], None]], None]
 
 
 @dataclass(slots=True)
@@ -104,7 +109,7 @@ class RaftPeer:
         if self.ours and self._sending is None and len(self.queue) == 1 and _only_commits(self.queue[0]):
             if not self._held:
                 self._held = True
-                self.events.later(COMMIT_PAUSE, self)
+                self.events.later(COMMIT_PAUSE, self.nudge)
             return
         self._next()
 
@@ -180,7 +185,11 @@ class RaftPeer:
     def _snapshot_done(self, message: Message, answer: Outcome) -> None:
         if message is not self._snapshot:
             return  # nobody waits for this one any more
-        self._snapshot = self._stop_snapshot = None
+        self._stop_snapshot = None
+        if isinstance(answer, Refused) and answer.code in REFUSED:
+            self.events.later(REFUSED_PAUSE, partial(self._give_up_snapshot, message))
+            return
+        self._snapshot = None
         if not isinstance(answer, Refused):
             self.events.snapshot(self.member.raft_id, True)
             self._mark(active=True)
@@ -190,6 +199,11 @@ class RaftPeer:
         elif _expels(answer):
             self.events.expelled()
         else:
+            self._lose(message)
+
+    def _give_up_snapshot(self, message: Message) -> None:
+        if message is self._snapshot:
+            self._snapshot = None
             self._lose(message)
 
     def _done(self, message: Message, answer: Outcome) -> None:

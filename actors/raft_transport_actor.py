@@ -44,11 +44,11 @@ class _Look:
     """Time to see who can be reached again."""
 
 
-class _Nudge:
-    """A peer holds something back no longer."""
+class _Later:
+    """Time for what a peer held back."""
 
-    def __init__(self, peer: RaftPeer) -> None:
-        self.peer = peer
+    def __init__(self, then: Callable[[], None]) -> None:
+        self.then = then
 
 
 class _Close:
@@ -79,7 +79,7 @@ class RaftTransportActor(Serving):
             snapshot=lambda raft_id, ok: self.tell(self.raft, SnapshotSent(raft_id, ok)),
             active=lambda raft_id, active: self.tell(self.raft, PeerState(raft_id, active)),
             expelled=lambda: self.tell(self.raft, Expelled()),
-            later=self._nudge_later,
+            later=self._do_later,
         )
         self._strangers = Strangers(self._events, self.peers, self._connect)
 
@@ -134,13 +134,13 @@ class RaftTransportActor(Serving):
         assert transport is not None, "a member of a group needs a network"
         return transport.connect(addr, self.credentials)
 
-    def _nudge_later(self, seconds: float, peer: RaftPeer) -> None:
-        self.after(seconds, _Nudge(peer))
+    def _do_later(self, seconds: float, then: Callable[[], None]) -> None:
+        self.after(seconds, _Later(then))
 
-    @handles(_Nudge)
-    def nudge(self, message: _Nudge) -> None:
-        """Sends what was held back."""
-        message.peer.nudge()
+    @handles(_Later)
+    def later(self, message: _Later) -> None:
+        """Does what a peer held back."""
+        message.then()
 
     @handles(_Look)
     def look(self, message: _Look) -> None:
