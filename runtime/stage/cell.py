@@ -73,6 +73,8 @@ class Inbox:
             raise Yield
         self.share -= 1
         self.message = mailbox.user.popleft()
+        if self.message[0].__class__ is ActorDown and self.cell.outlived(self.message):
+            return self.get()
         return self
 
     def empty(self) -> bool:
@@ -96,6 +98,7 @@ class Cell:
         self.children: dict[str, Cell] = {}
         self.life = Life.NEW
         self.failures = Failures()
+        self.begun = 0.0
         self.instance: Actor | None = None
         self.inbox = Inbox(self)
         self.idle = threading.Lock()
@@ -189,6 +192,7 @@ class Cell:
         if self._starts_when_alone:
             return  # the children of the last life are still on their way out, and their names are taken
         self.life = Life.STARTING
+        self.begun = self.stage.read_clock()
         try:
             self.instance = self._new_instance()
             self.instance.started()
@@ -198,6 +202,11 @@ class Cell:
         if self.life is Life.STARTING:
             self.life = Life.RUNNING
             self.stage.notify(self, ActorUp(self.path, self.failures.total))
+
+    def outlived(self, envelope: Envelope) -> bool:
+        """Whether this is news of a child of an earlier life, which went with that life and may not end this one."""
+        below = envelope[0].path.startswith(f"{self.path}/")
+        return below and envelope[3] <= self.begun and not self.policy.children_survive
 
     def _new_instance(self) -> Actor:
         instance = self.cls.__new__(self.cls)

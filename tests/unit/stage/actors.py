@@ -135,6 +135,22 @@ class Watcher(Actor):
         self.heard.append(message)
 
 
+class Mourner(Actor):
+    """A parent that fails over each failure of its child."""
+
+    def started(self) -> None:
+        self.watch(self.spawn("child", Counter))
+
+    @handles(ActorDown)
+    def down(self, message: ActorDown) -> None:
+        if message.error is not None:
+            self.fail(message.error)
+
+    @handles(ActorUp)
+    def up(self, message: ActorUp) -> None:
+        """Good."""
+
+
 class Family(Actor):
     """A parent of Counters, by name."""
 

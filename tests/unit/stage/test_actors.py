@@ -24,6 +24,7 @@ from runtime.stage import (
     Stage,
     handles,
 )
+from runtime.stage.cell import Life
 from runtime.stage.simulator import Simulator
 from tests.unit.stage.actors import (
     Add,
@@ -33,6 +34,7 @@ from tests.unit.stage.actors import (
     Fail,
     Family,
     Later,
+    Mourner,
     Refuse,
     Release,
     Total,
@@ -210,6 +212,20 @@ def test_watchers_hear_of_failure_and_return_through_restarts(ground: Ground) ->
     assert isinstance(heard[1], ActorDown)
     assert not heard[1].final
     assert heard[2] == ActorUp("/counter", 1)
+
+
+def test_a_life_does_not_end_over_children_of_the_life_before(ground: Ground) -> None:
+    ground.stage.mount("family", Mourner)
+    ground.until(lambda: "/family/child" in ground.stage.cells)
+    parent, child = ground.stage.cells["/family"], ground.stage.cells["/family/child"]
+    parent.suspend(True)
+    for number in range(1, 4):
+        child.address.tell(Fail(ValueError(f"failure {number}")))
+        ground.until(lambda number=number: child.failures.total == number and child.instance is not None)  # type: ignore[misc]
+    parent.suspend(False)
+    ground.until(lambda: parent.failures.total > 0 and parent.life is Life.RUNNING and not parent.mailbox.user)
+    assert parent.failures.total == 1
+    assert ground.ask(ground.stage.at("/family/child"), Total()) == 0
 
 
 def test_too_many_failures_are_the_parents_matter(ground: Ground) -> None:
