@@ -52,13 +52,14 @@ class Simulation(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one seed did."""
+    """What one seed did; ``cpu`` in seconds."""
 
     seed: int
     injected: Counter[str]
     deliveries: int
     checked: Counter[str]
     error: str = ""
+    cpu: float = 0.0
 
 
 @dataclass(slots=True)
@@ -68,6 +69,7 @@ class Totals:
     kinds: Sequence[str]
     seeds: int = 0
     deliveries: int = 0
+    cpu: float = 0.0
     struck: Counter[str] = field(default_factory=Counter)
     injected: Counter[str] = field(default_factory=Counter)
     checked: Counter[str] = field(default_factory=Counter)
@@ -77,6 +79,7 @@ class Totals:
         """Counts one."""
         self.seeds += 1
         self.deliveries += outcome.deliveries
+        self.cpu += outcome.cpu
         self.struck.update(outcome.injected.keys())
         self.injected += outcome.injected
         self.checked += outcome.checked
@@ -91,6 +94,7 @@ class Totals:
         """Figures for people."""
         lines = [
             f"{name}: {self.seeds} seeds in {seconds:.1f} s, {self.seeds / seconds * 60:.0f} a minute; "
+            f"{self.cpu / max(1, self.seeds):.2f} s of processor time, "
             f"{self.deliveries / max(1, self.seeds):.0f} deliveries and "
             f"{sum(self.injected.values()) / max(1, self.seeds):.1f} faults a seed; {len(self.failed)} failed",
             "checked: " + ", ".join(f"{count} {what}" for what, count in sorted(self.checked.items())),
@@ -110,13 +114,15 @@ def system(name: str) -> tuple[Any, Sequence[str]]:
 def one(job: tuple[str, int]) -> Outcome:
     """Runs one seed."""
     name, seed = job
+    began = time.process_time()
     simulation: Simulation = system(name)[0](seed)
     error = ""
     try:
         simulation.run()
     except Exception as failure:
         error = "".join(traceback.format_exception(failure, limit=-3))
-    return Outcome(seed, simulation.injected, simulation.deliveries, simulation.checked, error)
+    cpu = time.process_time() - began
+    return Outcome(seed, simulation.injected, simulation.deliveries, simulation.checked, error, cpu)
 
 
 def many(name: str, seeds: Sequence[int], jobs: int) -> tuple[Totals, float]:
@@ -130,6 +136,8 @@ def many(name: str, seeds: Sequence[int], jobs: int) -> tuple[Totals, float]:
         with multiprocessing.Pool(jobs, initializer=_quiet) as pool:
             for outcome in pool.imap_unordered(one, work, chunksize=4):
                 totals.add(outcome)
+                if outcome.error:
+                    print(f"{name} seed {outcome.seed} failed: {outcome.error.strip().splitlines()[-1]}", flush=True)
     return totals, time.perf_counter() - began
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from runtime.raft.types import Entry, HardState, MessageType
 from tests.simulation import simulate
-from tests.simulation.plan import Kind, Planned, draw, without
+from tests.simulation.plan import Planned, draw, without
 from tests.simulation.raft_cores import SECONDS, Core, RaftSimulation
 from tests.simulation.raft_invariants import Chain, Invariants, Violation
 from tests.simulation.raft_plan import KINDS
@@ -218,13 +218,14 @@ def test_a_plan_has_enough_faults_of_enough_kinds_and_leaving_some_out_changes_n
 
 
 def test_figures_add_up_and_a_rare_kind_is_named() -> None:
-    totals = simulate.Totals({"a": Kind((1, 1)), "b": Kind((1, 1))})
+    totals = simulate.Totals(("a", "b"))
     for seed in range(20):
         injected = Counter({"a": 2, **({"b": 1} if seed == 0 else {})})
-        totals.add(simulate.Outcome(seed, injected, 10, Counter(histories=3), "x" if seed == 5 else ""))
+        totals.add(simulate.Outcome(seed, injected, 10, Counter(histories=3), "x" if seed == 5 else "", 0.5))
     assert totals.rare() == ["b"]
     text = totals.text("raft", 10.0)
-    assert "20 seeds in 10.0 s, 120 a minute; 10 deliveries and 2.0 faults a seed; 1 failed" in text
+    assert "20 seeds in 10.0 s, 120 a minute; 0.50 s of processor time, 10 deliveries and 2.0 faults a seed" in text
+    assert "; 1 failed" in text
     assert "checked: 60 histories" in text
 
 
