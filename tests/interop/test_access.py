@@ -21,8 +21,6 @@ UNKNOWN_TO_DOCKERD = {
     "Dispatcher/UpdateVolumeStatus",
 }  # fmt: skip
 """Of a newer SwarmKit: UNIMPLEMENTED whoever calls."""
-NOT_OFFERED = ("ResourceAllocator", "Watch")
-"""Services of which swarmlet says so to whoever may call them."""
 
 
 def callers_of(manager: Peer, address: str) -> tuple[str, dict[str, list[str]]]:
@@ -75,9 +73,6 @@ def test_every_method_answers_every_caller_as_dockerd_does(start: Start) -> None
             our_code, our_text = ours[caller][method]
             where = f"{method} by {caller}: dockerd says {code} {text!r}, swarmlet {our_code} {our_text!r}"
             if method in UNKNOWN_TO_DOCKERD and code == "Unimplemented":
-                continue
-            not_offered = our_code == "Unimplemented" and method.partition("/")[0] in NOT_OFFERED
-            if not_offered and code != "PermissionDenied":
                 continue
             if our_code != code or (code == "PermissionDenied" and masked(our_text) != masked(text)):
                 wrong.append(where)

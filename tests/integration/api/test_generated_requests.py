@@ -34,7 +34,7 @@ DOCKERS_OWN = re.compile(
     r"Datapath port number|service does not use container tasks|service does not have a previous spec|"
     r"plugin spec must be set|runtime type|unsupported runtime|invalid Availability|invalid name: |"
     r"invalid join token|manager stopped: |swarm component could not be started|update out of sequence|"
-    r"remote CA does not match fingerprint",
+    r"remote CA does not match fingerprint|failed to parse value as time|more than one until filter",
     re.S,
 )
 PATHS = ("web", "m1", "key", "conf", "nosuch")
