@@ -9,7 +9,7 @@ import pytest
 from runtime.errors import Refused
 from runtime.protocol.cluster import ReadBarrier
 from runtime.stage.answers import Future
-from tests.simulation.cluster import Host
+from tests.simulation.cluster import Host, Swarm, worker_token
 from tests.simulation.managers import followers_of, leader_of, managers, names, outcome, raft_of, until_written, write
 
 SEEDS = range(3)
@@ -100,3 +100,14 @@ def test_through_partitions_no_barrier_is_passed_without_what_was_acknowledged_b
                 passed += 1
                 assert acknowledged <= set(names(host))
     assert passed > 25
+
+
+def test_a_manager_that_is_alone_confirms_its_own_reads_and_a_worker_has_none_to_confirm() -> None:
+    swarm = Swarm(7, 2)
+    manager, worker = swarm.boot()
+    manager.init()
+    worker.join(manager, worker_token(manager))
+    assert write(manager, "s")
+    assert manager.ask(ReadBarrier()) > 0
+    with pytest.raises(Refused, match="not a swarm manager"):
+        worker.ask(ReadBarrier())
