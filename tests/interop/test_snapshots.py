@@ -74,8 +74,12 @@ def test_a_member_far_behind_gets_a_snapshot(start: Start, kinds: Sequence[type[
     write(behind, WRITES, 5)  # and goes on with entries
     until(lambda: configs(second) == configs(behind) == configs(leader), "entries follow the snapshot")
     assert agreed_leader(managers) is leader
+    for number, manager in enumerate(managers):  # a leader of either kind confirms reads of ours
+        write(leader, WRITES + 5 + number, 1)
+        if isinstance(manager, Swarmlet):
+            assert len(manager.get("/configs?consistent=true")) == WRITES + 6 + number
     leader.wait_state(behind, "ready", 60)
     leader.wait_tasks("web", 1, at=behind)
     behind.stop()
     behind.start()  # what it was sent lasts
-    until(lambda: behind.call("GET", "/configs")[0] == 200 and len(configs(behind)) == WRITES + 5, "it has all", 60)
+    until(lambda: behind.call("GET", "/configs")[0] == 200 and len(configs(behind)) == WRITES + 8, "it has all", 60)
