@@ -132,4 +132,3 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
         return False
     return constraints.ca
-

@@ -37,9 +37,7 @@ ACCEPT_PAUSE = 0.1
 class Front:
     """One listening socket in front of one gRPC server. All of it runs on the loop's thread."""
 
-    def __init__(
-        self, listener: socket.socket, backend: str, credentials: Credentials, buffer: memoryview
-    ) -> None:
+    def __init__(self, listener: socket.socket, backend: str, credentials: Credentials, buffer: memoryview) -> None:
         self._listener = listener
         self.backend = backend
         self._credentials = credentials

@@ -19,6 +19,7 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from runtime.errors import Code, NotSent, Refused
+from runtime.wire.endings import cancelled
 from runtime.wire.grpc_upload import GrpcUpload, pour
 from runtime.wire.loop import IoLoop
 from runtime.wire.originate import Originator
@@ -30,7 +31,6 @@ logger = logging.getLogger("swarmlet.wire")
 METADATA_MAX = 32 << 10
 RECONNECT_MIN_MS = 100
 RECONNECT_MAX_MS = 2000
-CANCELLED = Refused(Code.CANCELLED, "the call was cancelled")
 
 
 def options(authority: str) -> tuple[tuple[str, Any], ...]:
@@ -198,7 +198,7 @@ class GrpcChannel(Channel):
     async def _stub(self, method: str, *, one_item: bool = False) -> Any:
         """gRPC's callable for a method; opens the channel on the first use."""
         if self._closed:
-            raise CANCELLED
+            raise cancelled()
         if self._channel is None:
             await self._open()
         stub = self._stubs.get((method, one_item))
@@ -217,7 +217,7 @@ class GrpcChannel(Channel):
 
     def _make_stub(self, method: Method, one_item: bool) -> Any:
         if self._channel is None:
-            raise CANCELLED
+            raise cancelled()
         if method.client_streaming:
             kind = self._channel.unary_unary if one_item else self._channel.stream_unary
             return kind(method.path, response_deserializer=lambda data: method.response.FromString(data or b""))
@@ -232,7 +232,7 @@ class GrpcChannel(Channel):
         if isinstance(error, Refused):
             return error
         if isinstance(error, asyncio.CancelledError):
-            return CANCELLED
+            return cancelled()
         if isinstance(error, grpc.aio.AioRpcError):
             return self._explained(error)
         if isinstance(error, RuntimeError) and not self._io_loop.running:

@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError, Message
 from runtime.errors import Code, Refused
 from runtime.wire.answering import malformed, serve_call
 from runtime.wire.authorise import Peer, authorise, metadata_of, visible
+from runtime.wire.endings import cancelled
 from runtime.wire.inbound import Ending, InboundCall
 from runtime.wire.loop import IoLoop
 from runtime.wire.port import MANAGER, Access, Identity, Metadata, Route, Routes, StreamLimits
@@ -31,7 +32,6 @@ METADATA_MAX = 32 << 10
 DETAILS_MAX = 4096
 OPEN_CALLS_MEMBER = 512
 OPEN_CALLS_ANONYMOUS = 16
-CANCELLED = Refused(Code.CANCELLED, "the call was cancelled")
 STATUS: Mapping[int, grpc.StatusCode] = {status.value[0]: status for status in grpc.StatusCode}
 OPTIONS = (
     ("grpc.max_receive_message_length", RECEIVE_MAX),
@@ -159,7 +159,7 @@ class _Served:
             if self._reader is not None:
                 self._reader.cancel()
             elif self.inbound.receiver is not None:
-                self.inbound.receiver.end(CANCELLED)
+                self.inbound.receiver.end(cancelled())
 
     async def _carry(self, context: grpc.aio.ServicerContext, method: Method) -> bytes | None:
         answer: bytes | None = None
@@ -185,7 +185,7 @@ class _Served:
         """Hands the items of an upload to its receiver until it ends, fails or is answered."""
         receiver = self.inbound.receiver
         assert receiver is not None
-        refused: Refused | None = CANCELLED
+        refused: Refused | None = cancelled()
         try:
             while (data := await context.read()) is not grpc.aio.EOF:
                 receiver.item(method.request.FromString(data))

@@ -23,7 +23,8 @@ from collections.abc import Callable
 
 from runtime.errors import Code, Refused
 from runtime.wire.authorise import Peer
-from runtime.wire.memory_call import CLOSED, RESET, Connection
+from runtime.wire.endings import closed, reset
+from runtime.wire.memory_call import Connection
 from runtime.wire.memory_channel import MemoryChannel
 from runtime.wire.port import DEFAULT_LIMITS, MANAGER, Access, Channel, Credentials, Routes, Server, StreamLimits
 
@@ -114,7 +115,7 @@ class MemoryNetwork:
     def reset(self, one: str, other: str) -> None:
         """Breaks every connection between two hosts at once, as a lost NAT entry does."""
         for connection in self._between(one, other):
-            connection.break_off(RESET)
+            connection.break_off(reset())
 
     def crash(self, host: str) -> None:
         """Takes a host's process away: no callback reaches it any more, and its peers' connections break."""
@@ -125,7 +126,7 @@ class MemoryNetwork:
         for connection in [c for c in self._connections.values() if host in (c.client, c.server)]:
             other = connection.server if host == connection.client else connection.client
             if not self.blocked(host, other):
-                connection.break_off(RESET)
+                connection.break_off(reset())
 
     def blocked(self, source: str, target: str) -> bool:
         """Whether what ``source`` sends is held."""
@@ -316,4 +317,4 @@ class MemoryServer(Server):
 
     def _break_all(self) -> None:
         for connection in self._transport.network.connections_of(self):
-            connection.break_off(CLOSED)
+            connection.break_off(closed())

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError, Message
 from runtime.errors import Code, Refused
 from runtime.wire.answering import malformed, serve_call, unknown_method
 from runtime.wire.authorise import Peer, Subject, authorise, metadata_of, visible
+from runtime.wire.endings import cancelled, closed, reset
 from runtime.wire.inbound import Ending, InboundCall
 from runtime.wire.port import (
     DEFAULT_LIMITS,
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from runtime.wire.memory_channel import MemoryChannel
 
 WINDOW = 64
-CLOSED = Refused(Code.UNAVAILABLE, "the server has closed the connection")
-RESET = Refused(Code.UNAVAILABLE, "connection reset by peer")
-CANCELLED = Refused(Code.CANCELLED, "the call was cancelled")
 Outcome = Callable[["Message | None", "Refused | None"], None]
 
 
@@ -66,7 +64,7 @@ class Pipe:
         if self._connection.broken:
             return
         if self._connection.half_dead:
-            self._connection.break_off(RESET)
+            self._connection.break_off(reset())
         elif self._connection.transport.network.blocked(self.source, self.target):
             self._held += 1
         else:
@@ -111,19 +109,19 @@ class Connection:
 
     def hang_up(self) -> None:
         """The client closes: the server hears of it when that arrives."""
-        self.up.push(lambda: self.break_off(CANCELLED))
+        self.up.push(lambda: self.break_off(cancelled()))
 
     def remove(self, call: MemoryCall) -> None:
         """Forgets a call that is over on both sides."""
         self.calls.pop(call.number, None)
         if self._drained is not None and not self.calls:
-            self.break_off(CLOSED)
+            self.break_off(closed())
 
     def drain(self, drained: Callable[[], None]) -> None:
         """Breaks off when the last call is over, at once if there is none; then ``drained``."""
         self._drained = drained
         if not self.calls:
-            self.break_off(CLOSED)
+            self.break_off(closed())
 
     def break_off(self, refused: Refused) -> None:
         """Ends the connection and every call of it, for both ends."""
@@ -216,13 +214,13 @@ class MemoryCall:
             if not self.channel.transport.crashed:
                 self._outcome(message, refused)
 
-    def cancel(self, refused: Refused = CANCELLED) -> None:
+    def cancel(self, refused: Refused | None = None) -> None:
         """The client gives up: it hears ``refused``, the server hears a cancel when that arrives."""
         if self.done:
             return
-        self.finish(None, refused)
+        self.finish(None, refused or cancelled())
         if self.connection is not None and not self.connection.broken:
-            self.connection.up.push(lambda: self.abandon(CANCELLED))
+            self.connection.up.push(lambda: self.abandon(cancelled()))
 
     def push_input(self, piece: bytes | Ending) -> bool:
         """Queues one item of an upload, or its end; False if too much waits for the other side."""
@@ -240,7 +238,7 @@ class MemoryCall:
 
     def _lose(self) -> None:
         self.finish(None, Refused(Code.UNAVAILABLE, "connection reset by peer"))
-        self.abandon(CANCELLED)
+        self.abandon(cancelled())
 
     def _deliver(self, data: bytes) -> None:
         self._under_way -= 1
@@ -299,7 +297,7 @@ class MemoryCall:
         listener = self.connection.listener
         route = listener.routes.get(self.method.path)
         if listener.closed:
-            return CLOSED
+            return closed()
         if route is None:
             return unknown_method(self.method.path)
         try:
@@ -338,7 +336,7 @@ class MemoryCall:
     def _answer_end(self, ending: Ending) -> None:
         assert self.connection is not None
         self._answered = True
-        self._close_input(Ending(CANCELLED))
+        self._close_input(Ending(cancelled()))
         self.connection.down.push(lambda: self._deliver_end(ending))
 
     def _take_input(self, piece: bytes | Ending) -> None:

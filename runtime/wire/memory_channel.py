@@ -10,8 +10,9 @@ from google.protobuf.message import Message
 from runtime.errors import Code, NotSent, Refused
 from runtime.wire.authorise import Subject
 from runtime.wire.certificates import parse_chain, verify
-from runtime.wire.memory_call import CANCELLED, Connection, MemoryCall
-from runtime.wire.memory_upload import DEADLINE, MemoryPour, MemoryUpload
+from runtime.wire.endings import cancelled, deadline, not_begun
+from runtime.wire.memory_call import Connection, MemoryCall
+from runtime.wire.memory_upload import MemoryPour, MemoryUpload
 from runtime.wire.port import Cancel, Channel, Credentials, Done, Headers, OnEnd, OnItem, Upload
 from runtime.wire.services import METHODS
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from runtime.wire.memory import MemoryServer, MemoryTransport
 
 CONNECT_RETRY = 1.0
-NOT_BEGUN = NotSent(CANCELLED.code, CANCELLED.text)
 
 
 def _unavailable(text: str) -> Refused:
@@ -122,12 +122,12 @@ class MemoryChannel(Channel):
         network = self.transport.network
         network.schedule(0.0, lambda: self._begin(call))
         if timeout is not None:
-            network.schedule(timeout, lambda: call.cancel(DEADLINE))
+            network.schedule(timeout, lambda: call.cancel(deadline()))
         return lambda: network.schedule(0.0, call.cancel)
 
     def _begin(self, call: MemoryCall) -> None:
         if self._closed:
-            call.finish(None, CANCELLED)
+            call.finish(None, cancelled())
         if call.done or self.transport.crashed:
             return
         self._calls[call.number] = call
@@ -196,7 +196,7 @@ class MemoryChannel(Channel):
 
     def _hang_up(self) -> None:
         for number, call in list(self._calls.items()):
-            call.finish(None, NOT_BEGUN if number in self._pending else CANCELLED)
+            call.finish(None, not_begun() if number in self._pending else cancelled())
         if self._connection is not None and not self._connection.broken:
             self._connection.hang_up()
             self._connection = None

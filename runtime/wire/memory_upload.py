@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from google.protobuf.message import Message
 
 from runtime.errors import Code, Refused
+from runtime.wire.endings import deadline
 from runtime.wire.inbound import Ending
 from runtime.wire.memory_call import MemoryCall
 from runtime.wire.port import Upload
-
-DEADLINE = Refused(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
 
 class MemoryUpload(Upload):
@@ -78,6 +77,6 @@ class MemoryPour:
 
         def late() -> None:
             if self._step == step:
-                self._call.cancel(DEADLINE)
+                self._call.cancel(deadline())
 
         self._call.channel.transport.network.schedule(seconds, late)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import pathlib
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -133,6 +134,22 @@ def test_no_clock_no_dice_and_no_sleep_outside_the_world() -> None:
         and node.value.id in ("random", "time", "datetime")
         and node.attr not in allowed
         and (node.value.id != "datetime" or node.attr in ("now", "utcnow", "today"))
+    ]
+    assert found == []
+
+
+def test_no_exception_is_kept_to_be_raised_again_and_again() -> None:
+    """One that was raised holds the frames that it passed through, and each further time adds some."""
+    made = re.compile(r"(Refused|NotSent|[A-Z]\w*(Error|Exception))$")
+    found = [
+        f"{name}:{node.lineno} {ast.unparse(node)}"
+        for name, tree in sources("swarmlet", "actors", "runtime")
+        for module in tree
+        if isinstance(module, (ast.Module, ast.ClassDef))
+        for node in module.body
+        if isinstance(node, (ast.Assign, ast.AnnAssign))
+        and isinstance(node.value, ast.Call)
+        and made.search(ast.unparse(node.value.func))
     ]
     assert found == []
 
