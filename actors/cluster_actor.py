@@ -425,6 +425,7 @@ class ClusterActor(ClusterQuestions):
             self.remotes = answer.value.remotes
             if answer.value.ready:
                 self._is_ready(answer.value.node_id, answer.value.role)
+            self.error = answer.value.trouble or self.error
 
     @handles(NodeIdentified)
     def node_identified(self, message: NodeIdentified) -> None:

@@ -81,6 +81,7 @@ class NodeActor(Actor):
         self._wanted: NodeChanged | None = None
         self._removed = False
         self._manager_wanted = False
+        self._trouble: BaseException | None = None
 
     def started(self) -> None:
         self._files = StateFiles(self.world.disk.files)
@@ -145,8 +146,17 @@ class NodeActor(Actor):
     @handles(CertificateTrouble)
     def certificate_trouble(self, message: CertificateTrouble) -> None:
         """The certificate does not hold, or holds again: the node goes on, and the operator hears of it."""
-        told = NodeTrouble(CertificateExpired(message.text)) if message.text else NodeMended()
-        self.tell(self.cluster, told)
+        if message.text:
+            self._tell_trouble(CertificateExpired(message.text))
+            return
+        if isinstance(self._trouble, CertificateExpired):
+            self._trouble = None
+        self.tell(self.cluster, NodeMended())
+
+    def _tell_trouble(self, error: BaseException) -> None:
+        """Said once, and again to a new life of the cluster, which asks."""
+        self._trouble = error
+        self.tell(self.cluster, NodeTrouble(error))
 
     @handles(NodeLocked)
     def locked(self, message: NodeLocked) -> None:
@@ -230,6 +240,7 @@ class NodeActor(Actor):
         if self.role == MANAGER and not self._manager_ready:
             return
         self._told_ready = True
+        self._trouble = None
         self.tell(self.cluster, NodeReady(identity.node_id, self.role))
 
     # Manager
@@ -318,13 +329,13 @@ class NodeActor(Actor):
             if message.error is not None and not self._told_ready:
                 if self._is_first_start:
                     self.fail(message.error)  # whoever asked for the swarm is to hear of it
-                self.tell(self.cluster, NodeTrouble(message.error))
+                self._tell_trouble(message.error)
             self._manager_ready = False
             self._tell_managers()
             if message.final:
                 self.manager = None
                 if message.error is not None:
-                    self.tell(self.cluster, NodeTrouble(message.error))
+                    self._tell_trouble(message.error)
                 else:
                     self._manager_gone()
         elif self.identity is None and message.error is not None and message.path == self.below("certificate").path:
@@ -367,4 +378,5 @@ class NodeActor(Actor):
             ready=self._told_ready,
             manager=self.manager is not None,
             remotes=self.remotes,
+            trouble=self._trouble,
         )

@@ -82,13 +82,15 @@ class NodeMended:
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """What a node says of itself. ``manager`` is true while a manager runs here, whether or not it can be asked."""
+    """What a node says of itself. ``manager`` is true while a manager runs here, whether or not it can be asked;
+    ``trouble`` is what an operator has to hear of, as NodeTrouble said it."""
 
     node_id: str
     role: str
     ready: bool
     manager: bool
     remotes: tuple[tuple[str, str], ...] = ()
+    trouble: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)

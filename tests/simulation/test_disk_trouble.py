@@ -140,6 +140,20 @@ def test_a_damaged_log_keeps_the_manager_down_says_where_and_leaves_it_as_it_is(
     assert manager.stage.cells["/cluster/node/agent"].failures.total == 0
 
 
+def test_what_is_wrong_is_still_said_after_the_cluster_layer_failed_and_began_again() -> None:
+    swarm, manager, _worker, _ = swarm_of_two(41)
+    manager.crash()
+    manager.disk.image(RAFT_DATABASE).corrupt(random.Random(41))
+    manager.boot()
+    swarm.simulator.run_for(20)
+    before = manager.ask(Info())
+    swarm.crash_actor(manager.name, "/cluster")
+    swarm.simulator.run_for(5)
+    after = manager.ask(Info())
+    assert (after.local_node_state, after.error) == ("error", before.error)
+    assert "damaged" in after.error
+
+
 def test_a_manager_whose_log_is_gone_begins_no_other_one() -> None:
     swarm, manager, _worker, _ = swarm_of_two(31)
     manager.crash()
