@@ -29,8 +29,9 @@ from swarmlet.options import DaemonOptions
 
 log = logging.getLogger("swarmlet.daemon")
 
-SWITCH_INTERVAL_S: Final = 0.0005
-"""Threads that compute hold a heartbeat back for less than 25 ms with this, for up to 250 ms with CPython's 5 ms."""
+SWITCH_INTERVAL_S: Final = 0.002
+"""Threads that compute hold a heartbeat back for less than 100 ms with this, for up to 250 ms with CPython's 5 ms. With
+0.5 ms it would be 25 ms, but a write would cost a tenth more: each switch wakes a thread that waits."""
 STOP_S: Final = 4.5
 GC_THRESHOLDS: Final = (10_000, 20, 50)
 """A write makes some hundred objects that live for a moment: CPython's 700 would collect several times for each."""
