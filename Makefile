@@ -63,6 +63,7 @@ bench: venv
 	$(BIN)/python bench/bench_managers.py
 	$(BIN)/python bench/bench_scheduler.py
 	$(BIN)/python bench/bench_daemon.py
+	$(BIN)/python bench/bench_joins.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import ssl
 import sys
@@ -21,6 +22,7 @@ from types import FrameType
 from typing import Final
 
 from runtime.engine_api.sockets import TlsListener
+from runtime.executor.procfs import OPEN_FILES_MARK
 from swarmlet import __version__, logs, places
 from swarmlet.errors import EXIT_FAILED, EXIT_OK, StartError
 from swarmlet.executors import ProcessExecutor
@@ -137,9 +139,17 @@ def tls_listeners(options: DaemonOptions) -> list[TlsListener]:
 
 def _set_up_process(level: str, log_format: str) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    _raise_open_files()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logs.JsonFormatter() if log_format == "json" else logs.TextFormatter())
     logging.basicConfig(level=LEVELS[level], handlers=[handler])
+
+
+def _raise_open_files() -> None:
+    """Each connection of an agent holds three files: the usual soft limit would be that of the swarm. Tasks keep it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.environ.setdefault(OPEN_FILES_MARK, str(soft))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

@@ -355,9 +355,10 @@ def _survivors(records: list[Record], cgroups: Cgroups) -> list[int]:
 
 def raise_nofile() -> tuple[int, int]:
     """Takes as many open files as we may; the limit that was, for the tasks."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
-    return before
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    was = os.environ.get(procfs.OPEN_FILES_MARK, "")
+    return int(was) if was.isdigit() else soft, hard
 
 
 def _lock(path: str) -> int:

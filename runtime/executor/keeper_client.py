@@ -20,7 +20,7 @@ import runtime
 from runtime.executor.frames import VERSION, BrokenFrame, Decoder, encode
 from runtime.executor.journal import Record
 from runtime.executor.keeper import JOURNAL, SOCKET
-from runtime.executor.procfs import TASK_MARK
+from runtime.executor.procfs import OPEN_FILES_MARK, TASK_MARK
 
 LOSSES_MAX = 5  # in a row, each within a second of its start
 KEEPER_LOG = "keeper.log"
@@ -235,5 +235,5 @@ def _keeper_log(directory: str) -> Any:
 def _environment() -> dict[str, str]:
     """Nothing of the host's environment but where to find programs and modules, and whose task we are ourselves."""
     places = [Path(next(iter(runtime.__path__))).parent, Path(msgpack.__file__).parents[1]]
-    kept = {name: os.environ[name] for name in ("PATH", TASK_MARK) if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", TASK_MARK, OPEN_FILES_MARK) if name in os.environ}
     return {**kept, "PYTHONPATH": os.pathsep.join(str(place) for place in places)}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+OPEN_FILES_MARK = "SWARMLET_OPEN_FILES"
+"""In the environment of who raised its own soft limit of open files: the limit that was, which is its tasks'."""
 TASK_MARK = "SWARMLET_TASK_ID"
 
 
