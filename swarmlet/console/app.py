@@ -129,7 +129,8 @@ class Console(App[None]):
         self.text = Static("", id="text", markup=False)
         self.scroll = VerticalScroll(self.text, id="scroll", classes="hidden")
         self.closing = Static("", id="closing", markup=False)
-        self.prompt = Input(id="prompt", classes="hidden", compact=True)
+        self.prompt = Input(id="prompt", compact=True)
+        self.prompt.display = False
 
     def compose(self) -> ComposeResult:
         yield from (self.head, self.table, self.scroll, self.closing, self.prompt, Footer())
@@ -308,8 +309,8 @@ class Console(App[None]):
         self._prompt = kind
         self.prompt.value = self.wanted if kind == "/" else ""
         self.prompt.placeholder = "page" if kind == ":" else "text in a row"
-        self.prompt.remove_class("hidden")
-        self.prompt.focus()
+        self.prompt.display = True
+        self.screen.set_focus(self.prompt)  # now, not with the next refresh: the keys that follow at once are for it
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """A filter works as it is typed."""
@@ -346,7 +347,7 @@ class Console(App[None]):
 
     def _end_prompt(self) -> None:
         self._prompt = ""
-        self.prompt.add_class("hidden")
+        self.prompt.display = False
         (self.scroll if self.page.is_text else self.table).focus()
         self._show_head()
 

@@ -205,6 +205,18 @@ def test_a_page_is_reached_by_its_name_and_an_actor_by_its_path() -> None:
     drive(test)
 
 
+def test_what_is_typed_at_once_behind_a_colon_is_for_the_prompt() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        await press(app, pilot, "8")
+        app.action_prompt(":")
+        assert app.focused is app.prompt, "before anything is drawn"
+        await press(app, pilot, *"raf", "enter")
+        assert app.page.name == "raft"
+        assert app.focused is not app.prompt
+
+    drive(test)
+
+
 def test_a_filter_works_as_it_is_typed_and_escape_ends_it() -> None:
     async def test(app: Console, pilot: Pilot[None]) -> None:
         await pilot.press("slash", "c", "enter")
