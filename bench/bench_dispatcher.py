@@ -11,11 +11,12 @@ import time
 import tracemalloc
 from typing import Any
 
+from instant_log import Log
+
 from actors.dispatcher_actor import DispatcherActor
 from actors.store_actor import StoreActor
 from runtime.protocol.manager import LeaderContext
-from runtime.protocol.store import Entries, Leading, Propose, WriteBatch
-from runtime.stage import Actor, Address, handles
+from runtime.protocol.store import Leading, WriteBatch
 from runtime.stage.simulator import Simulator
 from runtime.store.view import Published
 from runtime.wire.inbound import Ending, InboundCall
@@ -25,21 +26,6 @@ from runtime.wire.pb import types_pb2 as types
 from runtime.wire.port import Credentials, Identity, StreamLimits
 from runtime.wire.services import METHODS, path
 from runtime.wire.to_actor import to_actor
-
-
-class Log(Actor):
-    """Commits what it is told, at once."""
-
-    def __init__(self, store: Address) -> None:
-        super().__init__()
-        self.store = store
-        self.index = 8
-
-    @handles(Propose)
-    def propose(self, message: Propose) -> None:
-        """One entry."""
-        self.index += 1
-        self.tell(self.store, Entries(((self.index, message.number, message.data),)))
 
 
 class Manager:

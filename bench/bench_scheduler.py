@@ -8,11 +8,12 @@ from __future__ import annotations
 import sys
 import time
 
+from instant_log import Log
+
 from actors.scheduler_actor import SchedulerActor
 from actors.store_actor import StoreActor
 from runtime.protocol.manager import LeaderContext
-from runtime.protocol.store import Entries, Leading, Propose, WriteBatch
-from runtime.stage import Actor, Address, handles
+from runtime.protocol.store import Leading, WriteBatch
 from runtime.stage.simulator import Simulator
 from runtime.store.view import Published
 from runtime.swarm.scheduling import Scheduler
@@ -96,21 +97,6 @@ def measure_waiting(spec: specs.TaskSpec, tasks: int, nodes: int) -> None:
     again = scheduler.run(0.0, lambda service_id: SERVICE)
     took = time.perf_counter() - begin
     print(f"{'waiting, a node changed':<24} {len(again):>6} of {tasks} explained again: {took:.3f} s")
-
-
-class Log(Actor):
-    """Commits what it is told, at once."""
-
-    def __init__(self, store: Address) -> None:
-        super().__init__()
-        self.store = store
-        self.index = 8
-
-    @handles(Propose)
-    def propose(self, message: Propose) -> None:
-        """One entry."""
-        self.index += 1
-        self.tell(self.store, Entries(((self.index, message.number, message.data),)))
 
 
 def measure_actor(spec: specs.TaskSpec, tasks: int, nodes: int) -> None:

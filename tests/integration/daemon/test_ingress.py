@@ -5,10 +5,6 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from tests.integration.daemon.program import Daemon, service
 
@@ -24,16 +20,6 @@ SERVE = (
     "server.serve_forever()\n"
     "server.server_close()\n"
 )
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path / "d", "127.0.0.1", "--stop-tasks-on-exit")
-    daemon.start()
-    daemon.init()
-    yield daemon
-    if daemon.process is not None and daemon.process.poll() is None:
-        daemon.stop()
 
 
 def free() -> int:

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.integration.daemon.program import Daemon, service
 
 DATA = "a-passphrase-of-nobody"
 SHOW = 'cat "$SWARMLET_SECRETS/key" "$SWARMLET_CONFIGS/app.conf"; echo; exec sleep 100000'
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path / "d", "127.0.0.1", "--stop-tasks-on-exit")
-    daemon.start()
-    daemon.init()
-    yield daemon
-    if daemon.process is not None and daemon.process.poll() is None:
-        daemon.stop()
 
 
 def make(daemon: Daemon, kind: str, name: str, data: str, **more: Any) -> str:

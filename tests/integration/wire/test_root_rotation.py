@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -16,13 +14,6 @@ from tests.unit.wire.authority import Authority
 from tests.unit.wire.worlds import SocketWorld
 
 HEARTBEAT = path("Dispatcher", "Heartbeat")
-
-
-@pytest.fixture
-def world() -> Iterator[SocketWorld]:
-    made = SocketWorld()
-    yield made
-    made.close()
 
 
 def echo(call: Call) -> None:

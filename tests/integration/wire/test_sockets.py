@@ -34,13 +34,6 @@ GET_NODE = path("Control", "GetNode")
 Beat = dispatcher_pb2.HeartbeatRequest
 
 
-@pytest.fixture
-def world() -> Iterator[SocketWorld]:
-    made = SocketWorld()
-    yield made
-    made.close()
-
-
 def echo(call: Call) -> None:
     call.reply(dispatcher_pb2.HeartbeatResponse())
 
