@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from runtime.errors import Refused
 from runtime.pki.certificates import certificate_expiry
-from runtime.protocol.cluster import Info, Inspect, Update
+from runtime.protocol.cluster import Info, Init, Inspect, Update
 from runtime.stage.simulator import EPOCH
 from runtime.wire.pb import control_pb2
 from runtime.wire.pb import types_pb2 as types
-from tests.simulation.cluster import Host, Swarm, replicated, worker_token
+from tests.simulation.cluster import Host, Swarm, manager_token, replicated, worker_token
 
 HOUR = 3600.0
 
@@ -114,3 +115,29 @@ def test_a_clock_that_is_far_behind_does_not_end_a_node() -> None:
     swarm.simulator.run_for(1.0)
     wait(swarm, lambda: "not valid before" in worker.ask(Info()).error or worker.state() == "active")
     assert worker.executor.running
+
+
+def test_a_manager_that_expired_with_its_quorum_is_made_a_new_cluster_and_another_one_says_how_to_join() -> None:
+    swarm, (first,) = a_swarm(6, 0)
+    others = [Host(swarm, f"late-{number}", f"10.0.1.{number}") for number in (1, 2)]
+    for host in others:
+        swarm.hosts.append(host)
+        host.boot()
+        host.join(first, manager_token(first))
+    one, other = others
+    for host in (first, one, other):
+        host.crash()
+    for host in others:
+        pass_over(swarm, host)
+    for host in others:
+        host.boot()
+    swarm.simulator.run_for(60.0)
+    assert [host.state() for host in others] == ["error", "error"]
+    one.ask(Init(dataclasses.replace(one.init_message().request, force_new_cluster=True)))
+    wait(swarm, lambda: expiry(one) > swarm.simulator.time)
+    wait(swarm, lambda: (one.state(), one.ask(Info()).error) == ("active", ""))
+    one.control("CreateService", spec=replicated("after", 0))
+    swarm.simulator.run_for(60.0)
+    assert other.state() == "error"
+    other.join(one, manager_token(one))
+    assert other.state() == "active"
