@@ -67,6 +67,10 @@ class _InFlight:
     answer: Callable[[BaseException | None], None]
 
 
+class _Overdue:
+    """Somebody may have waited for a view for too long."""
+
+
 class StoreActor(Actor):
     """``published`` is shared with readers; ``consensus`` is where entries go."""
 
@@ -252,7 +256,13 @@ class StoreActor(Actor):
         if message.holds(view):
             return view.version
         self._awaited.append((message, self.defer(), self.monotonic() + message.within))
+        self.after(message.within, _Overdue())
         return None
+
+    @handles(_Overdue)
+    def overdue(self, message: _Overdue) -> None:
+        """Without a quorum no commit comes, and nobody else would look."""
+        self._look_at(self.published.view)
 
     @handles(Watch)
     def start_watch(self, message: Watch) -> Watching:

@@ -9,6 +9,7 @@ import pytest
 from actors.store_actor import StoreActor
 from runtime.errors import Code, Refused
 from runtime.protocol.store import (
+    AwaitView,
     Commits,
     Entries,
     Leading,
@@ -313,3 +314,28 @@ def test_a_new_leader_gives_no_version_that_was_given_before() -> None:
     bench.index = 10
     bench.commit()
     assert update.result(0) == 41
+
+
+def test_a_view_is_waited_for_until_it_comes() -> None:
+    bench = Bench()
+    asked = bench.store.ask(AwaitView(lambda view: view.get(pb.Service, "a") is not None, 5.0))
+    bench.simulator.settle()
+    assert not asked.done
+    bench.write(create("a"))
+    bench.commit()
+    assert asked.result(0) == bench.published.view.version
+    bench.simulator.run_for(6)  # the time of one that was answered is over, and nobody hears of it
+    again = bench.store.ask(AwaitView(lambda view: view.get(pb.Service, "a") is not None))
+    bench.simulator.settle()
+    assert again.result(0) == bench.published.view.version
+
+
+def test_who_waits_for_a_view_is_told_in_time_that_it_does_not_come_although_nothing_is_committed() -> None:
+    bench = Bench(leading=False)
+    asked = bench.store.ask(AwaitView(lambda view: False, 5.0))
+    bench.simulator.run_for(4.9)
+    assert not asked.done
+    bench.simulator.run_for(0.2)
+    with pytest.raises(Refused, match="has not caught up in time") as refused:
+        asked.result(0)
+    assert refused.value.code is Code.DEADLINE_EXCEEDED
