@@ -20,7 +20,7 @@ from runtime.protocol.cluster import Init, Inspect
 from runtime.raft.codec import encode_change
 from runtime.raft.confchange import ChangeType, ConfChange
 from runtime.raft.types import Entry, EntryType
-from runtime.wire.pb import raft_pb2
+from runtime.wire.pb import objects_pb2, raft_pb2
 from tests.simulation.cluster import Host, Swarm, replicated, worker_token
 
 
@@ -45,7 +45,9 @@ def lose_two_members(host: Host) -> None:
         kind, data = encode_change(change)
         entries.append(Entry(term, after + offset, kind, data))
     log.append(entries, dataclasses.replace(loaded.hard_state, commit=after + 2))
-    log.append([Entry(term, after + 3, EntryType.NORMAL, b"never committed, and no request either")])
+    never = raft_pb2.InternalRaftRequest(id=1)  # never committed, and nobody could apply it
+    never.action.add(action=raft_pb2.StoreActionKind.STORE_ACTION_UPDATE, service=objects_pb2.Service(id="nobody"))
+    log.append([Entry(term, after + 3, EntryType.NORMAL, never.SerializeToString())])
     host.disk.kill()
 
 
