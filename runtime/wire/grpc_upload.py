@@ -80,9 +80,7 @@ class GrpcUpload(Upload):
         while not call.done():
             piece, last = self._next()
             if piece is not None:
-                try:
-                    await call.write(piece)
-                except asyncio.InvalidStateError:
+                if not await written(call, piece):
                     break  # answered before the end: the answer tells
             elif last:
                 await call.done_writing()
@@ -104,6 +102,25 @@ class GrpcUpload(Upload):
             return piece, False
 
 
+async def written(call: Any, data: bytes) -> bool:
+    """Writes one item as soon as flow control lets it; False if the call has ended, whose answer then tells why.
+
+    Not by ``call.write``: where the peer ends the call while a write is under way, that puts INTERNAL in the place of
+    the peer's own status if the status has not arrived yet, and there is no other way to hear it.
+    """
+    if call.done():
+        return False
+    await call.wait_for_connection()
+    try:
+        await call._cython_call.send_serialized_message(data)
+    except grpc.aio.InternalError:
+        return False
+    except asyncio.CancelledError:
+        call.cancel()
+        raise
+    return not call.done()
+
+
 async def pour(call: Any, items: Iterator[Message], item_timeout: float) -> Message:
     """Writes items as fast as flow control lets it, and returns the peer's answer; ``item_timeout`` is as in the port.
 
@@ -114,18 +131,14 @@ async def pour(call: Any, items: Iterator[Message], item_timeout: float) -> Mess
     try:
         for item in items:
             limit.within(item_timeout)
-            await call.write(item.SerializeToString(deterministic=True))
+            if not await written(call, item.SerializeToString(deterministic=True)):
+                break  # answered before the end: the answer tells
             count += 1
-            if call.done():
-                break
         else:
             await call.done_writing()
         limit.within(item_timeout * max(count, 1))
         answer: Message = await call
         return answer
-    except asyncio.InvalidStateError:
-        final: Message = await call  # answered before the end: the answer tells
-        return final
     except (asyncio.CancelledError, grpc.aio.BaseError):
         if limit.passed:
             raise Refused(Code.DEADLINE_EXCEEDED, "Deadline Exceeded") from None
