@@ -244,7 +244,8 @@ class ControlActor(Actor):
             return None
         step = method.prepare(request, self._context)
         reply = self.defer()
-        self.store.send(Write(step), self.address, Reply(lambda answer: _settle(answer, reply, unproposed)), 0)
+        settled = Reply(lambda answer: _settle(answer, reply, unproposed))
+        self.store.send(Write(step), self.address, settled, self._trace)
         return None
 
     # Writes that were never proposed
