@@ -66,11 +66,12 @@ def call(channel: Channel, name: str) -> list[Any]:
     if method.server_streaming:
         cancel = channel.stream(name, method.request(), on_item=waited.done, on_end=waited.done)
         waited.wait(STREAM_S)
+        outcome = waited.outcome  # before our own cancellation becomes one
         cancel()
     else:
         channel.unary(name, method.request(), timeout=CALL_S, done=waited.done)
         waited.wait(CALL_S + 5.0)
-    outcome = waited.outcome
+        outcome = waited.outcome
     if isinstance(outcome, Refused):
         return [Code(outcome.code).title, outcome.text]
     return [Code.OK.title, ""]
