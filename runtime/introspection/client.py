@@ -74,9 +74,12 @@ class Link:
         deadline = time.monotonic() + self._timeout_s
         try:
             self._socket.sendall(protocol.encode(request))
+        except (BrokenPipeError, ConnectionResetError):
+            # A node that refuses a connection says why and hangs up without having heard the request: its words are here.
             return self._read(deadline)
         except OSError as error:
             raise self._no_answer(error) from None
+        return self._read(deadline)
 
     def _read(self, deadline: float | None) -> dict[str, Any]:
         try:

@@ -211,6 +211,19 @@ def test_connections_are_bounded(stage: Stage, path: str) -> None:
             link.close()
 
 
+def test_a_refusal_is_heard_although_the_request_could_not_be_sent(tmp_path: Path) -> None:
+    path = str(tmp_path / "busy.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        with client.Link(path) as link:
+            served, _ = listener.accept()
+            served.sendall(protocol.refusal("too many are here"))
+            served.close()
+            with pytest.raises(ValueError, match="too many are here"):
+                link.ask("tree")
+
+
 def test_a_live_server_is_not_replaced_and_a_stale_socket_is(stage: Stage, path: str, tmp_path: Path) -> None:
     stale = str(tmp_path / "stale.sock")
     with socket.socket(socket.AF_UNIX) as gone:
