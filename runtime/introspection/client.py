@@ -75,7 +75,7 @@ class Link:
         try:
             self._socket.sendall(protocol.encode(request))
         except (BrokenPipeError, ConnectionResetError):
-            # A node that refuses a connection says why and hangs up without having heard the request: its words are here.
+            # A node that refuses a connection says why and hangs up unasked: its words are here.
             return self._read(deadline)
         except OSError as error:
             raise self._no_answer(error) from None
