@@ -61,7 +61,8 @@ TASKS_STOP_S: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """What a node is made of; paths are absolute. ``node_class`` and ``read_interfaces`` are for tests."""
+    """What a node is made of; paths are absolute. ``node_class``, ``read_interfaces`` and ``dial_from`` (the
+    address that connections to other nodes come from) are for tests."""
 
     state_dir: Path
     run_dir: Path
@@ -79,6 +80,7 @@ class NodeSettings:
     election_tick: int = 10
     node_class: type[Actor] | None = None
     run_dir_is_ours: bool = False
+    dial_from: str = ""
 
 
 class Assembly:
@@ -161,7 +163,7 @@ class Assembly:
         refuse_foreign(disk.files)
         loop = self._loop = IoLoop(f"{settings.name}-io").start()
         parts.callback(loop.stop)
-        transport = GrpcTransport(loop)
+        transport = GrpcTransport(loop, dial_from=settings.dial_from)
         parts.callback(transport.close)
         clock = RealClock()
         executor = settings.executor.build(

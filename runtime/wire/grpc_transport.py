@@ -46,11 +46,13 @@ UNIX = "unix:"
 
 
 class GrpcTransport:
-    """One node's way out and in; implements ``port.Transport``. ``clock`` gives unix seconds."""
+    """One node's way out and in; implements ``port.Transport``. ``clock`` gives unix seconds; ``dial_from``
+    is the address of this machine that connections to others come from, empty for the system's choice."""
 
-    def __init__(self, io_loop: IoLoop, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, io_loop: IoLoop, *, clock: Callable[[], float] = time.time, dial_from: str = "") -> None:
         self._io_loop = io_loop
         self._clock = clock
+        self._dial_from = dial_from
         self._lock = threading.Lock()
         self._directory = tempfile.mkdtemp(prefix="swarmlet-")  # mkdtemp makes it 0700
         self._buffer = read_buffer()
@@ -85,6 +87,7 @@ class GrpcTransport:
                 verify=verify,
                 clock=self._clock,
                 buffer=self._buffer,
+                dial_from=self._dial_from,
             )
             channel = GrpcChannel(self._io_loop, path, server_name or target, originator, self._forget)
         with self._lock:

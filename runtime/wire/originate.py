@@ -38,7 +38,8 @@ class Originator:
     """The local socket of one channel. All of it runs on the loop's thread; ``failure`` may be read from anywhere.
     ``joined`` counts the connections that came about, ``connections`` those of them that are there.
 
-    ``host`` and ``port`` name the peer, ``clock`` gives unix seconds for the texts about validity.
+    ``host`` and ``port`` name the peer, ``clock`` gives unix seconds for the texts about validity. ``dial_from`` is the
+    address of this machine that connections come from; empty: the system's choice.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Originator:
         verify: bool,
         clock: Callable[[], float],
         buffer: memoryview,
+        dial_from: str = "",
     ) -> None:
         self.path = path
         self.failure: str | None = None
@@ -65,6 +67,7 @@ class Originator:
         self._verify = verify
         self._clock = clock
         self._buffer = buffer
+        self._local_address = (dial_from, 0) if dial_from else None
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._ends: set[TlsEnd] = set()
@@ -147,7 +150,9 @@ class Originator:
         self._ends.add(end)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                transport, _ = await loop.create_connection(lambda: end, self._host, self._port)
+                transport, _ = await loop.create_connection(
+                    lambda: end, self._host, self._port, local_addr=self._local_address
+                )
         except BaseException:
             self._ends.discard(end)
             raise

@@ -39,7 +39,7 @@ class TestCluster:
     """``managers`` and ``workers`` nodes, named ``manager-1``, ``worker-1`` and so on. Starts with its ``with`` block.
 
     ``seed`` fixes a run under virtual time (without one: the environment's SWARMLET_SEED, else 0). ``real`` makes nodes
-    of this process on 127.0.0.x instead, whose time is the machine's. ``skip`` are numbers of faults to leave out.
+    that are processes on 127.0.0.x instead, whose time is the machine's. ``skip`` are numbers of faults to leave out.
     """
 
     __test__ = False  # it is no test, whatever pytest thinks of its name
@@ -114,7 +114,9 @@ class TestCluster:
         real = " over real sockets" if self.real else ""
         where = f"{len(self.managers)} managers and {len(self.workers)} workers{real}"
         ground = self._ground
-        return describe(self.seed, where, ground.time(), self.faults, ground.last_deliveries(), self.again, needed)
+        return describe(
+            self.seed, where, ground.time(), self.faults, ground.last_lines(), self.again, needed, ground.remembered
+        )
 
     # Time
 
@@ -233,11 +235,17 @@ class TestCluster:
 
     # Faults
 
-    def _fault(self, kind: str, what: str) -> bool:
+    def _fault(self, kind: str, what: str, inject: Callable[[], None]) -> None:
+        """Notes a fault under its number and injects it, unless it is to be left out or is refused."""
         number = len(self.faults)
         skipped = number in self._skip
         self.faults.append(Fault(number, self.time, kind, what, skipped))
-        return not skipped
+        try:
+            if not skipped:
+                inject()
+        except Refusal:
+            self.faults.pop()
+            raise
 
     def partition(self, *groups: Collection[str], one_way: bool = False) -> None:
         """Cuts groups of nodes off from each other; one group alone from all others. ``one_way``: only what the first
@@ -247,13 +255,14 @@ class TestCluster:
         if len(chosen) == 1:
             chosen.append(set(self.nodes) - chosen[0])
         text = " | ".join("{" + ", ".join(sorted(group)) + "}" for group in chosen)
-        if not self._fault("partition one way" if one_way else "partition", text):
-            return
+        self._fault("partition one way" if one_way else "partition", text, lambda: self._cut(chosen, one_way))
+
+    def _cut(self, chosen: Sequence[Collection[str]], one_way: bool) -> None:
         for here, group in enumerate(chosen):
             for there, other in enumerate(chosen):
                 if here != there and (here == 0 or not one_way):
                     for source in sorted(group):
-                        for target in sorted(other - group):
+                        for target in sorted(set(other) - set(group)):
                             self._ground.cut(source, target)
 
     def heal(self) -> None:
@@ -269,8 +278,7 @@ class TestCluster:
         """Ends a node's daemon at once, as ``kill -9`` does: its tasks run on. With ``power`` the machine lost its
         power: its tasks are gone, and of what was not synced a part."""
         self._check_nodes({node})
-        if self._fault("power cut" if power else "crash", node):
-            self._ground.crash(node, power)
+        self._fault("power cut" if power else "crash", node, lambda: self._ground.crash(node, power))
 
     def restart(self, node: str) -> None:
         """Starts a node's daemon again after ``crash`` or ``stop``; of one that runs, nothing happens."""
@@ -281,28 +289,24 @@ class TestCluster:
     def pause(self, node: str, seconds: float) -> None:
         """Holds a node's daemon still for a while, as SIGSTOP does; its timers then fire in a burst."""
         self._check_nodes({node})
-        if self._fault("pause", f"{node} {seconds:g} s"):
-            self._ground.pause(node, seconds)
+        self._fault("pause", f"{node} {seconds:g} s", lambda: self._ground.pause(node, seconds))
 
     def crash_actor(self, path: str) -> None:
         """Fails one actor: ``manager-1:/cluster/node/manager/leader/dispatcher``; without a node the leader's."""
         node, _, below = path.rpartition(":")
         node = node or self.leader
         self._check_nodes({node})
-        if self._fault("actor", f"{node}:{below}"):
-            self._ground.crash_actor(node, below)
+        self._fault("actor", f"{node}:{below}", lambda: self._ground.crash_actor(node, below))
 
     def disk_full(self, node: str) -> None:
         """Every write to a node's disk fails until ``heal``."""
         self._check_nodes({node})
-        if self._fault("disk full", node):
-            self._ground.disk_full(node)
+        self._fault("disk full", node, lambda: self._ground.disk_full(node))
 
     def skew(self, node: str, seconds: float) -> None:
         """Moves a node's time of day; what measures durations does not notice."""
         self._check_nodes({node})
-        if self._fault("skew", f"{node} {seconds:+g} s"):
-            self._ground.skew(node, seconds)
+        self._fault("skew", f"{node} {seconds:+g} s", lambda: self._ground.skew(node, seconds))
 
     def _check_nodes(self, *groups: Collection[str]) -> None:
         for name in sorted({name for group in groups for name in group} - set(self.nodes)):
@@ -325,6 +329,6 @@ class TestCluster:
         return trace
 
     def timeline(self) -> str:
-        """Faults, leaders, failed actors in their order, a line each. Under virtual time only."""
-        lines = [(fault.at, f"fault {fault}") for fault in self.faults] + self.swarm.events
+        """Faults, leaders, failed actors in their order, a line each."""
+        lines = [*((fault.at, f"fault {fault}") for fault in self.faults), *self._ground.events]
         return "\n".join(f"{at:12.6f} {text}" for at, text in sorted(lines, key=lambda line: line[0]))

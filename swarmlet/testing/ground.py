@@ -1,4 +1,4 @@
-"""What a TestCluster stands on: either machines in memory under virtual time, or nodes of this process on real sockets.
+"""What a TestCluster stands on: either machines in memory under virtual time, or processes on real sockets.
 
 Nodes go by name (``manager-1``, ``worker-2``). What a ground cannot do honestly it refuses in a sentence.
 """
@@ -16,7 +16,9 @@ class Refusal(NotImplementedError):
 
 
 class Ground(Protocol):
-    """The verbs that differ between virtual and real time."""
+    """The verbs that differ between virtual and real time. ``remembered`` says what ``last_lines`` are."""
+
+    remembered: str
 
     @property
     def names(self) -> Sequence[str]:
@@ -82,5 +84,9 @@ class Ground(Protocol):
     def skew(self, node: str, seconds: float) -> None:
         """Moves the node's time of day."""
 
-    def last_deliveries(self) -> Sequence[str]:
-        """The last messages that were delivered, a line each."""
+    def last_lines(self) -> Sequence[str]:
+        """What came last before now: messages that were delivered, or what the nodes logged."""
+
+    @property
+    def events(self) -> Sequence[tuple[float, str]]:
+        """Leaders and failed actors, each with its time."""

@@ -1,51 +1,230 @@
-"""The ground of a TestCluster over real sockets and processes: nodes of this process, each on an address 127.0.0.x.
+"""The ground of a TestCluster over real sockets and processes: each node is a process of its own, with TLS, LevelDB and
+tasks that are processes. Times are the machine's.
 
-Their state lies in a temporary directory. What only a simulation can do (cut links, kill, hold still, fill a disk, move
-a clock) is refused here: these nodes share a process and a machine with the test.
+A node listens at 127.0.0.N, dials from there, and is reached by others at 127.0.1.N, where ``Links`` forwards to it.
+A crash is SIGKILL, a pause SIGSTOP, a full disk a limit on the size of files. What cannot be had for real is refused in
+a sentence: a power cut (this machine's memory keeps what was not synced) and another time of day.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
 import tempfile
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from actors.manager_actor import ManagerActor
-from runtime.protocol import cluster as say
-from runtime.wire.pb import control_pb2
-from swarmlet import requests
-from swarmlet.node import Node
+from runtime.executor.keeper import SOCKET as KEEPER_SOCKET
+from runtime.protocol.cluster import Init, Join
+from swarmlet import places, requests
 from swarmlet.testing.api import Api, OverSocket
 from swarmlet.testing.ground import Refusal
+from swarmlet.testing.links import Links
+from swarmlet.testing.machine import receive, send
 
 POLL_S = 0.05
+START_S = 30.0
+STOP_S = 60.0
+LOOK_S = 1.0
+LOG_LINES = 100
+
+
+class Process:
+    """One node: what lasts of it, and the process that it is in, if any. ``events`` are (monotonic time, text)."""
+
+    def __init__(self, name: str, top: Path, address: str, shown: str, port: int) -> None:
+        self.name, self.address, self.listen, self.shown = name, address, f"{address}:{port}", f"{shown}:{port}"
+        self._top = top
+        self._run = top / "run"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.full = False
+        self.held_until = 0.0
+        self.events: list[tuple[float, str]] = []
+        self.log: deque[str] = deque(maxlen=LOG_LINES)
+        self._ready = threading.Event()
+
+    # Life
+
+    def spawn(self) -> None:
+        """Starts the process; ``wait_ready`` says when it can be asked."""
+        settings = {
+            "state": str(self._top / "state"),
+            "run": str(self._run),
+            "name": self.name,
+            "listen": self.listen,
+            "advertise": self.shown,
+            "dial_from": self.address,
+        }
+        self._run.mkdir(parents=True, exist_ok=True)
+        self._ready.clear()
+        process = self.process = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
+            [sys.executable, "-m", "swarmlet.testing.machine", json.dumps(settings)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": str(self._top)},
+        )
+        for pipe, heard in ((process.stdout, self._told), (process.stderr, self._logged)):
+            threading.Thread(target=_read_lines, args=(pipe, heard), daemon=True).start()
+        if self.full:
+            self.limit_files(True)
+
+    def _told(self, line: str) -> None:
+        at, _, text = line.partition(" ")
+        if text == "ready":
+            self._ready.set()
+        else:
+            self.events.append((float(at), f"{self.name} {text}"))
+            self._logged(text)
+
+    def _logged(self, line: str) -> None:
+        self.log.append(f"{self.name}: {line}")
+
+    def wait_ready(self) -> None:
+        """AssertionError with the end of its log if it does not come up."""
+        deadline = time.monotonic() + START_S
+        while not self._ready.wait(POLL_S):
+            if not self.up or time.monotonic() >= deadline:
+                raise AssertionError("\n".join([f"{self.name} does not start:", *list(self.log)[-5:]]))
+
+    @property
+    def up(self) -> bool:
+        """Whether its process is there; one that is held still is."""
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL, and its end is waited for. Its tasks go on."""
+        if self.process is not None:
+            self.process.kill()
+            self._reap()
+
+    def stop(self) -> None:
+        """A clean end; its tasks go on."""
+        self.question(STOP_S, "stop")
+        assert self.process is not None
+        self.process.wait(STOP_S)
+        self._reap()
+
+    def _reap(self) -> None:
+        process, self.process = self.process, None
+        assert process is not None
+        assert process.stdin is not None
+        process.wait()
+        process.stdin.close()
+        self.held_until = 0.0
+
+    def end_tasks(self) -> None:
+        """Ends the tasks that are left, and who keeps them."""
+        pid = self.keeper
+        if pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_S
+        while self.keeper is not None:
+            if time.monotonic() >= deadline:
+                raise AssertionError(f"the tasks of {self.name} do not end")
+            time.sleep(POLL_S)
+
+    @property
+    def keeper(self) -> int | None:
+        """The process that keeps its tasks."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(self._run / KEEPER_SOCKET))
+            except OSError:
+                return None
+            return int(struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+
+    # Faults
+
+    def hold(self, seconds: float) -> None:
+        """Holds the process still; of two pauses the longer counts."""
+        assert self.process is not None, f"{self.name} is down"
+        process, until = self.process, time.monotonic() + seconds
+        self.held_until = max(self.held_until, until)
+        process.send_signal(signal.SIGSTOP)
+        timer = threading.Timer(seconds, self._let_go, (process,))
+        timer.daemon = True
+        timer.start()
+
+    def _let_go(self, process: subprocess.Popen[bytes]) -> None:
+        if process is self.process and time.monotonic() >= self.held_until - POLL_S / 2:
+            process.send_signal(signal.SIGCONT)
+
+    def limit_files(self, full: bool) -> None:
+        """Has each write to a file fail (EFBIG), or no more. Sockets and pipes are not touched."""
+        self.full = full
+        for pid in (self.process.pid if self.process is not None else None, self.keeper if not full else None):
+            if pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+                    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0 if full else hard, hard))
+
+    # Questions
+
+    @property
+    def api_socket(self) -> str:
+        """Where its Engine API is."""
+        return str(self._run / places.API_SOCKET)
+
+    def question(self, within: float, *what: Any) -> Any:
+        """Asks the process. TimeoutError; AssertionError if it is down; Refused as it was refused."""
+        if not self.up:
+            raise AssertionError(f"{self.name} is down")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(within)
+            connection.connect(str(self._run / "questions.sock"))
+            send(connection, list(what))
+            answer = receive(connection)
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, tuple) and answer[:1] == ("late",):
+            raise TimeoutError(answer[1])
+        return answer
 
 
 class RealGround:
-    """One ``swarmlet.Node`` for each name. Times are the machine's."""
+    """A process for each name, and the links between them."""
+
+    remembered = "lines of the nodes"
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = list(names)
         self._began = time.monotonic()
         self._directory: tempfile.TemporaryDirectory[str] | None = None
-        self._nodes: dict[str, Node] = {}
+        self._processes: dict[str, Process] = {}
+        self._links = Links()
 
     def start(self) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="swarmlet-")
-        top = Path(self._directory.name)
+        self._links.start()
         for number, name in enumerate(self.names, 2):
-            node = Node(
-                top / name / "state", listen=f"127.0.0.{number}:0", name=name, hostname=name, run_dir=top / name / "run"
-            )
-            self._nodes[name] = node
-            node.start()
+            address, shown = f"127.0.0.{number}", f"127.0.1.{number}"
+            top = Path(self._directory.name) / str(number)
+            self._processes[name] = Process(name, top, address, shown, self._links.front(shown, address))
+        for process in self._processes.values():
+            process.spawn()
+        for process in self._processes.values():
+            process.wait_ready()
 
     def close(self) -> None:
-        for name in reversed(self._nodes):
-            self._nodes[name].stop()
-        self._nodes.clear()
+        for process in self._processes.values():
+            process.kill()
+        for process in self._processes.values():
+            process.end_tasks()
+        self._links.close()
         directory, self._directory = self._directory, None
         if directory is not None:
             directory.cleanup()
@@ -64,68 +243,81 @@ class RealGround:
             time.sleep(POLL_S)
 
     def ask(self, node: str, message: Any, within: float) -> Any:
-        return self._node(node).ask(message, within)
+        try:
+            return self._process(node).question(within, "ask", message, within)
+        except TypeError as error:
+            raise Refusal(str(error)) from None
 
     def init_message(self, node: str) -> Any:
-        listen = self._node(node).listen
-        return say.Init(requests.init_request(listen, "", "", "active"))
+        process = self._process(node)
+        return Init(requests.init_request(process.listen, process.shown, "", "active"))
 
     def join_message(self, node: str, manager: str, token: str) -> Any:
-        nodes = (
-            self._node(manager)
-            .control("ListNodes", control_pb2.ListNodesRequest(), control_pb2.ListNodesResponse)
-            .nodes
-        )
-        remote = next(each.manager_status.addr for each in nodes if each.manager_status.leader)
-        return say.Join(requests.join_request(self._node(node).listen, "", (remote,), token, "active"))
+        process = self._process(node)
+        remote = (self._process(manager).shown,)
+        return Join(requests.join_request(process.listen, process.shown, remote, token, "active"))
 
     def api(self, node: str) -> Api:
-        return Api(OverSocket(self._node(node).api_socket))
+        return Api(OverSocket(self._process(node).api_socket))
 
     def up(self, node: str) -> bool:
-        return self._node(node).running
+        return self._process(node).up
 
     def leads(self, node: str) -> int:
-        cell = self._node(node).stage.cells.get("/cluster/node/manager")
-        manager = cell.instance if cell is not None else None
-        status = manager.status if isinstance(manager, ManagerActor) else None
-        return status.term if status is not None and status.leading else 0
+        try:
+            return int(self._process(node).question(LOOK_S, "leads"))
+        except (OSError, EOFError):
+            return 0  # it is held still, or going just now
 
     def stop(self, node: str) -> None:
-        self._node(node).stop(tasks="keep")
+        self._process(node).stop()
 
     def start_again(self, node: str) -> None:
-        self._node(node).start()
+        process = self._process(node)
+        process.spawn()
+        process.wait_ready()
 
-    def crash(self, node: str, power: bool) -> NoReturn:
-        raise Refusal(f"{node} runs in the test's own process and cannot be killed: stop() and restart() it")
+    def crash(self, node: str, power: bool) -> None:
+        if power:
+            raise Refusal("this machine's memory keeps what was not synced: power is only cut under virtual time")
+        self._process(node).kill()
 
-    def pause(self, node: str, seconds: float) -> NoReturn:
-        raise Refusal(f"{node} runs in the test's own process and cannot be held still")
+    def pause(self, node: str, seconds: float) -> None:
+        self._process(node).hold(seconds)
 
     def crash_actor(self, node: str, path: str) -> None:
-        cell = self._node(node).stage.cells.get(path)
-        if cell is None:
+        if not self._process(node).question(LOOK_S, "fail", path):
             raise AssertionError(f"nobody lives at {path} on {node}")
-        found = cell
-        found.control(lambda: found.failed(RuntimeError("failed by a test"), None))
 
-    def cut(self, source: str, target: str) -> NoReturn:
-        raise Refusal("links over loopback cannot be cut: partitions need virtual time")
+    def cut(self, source: str, target: str) -> None:
+        self._links.cut(self._process(source).address, self._process(target).address)
 
     def heal(self) -> None:
-        """There is nothing to mend: what could be broken is refused."""
+        self._links.heal()
+        for process in self._processes.values():
+            if process.full:
+                process.limit_files(False)
 
-    def disk_full(self, node: str) -> NoReturn:
-        raise Refusal(f"the disk under {node} is this machine's own: it is only filled under virtual time")
+    def disk_full(self, node: str) -> None:
+        self._process(node).limit_files(True)
 
-    def skew(self, node: str, seconds: float) -> NoReturn:
+    def skew(self, node: str, seconds: float) -> None:
         raise Refusal(f"the clock of {node} is this machine's own: it is only moved under virtual time")
 
-    def last_deliveries(self) -> Sequence[str]:
-        return ()
+    def last_lines(self) -> Sequence[str]:
+        return [line for process in self._processes.values() for line in list(process.log)]
 
-    def _node(self, name: str) -> Node:
-        if name not in self._nodes:
-            raise AssertionError(f"there is no node {name!r}: {', '.join(self._nodes)}")
-        return self._nodes[name]
+    @property
+    def events(self) -> Sequence[tuple[float, str]]:
+        return [(at - self._began, text) for process in self._processes.values() for at, text in process.events]
+
+    def _process(self, name: str) -> Process:
+        if name not in self._processes:
+            raise AssertionError(f"there is no node {name!r}: {', '.join(self._processes)}")
+        return self._processes[name]
+
+
+def _read_lines(pipe: Any, heard: Callable[[str], None]) -> None:
+    with pipe:
+        for line in pipe:
+            heard(line.decode("utf-8", "replace").rstrip())

@@ -41,14 +41,21 @@ def shrink(faults: Sequence[int], fails: Callable[[frozenset[int]], bool], runs:
 
 
 def describe(
-    seed: int, where: str, time: float, faults: Sequence[Fault], deliveries: Sequence[str], again: str, needed: str = ""
+    seed: int,
+    where: str,
+    time: float,
+    faults: Sequence[Fault],
+    last: Sequence[str],
+    again: str,
+    needed: str = "",
+    remembered: str = "deliveries",
 ) -> str:
     """The report of a failed run, for people."""
     lines = [f"seed {seed}, {where}, after {time:.3f} s", f"faults ({len(faults)}):"]
     lines += [f"  {fault}" for fault in faults] or ["  none"]
     if needed:
         lines.append(needed)
-    if deliveries:
-        lines += [f"last {len(deliveries)} deliveries:", *(f"  {line}" for line in deliveries)]
+    if last:
+        lines += [f"last {len(last)} {remembered}:", *(f"  {line}" for line in last)]
     lines.append(f"run it again: {again}")
     return "\n".join(lines)

@@ -23,6 +23,8 @@ from swarmlet.testing.loop import VirtualLoop
 class Swarm:
     """Hosts on one network; also the ground of a TestCluster. ``events`` is what happened, as (time, text)."""
 
+    remembered = "deliveries"
+
     def __init__(self, seed: int, hosts: int = 1, names: Sequence[str] = ()) -> None:
         self.simulator = Simulator(seed)
         self.loop = VirtualLoop(self.simulator)  # type: ignore[abstract]  # what it leaves out is sockets and processes
@@ -177,7 +179,7 @@ class Swarm:
     def skew(self, node: str, seconds: float) -> None:
         self.host(node).clock.skew += seconds
 
-    def last_deliveries(self) -> list[str]:
+    def last_lines(self) -> list[str]:
         return list(self.simulator.last)
 
 

@@ -175,6 +175,6 @@ def test_every_point_in_the_code_is_in_these_lists_and_the_other_way_round() -> 
             found |= set(re.findall(r"failpoint\(\"([a-z_.]+)\"\)", text))
             found |= set(re.findall(r"before_sync=\"([a-z_.]+)\"", text))
             found |= set(re.findall(r"_note\(\"([a-z_.]+)\"\)", text))
-            if "failpoint(f\"{kind}." in text:
+            if 'failpoint(f"{kind}.' in text:
                 found |= {f"{kind}.{when}_switch" for kind in ("snap", "install") for when in ("before", "after")}
     assert found - {"raft.name"} == {*CONSENSUS, *ELSEWHERE}

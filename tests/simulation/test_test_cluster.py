@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from runtime.protocol.cluster import SubscribeEvents
 from runtime.stage.simulator import Simulator, Stuck
 from swarmlet import TestCluster
 from swarmlet.testing.api import RequestRefused
@@ -41,18 +42,99 @@ def test_the_same_test_runs_over_real_sockets_and_processes() -> None:
     everyday(real=True)
 
 
-def test_a_real_ground_refuses_what_it_cannot_do() -> None:
+def a_leader_in_trouble(real: bool) -> None:
+    """The same faults on both grounds: a leader that is killed, one that is cut off, a node that is held still."""
+    with TestCluster(managers=3, workers=1, seed=7, real=real) as c:
+        service = c.create_service(replicas=4)
+        c.wait_running(service, 4)
+        killed = c.leader
+        c.crash(killed)
+        with pytest.raises(AssertionError, match=f"{killed} is down"):
+            c.state(killed)
+        c.pause("worker-1", 2)
+        cut_off = c.leader
+        assert cut_off != killed
+        c.restart(killed)
+        c.run_until(lambda: c.state(killed) == "active" and c.state("worker-1") == "active")
+        c.wait_running(service, 4)
+        c.partition({cut_off})
+        c.run_until(lambda: c.leader != cut_off)
+        c.scale(service, 5)
+        c.heal()
+        c.run_until(lambda: c.state(cut_off) == "active" and bool(c.control("ListNodes", node=cut_off).nodes))
+        c.wait_running(service, 5)
+        c.crash_actor("/cluster/node/manager/leader/scheduler")
+        c.run_until(lambda: "scheduler failed over (start): RuntimeError: failed by a test" in c.timeline())
+        assert [fault.kind for fault in c.faults] == ["crash", "pause", "partition", "actor"]
+
+
+def test_a_leader_in_trouble_is_replaced_in_memory() -> None:
+    a_leader_in_trouble(real=False)
+
+
+@pytest.mark.slow
+def test_a_leader_in_trouble_is_replaced_over_real_sockets_and_processes() -> None:
+    a_leader_in_trouble(real=True)
+
+
+def test_a_real_ground_refuses_what_it_cannot_do_and_reports_what_its_nodes_logged() -> None:
+    def failing() -> None:
+        with TestCluster(real=True) as c:
+            for fault in (
+                lambda: c.crash("manager-1", power=True),
+                lambda: c.skew("manager-1", 1),
+                lambda: c.trace(),
+                lambda: c.ask(SubscribeEvents(lambda: None)),  # type: ignore[arg-type]
+            ):
+                with pytest.raises(Refusal):
+                    fault()
+            assert c.faults == []
+            with pytest.raises(AssertionError, match="nobody lives at /cluster/nowhere on manager-1"):
+                c.crash_actor("manager-1:/cluster/nowhere")
+            c.crash_actor("manager-1:/cluster/node/agent")
+            c.run_until(lambda: "agent failed over" in c.timeline())
+            _ = 1 / 0
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        failing()
+    (note,) = caught.value.__notes__
+    assert note.startswith("seed 0, 1 managers and 0 workers over real sockets, after ")
+    assert "lines of the nodes:\n  manager-1: leads in term " in note
+    assert "actor manager-1:/cluster/node/agent" in note
+
+
+@pytest.mark.slow
+def test_real_workers_lose_their_tasks_to_others_while_they_are_cut_off_and_keep_them_when_killed() -> None:
+    with TestCluster(managers=1, workers=2, real=True) as c:
+        service = c.create_service(replicas=4)
+        c.wait_running(service, 4)
+        before = {task.id for task in c.tasks(service)}
+        c.crash("worker-2")
+        c.restart("worker-2")
+        c.run_until(lambda: c.state("worker-2") == "active")
+        c.wait_running(service, 4)
+        assert {task.id for task in c.tasks(service)} == before
+        c.partition({"worker-1"}, one_way=True)
+        states = lambda: {n["Description"]["Hostname"]: n["Status"]["State"] for n in c.api().get("/nodes").value}  # noqa: E731
+        c.run_until(lambda: states()["worker-1"] == "down")
+        c.wait_running(service, 4)
+        c.heal()
+        c.run_until(lambda: set(states().values()) == {"ready"})
+
+
+@pytest.mark.slow
+def test_a_full_disk_of_a_real_node_is_told_of_and_a_restart_after_it_helps() -> None:
     with TestCluster(real=True) as c:
-        for fault in (
-            lambda: c.crash("manager-1"),
-            lambda: c.pause("manager-1", 1),
-            lambda: c.disk_full("manager-1"),
-            lambda: c.skew("manager-1", 1),
-            lambda: c.trace(),
-            lambda: c.timeline(),
-        ):
-            with pytest.raises(Refusal):
-                fault()
+        service = c.create_service(replicas=1)
+        c.wait_running(service, 1)
+        c.disk_full("manager-1")
+        assert c.api("manager-1").post("/services/create", {"Name": "x"}).status >= 400
+        c.run_until(lambda: c.state("manager-1") == "error")
+        c.heal()
+        c.stop("manager-1")
+        c.restart("manager-1")
+        c.run_until(lambda: c.state("manager-1") == "active")
+        c.wait_running(service, 1)
 
 
 def test_a_node_that_is_cut_off_loses_its_tasks_to_others_until_the_network_is_healed() -> None:
