@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import socket
 from collections import defaultdict
+from collections.abc import Coroutine
+from typing import Any
 
 from runtime.wire.loop import IoLoop
 
 PIECE = 64 << 10
 OPEN_S = 10.0
-SETTLE_S = 0.05
 
 
 class Links:
@@ -26,9 +27,7 @@ class Links:
     def __init__(self) -> None:
         self._io = IoLoop("swarmlet-links")
         self._open: defaultdict[tuple[str, str], asyncio.Event] = defaultdict(_set_event)
-        self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closing = False
 
     def start(self) -> None:
         """Nothing is forwarded before."""
@@ -57,41 +56,46 @@ class Links:
     async def _listen(self, address: str, target: str) -> int:
         listener = _port_for(address, target)
         port = int(listener.getsockname()[1])
-
-        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.get_running_loop().create_task(self._carry(reader, writer, target, port))
-            self._tasks.add(task)
-            task.add_done_callback(lambda task: self._carried(task, writer))
-            if self._closing:
-                task.cancel()
-
-        self._servers.append(await asyncio.start_server(accept, sock=listener))
+        self._begin(self._accept(listener, target, port), listener)
         return port
 
-    def _carried(self, task: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
-        self._tasks.discard(task)
-        writer.transport.abort()  # also of a task that was cancelled before it began
+    async def _accept(self, listener: socket.socket, target: str, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            connection, _address = await loop.sock_accept(listener)
+            self._begin(self._carry(connection, target, port), connection)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str, port: int) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None], owned: socket.socket) -> None:
+        """Runs ``work``, which owns a socket; that one ends with it, even if it never gets to its first step."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _task: owned.close())
+
+    async def _carry(self, connection: socket.socket, target: str, port: int) -> None:
         """One connection, from its beginning, which needs the link like everything else, to its end."""
-        source = str(writer.get_extra_info("peername")[0])
+        source = str(connection.getpeername()[0])
+        reader, writer = await asyncio.open_connection(sock=connection)
         try:
             await self._open[source, target].wait()
             there, on = await asyncio.open_connection(target, port, local_addr=(source, 0))
+            try:
+                await self._both(self._pump(reader, on, source, target), self._pump(there, writer, target, source))
+            finally:
+                on.transport.abort()
         except OSError:
-            return  # nobody listens there
-        ways = [
-            asyncio.ensure_future(self._pump(reader, on, source, target)),
-            asyncio.ensure_future(self._pump(there, writer, target, source)),
-        ]
-        try:
-            await asyncio.gather(*ways)
-        except OSError:
-            pass  # a connection that was reset is reset on its other side too
+            pass  # nobody listens there, or one side was reset: so is the other then
         finally:
-            for way in ways:
-                way.cancel()
-            on.transport.abort()
+            writer.transport.abort()
+
+    async def _both(self, *ways: Coroutine[Any, Any, None]) -> None:
+        """Until both directions have ended, or one has failed."""
+        tasks = [asyncio.ensure_future(way) for way in ways]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, source: str, target: str) -> None:
         link = self._open[source, target]
@@ -112,10 +116,6 @@ class Links:
             event.set()
 
     async def _shut(self) -> None:
-        self._closing = True
-        for server in self._servers:
-            server.close()
-        await asyncio.sleep(SETTLE_S)  # what was accepted just now has its task then
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
@@ -133,6 +133,8 @@ def _port_for(address: str, target: str, tries: int = 100) -> socket.socket:
     for _ in range(tries):
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.bind((address, 0))
+        listener.listen()
+        listener.setblocking(False)
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
             probe.bind((target, listener.getsockname()[1]))
             return listener
