@@ -29,6 +29,7 @@ from runtime.wire.authorise import REDIRECTED, check_redirect, forward_headers
 from runtime.wire.pb import health_pb2
 from runtime.wire.port import MANAGER, Call, Channel, Credentials, Headers, Identity
 from runtime.wire.services import METHODS, path
+from runtime.wire.to_actor import trace_header
 
 # The part of the leader's subtree that serves a service.
 SERVED_BY_LEADER: Mapping[str, str] = {
@@ -60,6 +61,7 @@ class _Task:
     reply: Reply
     until: float
     again: bool
+    trace: int
 
 
 class _Overdue:
@@ -138,13 +140,13 @@ class ProxyActor(Actor):
         check_redirect(call.metadata)
         method = METHODS[call.method]
         request = None if method.client_streaming else call.request
-        self._pass_on(_Task(call.method, call, request, self.defer(), self.monotonic() + WAIT_MAX, True))
+        self._pass_on(_Task(call.method, call, request, self.defer(), self.monotonic() + WAIT_MAX, True, self.trace))
 
     @handles(ToLeader)
     def to_leader(self, message: ToLeader) -> None:
         """A call of this manager's own."""
         until = self.monotonic() + WAIT_MAX
-        self._pass_on(_Task(message.method, None, message.request, self.defer(), until, False))
+        self._pass_on(_Task(message.method, None, message.request, self.defer(), until, False, self.trace))
 
     def _part(self, call: Call) -> Address:
         part = SERVED_BY_LEADER[METHODS[call.method].service]
@@ -183,7 +185,7 @@ class ProxyActor(Actor):
         if task.call is None:
             task.reply.set(LEADS_HERE)
         else:
-            self._part(task.call).send(Incoming(task.call), self.address, task.reply, 0)
+            self._part(task.call).send(Incoming(task.call), self.address, task.reply, task.trace)
 
     def _connected(self) -> Channel:
         if self._channel is None:
@@ -208,11 +210,13 @@ class ProxyActor(Actor):
 
     def _headers(self, task: _Task) -> Headers:
         if task.call is None:
-            return forward_headers(Identity(role=MANAGER, remote_addr=LOCAL_PEER, local=True))
+            own = forward_headers(Identity(role=MANAGER, remote_addr=LOCAL_PEER, local=True))
+            return (*own, *trace_header(task.trace))
         identity = task.call.identity
         if identity.local:
             identity = dataclasses.replace(identity, remote_addr=LOCAL_PEER)
-        return forward_headers(identity, task.call.metadata)
+        forwarded = forward_headers(identity, task.call.metadata)
+        return (*forwarded, *trace_header(task.trace, task.call.metadata))
 
     def _answered(self, task: _Task, answer: Message | Refused) -> None:
         if not isinstance(answer, Refused):

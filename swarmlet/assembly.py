@@ -12,6 +12,7 @@ import gc
 import ipaddress
 import logging
 import os
+import secrets
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -184,7 +185,7 @@ class Assembly:
             host_subnets=self._host_subnets,
             ingress=proxy if executor.describe().engine.labels.get(EXECUTOR_LABEL) == PROCESS else None,
         )
-        self.stage = Stage(world, name=settings.name)
+        self.stage = Stage(world, name=settings.name, mark=secrets.randbits(20))
         parts.callback(self._end_stage, self.stage)
         self._cluster = self.stage.mount(
             "cluster", ClusterActor, self._cluster_settings(), FileClusterState(disk.files), self._node_class()

@@ -17,6 +17,8 @@ from runtime.introspection.client import Link
 from swarmlet.errors import EXIT_OK, StartError
 from swarmlet.options import LookOptions
 
+PROXY: Final = "/cluster/node/manager/proxy"
+
 
 def run(asked: LookOptions) -> int:
     """One command; its exit code. StartError with what is wrong."""
@@ -131,6 +133,8 @@ def _trace(asked: LookOptions) -> int:
         recording.save(typed["save"], records, **end)
         print(f"{len(records)} messages are in {typed['save']}", file=sys.stderr)
     _show(asked, records, _drawn(typed))
+    if typed["follow"] and any(each["receiver"] == PROXY for each in records):
+        print(f"what {PROXY} passed on goes on under the same trace id at the manager that leads", file=sys.stderr)
     dropped = f", {end['dropped']} more were dropped" if end.get("dropped") else ""
     print(f"{end.get('end', 'interrupted')}{dropped}", file=sys.stderr)
     return EXIT_OK

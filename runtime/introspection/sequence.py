@@ -19,6 +19,11 @@ def duration(seconds: float) -> str:
     return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
+def trace_id(trace: int) -> str:
+    """A trace id for people: where it began, and which of the traces that began there."""
+    return f"{trace >> 32:05x}.{trace & 0xFFFFFFFF}" if trace >> 32 else str(trace)
+
+
 def table(records: Sequence[Record]) -> str:
     """One message a line: when, who told whom what, how long it waited and took, and how it ended."""
     heads = ("AT", "FROM", "TO", "MESSAGE", "WAITED", "TOOK", "TRACE")
@@ -31,7 +36,7 @@ def table(records: Sequence[Record]) -> str:
             each["type"] + _MARKS.get(each["outcome"], ""),
             duration(max(0.0, each["begun"] - each["told"])),
             duration(each["took"]),
-            str(each["trace"]),
+            trace_id(each["trace"]),
         )
         for each in records
     ]

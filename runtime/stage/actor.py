@@ -174,7 +174,12 @@ class Actor(pykka.Actor):
         deadline = self.monotonic() + timeout
         self._questions[number] = _Pending(then, deadline, to.path, timeout, message.__class__)
         self._arm_deadlines(deadline)
-        to.send(message, cell.address, Reply(cell.answer_sink(number, self)), self._trace)
+        to.send(message, cell.address, Reply(cell.answer_sink(number, self, self._trace)), self._trace)
+
+    @property
+    def trace(self) -> int:
+        """The trace id of the message in hand, which all that is told over it has too."""
+        return self._trace
 
     def about(self, **fields: str) -> dict[str, str]:
         """``extra`` of a log record: this node, this actor, and ids of what the record is about (``task_id=...``)."""

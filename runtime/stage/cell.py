@@ -388,12 +388,13 @@ class Cell:
         self._timers.add(timer)
         return timer
 
-    def answer_sink(self, number: int, owner: Actor) -> Callable[[Answer], None]:
-        """Where the answer to question ``number`` of this life goes: the mailbox."""
+    def answer_sink(self, number: int, owner: Actor, trace: int) -> Callable[[Answer], None]:
+        """Where the answer to question ``number`` of this life goes: the mailbox. What comes of it has the question's
+        trace id."""
 
         def deliver(answer: Answer) -> None:
             if self.instance is owner:
-                self.put((_Answered(number, answer), None, None, self.stage.read_clock(), self.stage.next_trace()))
+                self.put((_Answered(number, answer), None, None, self.stage.read_clock(), trace))
             else:
                 self.stage.observations.late_answers += 1
 

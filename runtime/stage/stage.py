@@ -10,6 +10,7 @@ import itertools
 import logging
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +29,22 @@ if TYPE_CHECKING:
     from runtime.stage.probe import Probe
 
 log = logging.getLogger("swarmlet.stage")
+MARKS = 1 << 20
 
 
 class Stage:
-    """An actor system. ``mount`` puts actors at the top; they live until ``close`` or until they are stopped."""
+    """An actor system. ``mount`` puts actors at the top; they live until ``close`` or until they are stopped.
+
+    Trace ids begin with 20 bits that tell stages apart, since a trace may go on at another node: ``mark``, or else
+    some that are made of the name.
+    """
 
     def __init__(
-        self, world: World | None = None, dispatcher: Dispatcher | None = None, name: str = "swarmlet"
+        self,
+        world: World | None = None,
+        dispatcher: Dispatcher | None = None,
+        name: str = "swarmlet",
+        mark: int | None = None,
     ) -> None:
         self.world = world if world is not None else World()
         self.name = name
@@ -48,7 +58,7 @@ class Stage:
         self.read_clock = getattr(self.dispatcher, "read_clock", time.perf_counter)
         self._watchers: dict[str, list[Address]] = {}
         self._watching: dict[str, set[str]] = {}
-        self._traces = itertools.count(1)
+        self._traces = itertools.count(((zlib.crc32(name.encode()) if mark is None else mark) % MARKS << 32) + 1)
         self.next_trace = self._traces.__next__
         self._lock = threading.RLock()
         self._timers: TimerService | None = None

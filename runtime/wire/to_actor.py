@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import re
+
 from google.protobuf.message import Message
 
 from runtime.errors import Code, Refused
 from runtime.protocol.wire import Incoming
 from runtime.stage.address import Address
 from runtime.stage.answers import ActorUnavailable, Answer, Reply
-from runtime.wire.port import Call, Handler
+from runtime.wire.port import Call, Handler, Headers, Metadata
+
+TRACE_ID = re.compile("[0-9a-f]{1,13}")
+
+
+TRACE = "swarmlet-trace"
+"""The metadata by which a call goes on with its caller's trace id; other kinds of nodes neither send nor read it."""
+
+
+def trace_header(trace: int, metadata: Metadata = {}) -> Headers:  # noqa: B006 - never changed
+    """What a call takes along, unless its metadata have it already."""
+    return () if TRACE in metadata else ((TRACE, f"{trace:x}"),)
+
+
+def trace_of(metadata: Metadata) -> int:
+    """The caller's trace id; 0 if it sent none, or what cannot be one."""
+    (value,) = values if len(values := metadata.get(TRACE, ())) == 1 else ("",)
+    return int(value, 16) if TRACE_ID.fullmatch(value) else 0
 
 
 def to_actor(address: Address) -> Handler:
@@ -22,7 +41,7 @@ def to_actor(address: Address) -> Handler:
             elif isinstance(answer.value, Message):
                 call.reply(answer.value)
 
-        address.send(Incoming(call), None, Reply(answered), 0)
+        address.send(Incoming(call), None, Reply(answered), trace_of(call.metadata))
 
     return handle
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from runtime.introspection.render import window
 from runtime.introspection.render_domain import first_of
-from runtime.introspection.sequence import duration
+from runtime.introspection.sequence import duration, trace_id
 
 Answer = Mapping[str, Any]
 NAME_MAX: Final = 30
@@ -127,7 +127,7 @@ def trace(records: Sequence[Answer]) -> Table:
         at = f"+{duration(max(0.0, each['told'] - start))}"
         ends = (each["sender"] or "(outside)", each["receiver"])
         sort = (each["told"], *ends, each["type"], each["took"], each["trace"])
-        rows.append(Row(str(number), (at, *ends, kind, duration(each["took"]), str(each["trace"])), sort))
+        rows.append(Row(str(number), (at, *ends, kind, duration(each["took"]), trace_id(each["trace"])), sort))
     return Table(("AT", "FROM", "TO", "MESSAGE", "TOOK", "TRACE"), tuple(rows), (0, 4, 5))
 
 
