@@ -1,20 +1,24 @@
 """The daemon as its clients see it, beside dockerd on the same machine in turn.
 
-    python bench/bench_daemon.py [swarmlet] [dockerd] [--services N] [--seconds S]
+    python bench/bench_daemon.py [swarmlet] [dockerd] [--starts N] [--services N] [--idle S]
 
 Each program gets a data root of its own in a temporary directory. dockerd needs root and is left out where it is not
-installed. Figures: spawn to ``swarm init`` answered, restart to the first write, services of 0 replicas created a
-second by 64 clients, 100 tasks of ``sleep`` running (swarmlet alone: dockerd would need an image), idle CPU and memory.
+installed. Figures: spawn to ``swarm init`` answered, restart to the first write (after SIGTERM; ours after SIGKILL too,
+which dockerd's containerd survives and then is in the way of), services of 0 replicas created a second by 64 clients,
+100 tasks of ``sleep`` running (swarmlet alone: dockerd would need an image), idle CPU and memory. Starts are measured
+``--starts`` times: the middle one counts. Our modules are compiled first, as those of an installed package are.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import compileall
 import json
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -99,6 +103,12 @@ class Daemon:
         self.process.wait(30)
         return time.perf_counter() - begun
 
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
     async def until(self, method: str, target: str, body: Any, good: set[int]) -> tuple[int, Any]:
         """Repeats a request until its status is good; gives up after a minute."""
         answer: Any = None
@@ -167,20 +177,56 @@ def usage(pid: int) -> tuple[float, int]:
     return ticks / os.sysconf("SC_CLK_TCK"), int(resident.split()[1])
 
 
-async def measure(daemon: Daemon, services: int, idle: float) -> None:
-    """Every figure of one program."""
+async def found(daemon: Daemon) -> float:
+    """Seconds from the spawn to a swarm."""
     init = {"ListenAddr": f"127.0.0.1:{daemon.port}", "AdvertiseAddr": f"127.0.0.1:{daemon.port}"}
     begun = time.perf_counter()
     daemon.start()
     await daemon.until("POST", "/v1.41/swarm/init", init, {200})
-    print(f"{daemon.name}: spawn to swarm init answered {time.perf_counter() - begun:.3f} s", flush=True)
+    took = time.perf_counter() - begun
     await asyncio.sleep(1)
-    stopped = daemon.stop()
+    return took
+
+
+async def again(daemon: Daemon, name: str) -> float:
+    """Seconds from the spawn of one that had been in a swarm to its first write."""
     begun = time.perf_counter()
     daemon.start()
-    await daemon.until("POST", "/v1.41/services/create", service("first", 0), {201})
+    await daemon.until("POST", "/v1.41/services/create", service(name, 0), {201})
     took = time.perf_counter() - begun
-    print(f"{daemon.name}: SIGTERM to end {stopped:.3f} s, restart to first write {took:.3f} s", flush=True)
+    await asyncio.sleep(0.5)
+    return took
+
+
+def spread(figures: list[float]) -> str:
+    """The middle one of several figures, and between which they lie."""
+    return f"{statistics.median(figures):.3f} s ({min(figures):.3f} to {max(figures):.3f}, {len(figures)} times)"
+
+
+async def measure_starts(daemon: Daemon, starts: int) -> None:
+    """The figures of starts; the daemon runs afterwards."""
+    founded = [await found(daemon)]
+    for _ in range(starts - 1):
+        daemon.stop()
+        shutil.rmtree(daemon.root / "data")
+        founded.append(await found(daemon))
+    print(f"{daemon.name}: spawn to swarm init answered {spread(founded)}", flush=True)
+    stopped, restarted = [], []
+    for number in range(starts):
+        stopped.append(daemon.stop())
+        restarted.append(await again(daemon, f"stopped{number}"))
+    print(f"{daemon.name}: SIGTERM to end {spread(stopped)}, restart to first write {spread(restarted)}", flush=True)
+    if daemon.name == "swarmlet":
+        killed = []
+        for number in range(starts):
+            daemon.kill()
+            killed.append(await again(daemon, f"killed{number}"))
+        print(f"{daemon.name}: after SIGKILL, restart to first write {spread(killed)}", flush=True)
+
+
+async def measure(daemon: Daemon, starts: int, services: int, idle: float) -> None:
+    """Every figure of one program."""
+    await measure_starts(daemon, starts)
     assert daemon.process is not None
     await asyncio.sleep(2)
     cpu, _ = usage(daemon.process.pid)
@@ -214,15 +260,19 @@ def main() -> None:
     """Measures one program after the other."""
     parser = argparse.ArgumentParser()
     parser.add_argument("programs", nargs="*", default=["swarmlet", "dockerd"])
+    parser.add_argument("--starts", type=int, default=5)
     parser.add_argument("--services", type=int, default=4000)
     parser.add_argument("--idle", type=float, default=10.0)
     options = parser.parse_args()
+    for room in ("actors", "runtime", "swarmlet"):
+        compileall.compile_dir(Path(__file__).parents[1] / room, quiet=2)
+    print("load before:", *(f"{load:.2f}" for load in os.getloadavg()), flush=True)
     for name in options.programs:
         if name == "dockerd" and (shutil.which("dockerd") is None or os.getuid() != 0):
             print("dockerd: left out, it is not installed or this is not root")
             continue
         daemon = Daemon("dockerd", dockerd, 2577) if name == "dockerd" else Daemon("swarmlet", swarmlet, 2578)
-        asyncio.run(measure(daemon, options.services, options.idle))
+        asyncio.run(measure(daemon, options.starts, options.services, options.idle))
 
 
 if __name__ == "__main__":

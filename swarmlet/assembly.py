@@ -24,8 +24,6 @@ from runtime.disk.data_root import refuse_foreign
 from runtime.disk.errors import DiskFailed, DiskInUse, ForeignState
 from runtime.disk.real import RealDisk
 from runtime.engine_api.cluster_backend import ClusterBackend
-from runtime.engine_api.pages import Page, Pages, PageServer
-from runtime.engine_api.server import EngineServer
 from runtime.engine_api.sockets import TlsListener
 from runtime.errors import Refused
 from runtime.introspection import exposition
@@ -45,6 +43,7 @@ from swarmlet.errors import StartError
 from swarmlet.executors import ExecutorFactory, ExecutorPlace, images_of
 
 if TYPE_CHECKING:
+    from runtime.engine_api.pages import Pages
     from runtime.executor.port import Executor
 
 log = logging.getLogger("swarmlet.node")
@@ -204,6 +203,10 @@ class Assembly:
         return [*own, *self.settings.subnets()]
 
     def _serve(self, backend: ClusterBackend, stage: Stage) -> None:
+        # The HTTP library reads the machine's authorities as it is loaded: meanwhile the actors start on their threads.
+        from runtime.engine_api.pages import Page
+        from runtime.engine_api.server import EngineServer
+
         settings = self.settings
         about = {"api": list(settings.unix_sockets)}
         watcher = self.watcher = IntrospectionServer(stage, self.introspection_socket, about=about)
@@ -228,6 +231,8 @@ class Assembly:
             exposition.require()
         except Refused as missing:
             raise StartError(missing.text) from None
+        from runtime.engine_api.pages import PageServer
+
         server = PageServer(host_name, port, pages)
         self.run(server.start())
         self._parts.callback(lambda: self.run(server.stop(), SERVERS_STOP_S))

@@ -89,8 +89,8 @@ class StopRequest:
 
 
 def _settle_memory() -> None:
-    """What was loaded stays for good: the collector need not look at it again."""
-    gc.collect()
+    """What was loaded stays for good: the collector need not look at it, not even once. It would find next to nothing,
+    and hold up the node's first answer."""
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     gc.enable()

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from runtime.errors import Code, Refused
 from runtime.wire.loop import IoLoop
 from runtime.wire.port import Material
@@ -94,6 +92,8 @@ class LoopHttps:
 
 
 async def _post(url: str, body: bytes, material: Material, seconds: float, limit: int) -> HttpAnswer:
+    import aiohttp  # few swarms have an external authority, and every start would wait for the library
+
     headers = {"Content-Type": "application/json"}
     whole = aiohttp.ClientTimeout(total=seconds)
     connector = aiohttp.TCPConnector(ssl=_context(material), force_close=True)

@@ -112,6 +112,15 @@ def test_importing_a_node_starts_nothing_and_keeps_the_interpreters_settings() -
     assert python(code) == "1 True [] True True\n"
 
 
+def test_a_nodes_actors_start_before_the_http_library_is_loaded() -> None:
+    code = (
+        "import sys\n"
+        "import swarmlet.daemon, actors.node_actor\n"
+        "print([name for name in ('aiohttp', 'yaml', 'textual') if name in sys.modules])\n"
+    )
+    assert python(code) == "[]\n"
+
+
 def test_every_public_name_is_there_and_no_other() -> None:
     import swarmlet
 
