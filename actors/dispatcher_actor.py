@@ -8,8 +8,8 @@ Rules kept here:
    end the streams of the one before.
 2. A stream is told nothing older than the view that it began with, though commits that led there may still arrive.
 3. A commit costs only the streams of the nodes that it names.
-4. What nodes say is written every 100 ms, or at once when 10 000 statuses wait; the furthest word about a task counts.
-   What could not be written is written again, unless newer words have come.
+4. What nodes say is written every 100 ms, 50 ms after a word that others wait for, or at once when 10 000 statuses
+   wait; the furthest word about a task counts. What could not be written is written again, unless newer words came.
 5. A reader that is too slow, or gone, ends its own stream and nothing else: heartbeats decide about its node.
 """
 
@@ -35,13 +35,14 @@ from runtime.store.changes import Action
 from runtime.store.events import Commit, Event, WatchFilter
 from runtime.store.view import View
 from runtime.swarm.addresses import split_host_port
-from runtime.swarm.assignments import CHANGES_MAX, QUIET, AssignmentSet
+from runtime.swarm.assignments import CHANGES_MAX, PATIENCE, QUIET, AssignmentSet
 from runtime.swarm.identity import new_id
 from runtime.swarm.ingress_tables import IngressTables, takes_tables
 from runtime.swarm.node_status import (
     NodeRegistry,
     NodeUpdate,
     heartbeat_period,
+    is_awaited,
     node_unknown,
     not_registered,
     orphans,
@@ -62,6 +63,7 @@ from runtime.wire.port import Call
 LOOPBACK = "127.0.0.1"
 UNSPECIFIED = ("", "0.0.0.0", "::")  # noqa: S104 - what a manager without an advertised address is listed with
 FLUSH_EVERY = 0.1
+FLUSH_SOON = 0.05
 FLUSH_AT = 10_000
 ORPHANS_AGAIN = 5.0  # seconds before what could not be written about a lost node's tasks is tried again
 WEIGHT = 10  # of every manager in a session's list
@@ -82,7 +84,8 @@ class _Session:
 
 @dataclass(slots=True, eq=False)
 class _Assignments:
-    """A node's assignment stream. ``due`` is when what waits is sent; ``timer`` is set while something waits.
+    """A node's assignment stream. ``due`` is when what waits is sent, ``latest`` when at the latest; ``timer`` is set
+    while something waits.
 
     ``whole`` is the old form of it: every message is the list of all tasks. ``forwards``: its node is told the tables
     of published services.
@@ -93,6 +96,7 @@ class _Assignments:
     version: int
     whole: bool
     due: float = 0.0
+    latest: float = 0.0
     timer: Timer | None = None
     forwards: bool = False
 
@@ -126,7 +130,7 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True)
 class _Flush:
-    """100 ms since the first of what waits."""
+    """What waits is to be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +245,7 @@ class DispatcherActor(Serving, StoreWatcher):
             else:
                 self.tables.put_service(event.object)
         if self.tables.changed and self._tables_timer is None:
-            self._tables_timer = self.after(QUIET, _TablesChanged())
+            self._tables_timer = self.after(PATIENCE, _TablesChanged())
 
     @handles(MembersChanged)
     def members_changed(self, message: MembersChanged) -> None:
@@ -427,7 +431,7 @@ class DispatcherActor(Serving, StoreWatcher):
         node_id = call.identity.node_id
         request: Any = call.request
         self.registry.check(node_id, request.session_id)
-        view, own = self.view, []
+        view, own, soon = self.view, [], False
         for update in request.updates:
             task = view.get(objects.Task, update.task_id) if update.HasField("status") else None
             if task is None:
@@ -437,9 +441,10 @@ class DispatcherActor(Serving, StoreWatcher):
             if task.status.state < types.RUNNING == update.status.state:
                 self.timed(SCHEDULING, max(0.0, self.now() - _seconds(task.meta.created_at)))
             own.append(update)
+            soon |= is_awaited(task, update.status)
         for update in own:
             self._waiting.hear(update.task_id, node_id, update.status)
-        self._flush_soon()
+        self._flush_in(FLUSH_SOON if soon else FLUSH_EVERY)
         return dispatcher.UpdateTaskStatusResponse()
 
     @serves("Dispatcher", "UpdateVolumeStatus")
@@ -451,28 +456,33 @@ class DispatcherActor(Serving, StoreWatcher):
         for update in request.updates:
             if update.unpublished:
                 self._waiting.volumes[update.id, node_id] = None
-        self._flush_soon()
+        self._flush_in(FLUSH_EVERY)
         return dispatcher.UpdateVolumeStatusResponse()
 
     def _set_status(self, node_id: str, update: NodeUpdate) -> None:
         nodes = self._waiting.nodes
         nodes[node_id] = update.after(nodes.get(node_id))
-        self._flush_soon()
+        self._flush_in(FLUSH_EVERY)
 
-    def _flush_soon(self) -> None:
+    def _flush_in(self, seconds: float) -> None:
         if len(self._waiting.tasks) >= FLUSH_AT:
             self._flush()
         else:
-            self._flush_later()
+            self._flush_later(seconds)
 
-    def _flush_later(self) -> None:
-        if self._flush_timer is None and self._waiting:
-            self._flush_timer = self.after(FLUSH_EVERY, _Flush())
+    def _flush_later(self, seconds: float = FLUSH_EVERY) -> None:
+        timer = self._flush_timer
+        if not self._waiting or (timer is not None and timer.due <= self.monotonic() + seconds):
+            return
+        if timer is not None:
+            timer.cancel()
+        self._flush_timer = self.after(seconds, _Flush())
 
     @handles(_Flush)
     def flush(self, message: _Flush) -> None:
         """Writes what waits."""
-        self._flush()
+        if self._waiting:
+            self._flush()
 
     def _flush(self) -> None:
         if self._flush_timer is not None:
@@ -554,13 +564,15 @@ class DispatcherActor(Serving, StoreWatcher):
         if stream.assigned.pending >= (1 if rare("dispatcher.one_change") else CHANGES_MAX):
             self._send(stream, stream.assigned.take())
             return
-        stream.due = self.monotonic() + QUIET
+        now = self.monotonic()
         if stream.timer is None:
+            stream.latest = now + PATIENCE
             stream.timer = self.after(QUIET, _Quiet(stream))
+        stream.due = min(now + QUIET, stream.latest)
 
     @handles(_Quiet)
     def quiet(self, message: _Quiet) -> None:
-        """Sends what waits, unless changes came meanwhile: then a while after the last of them."""
+        """Sends what waits, unless changes came meanwhile: then a while after the last of them, but not for ever."""
         stream = message.stream
         stream.timer = None
         left = stream.due - self.monotonic()

@@ -3,7 +3,8 @@
 Who talks to it: the store, with every change of nodes and tasks. Whom it talks to: the store. It decides nothing:
 ``runtime/swarm/scheduling`` does; here is when it is asked, and how its decisions reach the store.
 
-1. A run comes 50 ms after the last change that it might act on, and no later than 1 s after the first.
+1. A run comes 20 ms after the first change that it might act on. While tasks wait that fit nowhere, which each run
+   looks at again, runs rest as long as the last one took, a second at most.
 2. Decisions are written before the next run begins, a slice at a time, so that others' writes come in between.
    Each is checked again in its transaction; the refused ones go back into the scheduler.
 3. A life that begins after a failure waits until what the last one proposed is committed or given up: nodes' books are
@@ -26,7 +27,7 @@ from runtime.store.changes import Action
 from runtime.store.events import Commit, WatchFilter
 from runtime.store.transaction import Transaction
 from runtime.store.view import Published, View
-from runtime.swarm.scheduling import DEBOUNCE_MAX_S, DEBOUNCE_S, Decision, Scheduler
+from runtime.swarm.scheduling import GATHER_S, REST_MAX_S, Decision, Scheduler
 from runtime.swarm.scheduling import commit as carry_out
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
@@ -50,8 +51,8 @@ class SchedulerActor(StoreWatcher):
         self._settled = False
         self._unwritten: deque[Decision] = deque()
         self._in_flight: list[Decision] = []
-        self._first_change: float | None = None
-        self._last_change = 0.0
+        self._armed = False
+        self._rest_until = 0.0
 
     def snapshot(self) -> dict[str, Any]:
         return {
@@ -96,38 +97,35 @@ class SchedulerActor(StoreWatcher):
         if self._settled:
             self._changed()
         else:
-            self.after(DEBOUNCE_S, _Due())
+            self.after(GATHER_S, _Due())
 
     # When to run
 
     def _changed(self) -> None:
-        if not self._may_run():
-            return
-        self._last_change = self.monotonic()
-        if self._first_change is None:
-            self._first_change = self._last_change
-            self.after(DEBOUNCE_S, _Due())
+        if self._may_run() and not self._armed:
+            self._armed = True
+            self.after(max(GATHER_S, self._rest_until - self.monotonic()), _Due())
 
     def _may_run(self) -> bool:
         return self._settled and not self._in_flight and self.scheduler.due
 
     @handles(_Due)
     def due(self, message: _Due) -> None:
-        """Runs, unless changes still come in: then the last of them has its 50 ms too, within the second."""
+        """Runs, if there is still something to decide."""
         if not self._settled:
             self._ask_settled()
             return
-        first, self._first_change = self._first_change, None
-        if not self._may_run() or first is None:
-            return
-        wait = min(self._last_change + DEBOUNCE_S, first + DEBOUNCE_MAX_S) - self.monotonic()
-        if wait > 0:
-            self._first_change = first
-            self.after(wait, _Due())
-            return
-        view = self.view
-        self._unwritten.extend(self.scheduler.run(self.monotonic(), lambda id: view.get(objects.Service, id)))
-        self._write_next()
+        self._armed = False
+        if self._may_run():
+            self._run()
+            self._write_next()
+
+    def _run(self) -> None:
+        view, begun = self.view, self.monotonic()
+        self._unwritten.extend(self.scheduler.run(begun, lambda id: view.get(objects.Service, id)))
+        if self.scheduler.waiting:
+            ended = self.monotonic()
+            self._rest_until = ended + min(ended - begun, REST_MAX_S)
 
     # Writing
 

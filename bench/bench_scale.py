@@ -4,7 +4,8 @@
 
 For each number of replicas a daemon of its own: seconds to all running, drain of ten nodes until all run elsewhere, a
 rolling update with parallelism 100 until all tasks are new; of the leader CPU seconds and resident memory in each
-phase. The agents share the machine with it. dockerd needs root.
+phase, and the CPU seconds of the agents, which live in this process and share the machine with the leader; the load is
+the machine's mean of a minute. dockerd needs root.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Phase:
         self.count = count
         self.begun = time.perf_counter()
         self.cpu = usage(self.pid)[0]
+        self.agents_cpu = time.process_time()
 
     async def until(self, condition: Callable[[], bool], fleet: Fleet) -> None:
         """Waits, then prints."""
@@ -65,10 +67,10 @@ class Phase:
         took = time.perf_counter() - self.begun
         await asyncio.sleep(SETTLE_S)
         cpu, memory = usage(self.pid)
-        spent = cpu - self.cpu
+        spent, agents = cpu - self.cpu, time.process_time() - self.agents_cpu
         print(
             f"  {self.title:<26} {took:7.2f} s; leader {spent:6.2f} s CPU, {spent / self.count * 1e3:.2f} ms a task,"
-            f" {memory / 1024:.0f} MiB",
+            f" {memory / 1024:.0f} MiB; agents {agents:.1f} s CPU; load {os.getloadavg()[0]:.1f}",
             flush=True,
         )
 

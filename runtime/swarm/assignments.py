@@ -4,8 +4,8 @@ Rules owned here (SwarmKit's dispatcher):
 1. A task is told from ASSIGNED on, and again when anything but its status changed: its status came from the agent.
 2. Secrets and configs go with the first task that refers to them and are taken back with the last; a task that is
    beyond RUNNING refers to nothing. They are told before the tasks that need them.
-3. Messages are numbered; each names the one that it applies to. Changes wait until 100 of them are there, or until
-   none has come for 100 ms.
+3. Messages are numbered; each names the one that it applies to. Changes wait until 100 of them are there, until none
+   has come for 50 ms, or for 100 ms at most.
 
 It holds the published objects themselves, so a set costs a reference for each task.
 """
@@ -21,7 +21,8 @@ from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
 
 CHANGES_MAX: Final = 100
-QUIET: Final = 0.1
+QUIET: Final = 0.05
+PATIENCE: Final = 0.1
 
 Item = objects.Task | objects.Secret | objects.Config
 Key = tuple[Literal["task", "secret", "config"], str]

@@ -300,6 +300,11 @@ def write_task_status(tx: Tx, task_id: str, node_id: str, status: types.TaskStat
     return True
 
 
+def is_awaited(task: objects.Task, said: types.TaskStatus) -> bool:
+    """Whether a status takes a task as far as it was to go, or ends it: somebody goes on only then."""
+    return said.state >= min(task.desired_state, types.COMPLETE)
+
+
 def _says_same(stored: types.TaskStatus, said: types.TaskStatus) -> bool:
     return stored.state == said.state and _as_said(stored) == _as_said(said)
 

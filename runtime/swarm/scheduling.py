@@ -30,8 +30,8 @@ from runtime.wire.pb import types_pb2 as types
 
 ASSIGNED: Final = "scheduler assigned task to node"
 CONFIRMED: Final = "scheduler confirmed task can run on preassigned node"
-DEBOUNCE_S: Final = 0.05
-DEBOUNCE_MAX_S: Final = 1.0
+GATHER_S: Final = 0.02
+REST_MAX_S: Final = 1.0
 PRUNE_S: Final = 300.0
 HINTS_MAX: Final = 256
 

@@ -589,20 +589,37 @@ def test_assignments_begin_complete_and_go_on_with_what_changes() -> None:
     assert [told(each) for each in stream.take()] == [["-task a"]]
 
 
-def test_changes_wait_for_a_quiet_tenth_of_a_second() -> None:
+def test_changes_wait_for_fifty_quiet_milliseconds() -> None:
     bench = Bench()
     _, session_id = bench.register()
     stream = bench.assign(session_id)
     stream.take()
-    for number in range(8):
+    for number in range(3):
         bench.create(task(f"t{number}"))
-        bench.simulator.run_for(0.06)
+        bench.simulator.run_for(0.02)
     assert stream.take() == []
-    bench.simulator.run_for(0.06)
+    bench.simulator.run_for(0.04)
     (message,) = stream.take()
-    assert len(message.changes) == 8
+    assert len(message.changes) == 3
     bench.simulator.run_for(5)
     assert stream.take() == []
+
+
+def test_changes_that_keep_coming_wait_for_a_tenth_of_a_second_at_most() -> None:
+    bench = Bench()
+    _, session_id = bench.register()
+    stream = bench.assign(session_id)
+    stream.take()
+    told_at = []
+    for number in range(12):
+        bench.create(task(f"t{number:02}"))
+        bench.simulator.run_for(0.03)
+        told_at += [(number, len(message.changes)) for message in stream.take()]
+    bench.simulator.run_for(0.1)
+    counts = [count for _, count in told_at] + [len(message.changes) for message in stream.take()]
+    assert sum(counts) == 12
+    assert len(counts) == 3
+    assert all(count == 4 for count in counts), counts
 
 
 def test_a_hundred_changes_do_not_wait() -> None:
@@ -759,9 +776,27 @@ def test_statuses_are_written_together_after_a_tenth_of_a_second() -> None:
     _, session_id = bench.register()
     entries = bench.entries
     for number in range(50):
-        assert bench.report(session_id, (f"t{number}", types.RUNNING)).take()
+        assert bench.report(session_id, (f"t{number}", types.PREPARING)).take()
+    bench.simulator.run_for(0.09)
     assert bench.entries == entries
-    bench.simulator.run_for(0.15)
+    bench.simulator.run_for(0.06)
+    assert bench.entries == entries + 1
+    assert bench.get(objects.Task, "t49").status.state == types.PREPARING
+
+
+def test_a_status_that_others_wait_for_is_written_with_all_others_after_half_the_time() -> None:
+    bench = Bench(*(task(f"t{number}") for number in range(50)))
+    _, session_id = bench.register()
+    entries = bench.entries
+    for number in range(49):
+        assert bench.report(session_id, (f"t{number}", types.PREPARING)).take()
+    assert bench.report(session_id, ("t49", types.RUNNING)).take()
+    bench.simulator.run_for(0.04)
+    assert bench.entries == entries
+    bench.simulator.run_for(0.02)
+    assert bench.entries == entries + 1
+    assert bench.get(objects.Task, "t0").status.state == types.PREPARING
+    bench.simulator.run_for(1)
     assert bench.entries == entries + 1
     written = bench.get(objects.Task, "t49").status
     assert (written.state, written.applied_by) == (types.RUNNING, "manager-1")

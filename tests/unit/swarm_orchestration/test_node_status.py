@@ -340,3 +340,29 @@ def test_a_volume_that_a_node_uses_no_more_waits_for_its_controller() -> None:
     assert [each.state for each in written.publish_status] == [kinds.PENDING_UNPUBLISH, kinds.PENDING_NODE_UNPUBLISH]
     assert run(view, lambda tx: rules.write_unpublished(tx, "v", "n"))[1] is False
     assert run(view, lambda tx: rules.write_unpublished(tx, "gone", "n"))[1] is False
+
+
+# What others wait for
+
+
+@pytest.mark.parametrize(
+    ("desired", "said", "awaited"),
+    [
+        (types.RUNNING, types.PREPARING, False),
+        (types.RUNNING, types.STARTING, False),
+        (types.RUNNING, types.RUNNING, True),
+        (types.READY, types.PREPARING, False),
+        (types.READY, types.READY, True),
+        (types.COMPLETE, types.RUNNING, False),
+        (types.COMPLETE, types.COMPLETE, True),
+        (types.SHUTDOWN, types.RUNNING, False),
+        (types.SHUTDOWN, types.COMPLETE, True),
+        (types.RUNNING, types.FAILED, True),
+        (types.REMOVE, types.SHUTDOWN, True),
+    ],
+)
+def test_awaited_is_what_ends_a_task_or_takes_it_as_far_as_it_was_to_go(desired: int, said: int, awaited: bool) -> None:
+    told = task()
+    told.desired_state = desired  # type: ignore[assignment]
+    status = types.TaskStatus(state=said)  # type: ignore[arg-type]
+    assert rules.is_awaited(told, status) is awaited
