@@ -49,7 +49,10 @@ def add(commands: Any) -> None:
 def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
     parser.add_argument("--socket", default="", metavar="PATH", help="introspection socket of the node")
-    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    if name == "console":
+        parser.set_defaults(json=False)  # it prints nothing: each of its pages is a command of its own
+    else:
+        parser.add_argument("--json", action="store_true", help="print it as JSON")
     return parser
 
 

@@ -9,7 +9,7 @@ from runtime.introspection.render import columns, states
 from runtime.introspection.sequence import duration
 
 Answer = Mapping[str, Any]
-_PEER_HEADS = ("MEMBER", "NODE", "ADDRESS", "ROLE", "REACHED", "MATCH", "LAG", "STATE")
+_PEER_HEADS = ("MEMBER", "ROLE", "REACHED", "MATCH", "LAG", "STATE", "ADDRESS", "NODE")
 _REST = ("log", "transport", "dispatcher", "scheduler")
 
 
@@ -27,7 +27,7 @@ def raft(value: Answer, before: Answer | None = None) -> str:
                  f", snapshot at {core['snapshot']}")  # fmt: skip
     lines.append(f"pace: {core['pace']} (a tick each {duration(core['tick'])}); appends in flight "
                  f"{core['appends in flight']}, proposals waiting {core['waiting']}")  # fmt: skip
-    lines += ["", columns([_PEER_HEADS, *(_peer(each) for each in core["peers"])], right=(5, 6))]
+    lines += ["", columns([_PEER_HEADS, *(_peer(each) for each in core["peers"])], right=(3, 4))]
     lines += ["", _store(value, before)]
     if text := _certificate(value):
         lines.append(text)
@@ -49,17 +49,21 @@ def _peer(peer: Answer) -> tuple[str, ...]:
     if peer.get("pending snapshot"):
         state += f" at {peer['pending snapshot']}"
     lag = (str(peer["match"]), str(peer["lag"])) if known else ("", "")
-    return (peer["raft id"], peer["node"], peer["addr"], role, reached, *lag, state)
+    return (peer["raft id"], role, reached, *lag, state, peer["addr"], peer["node"])
 
 
 def _store(value: Answer, before: Answer | None) -> str:
     store = value.get("store")
     if not isinstance(store, Mapping):
         return f"store: {store}"
-    objects = ", ".join(f"{count} {kind}" for kind, count in store["objects"].items()) or "nothing"
+    objects = ", ".join(_counted(count, kind) for kind, count in store["objects"].items()) or "nothing"
     rate = _rate(value, before)
-    return (f"store: version {store['version']}{rate}; {objects}; {store['watchers']} watchers, "
-            f"{store['in flight']} writes in flight")  # fmt: skip
+    busy = f"{store['watchers']} watchers, {store['in flight']} writes in flight"
+    return f"store: version {store['version']}{rate}; {busy}\n  {objects}"
+
+
+def _counted(count: int, kinds: str) -> str:
+    return f"{count} {kinds.removesuffix('s') if count == 1 else kinds}"
 
 
 def _rate(value: Answer, before: Answer | None) -> str:
@@ -113,7 +117,7 @@ def beliefs(value: Answer) -> str:
         side, rows = ("agent", agent) if agent is not None else ("manager", manager)
         table = [("TASK", "STATE", "DESIRED", "ID"), *((r["name"], r["state"], r["desired"], r["id"]) for r in rows)]
         other = "the manager's side is on a manager" if side == "agent" else "the agent's side is on that node"
-        return f"{columns(table)}\nthe {side} alone was asked: {other} (--manager SOCKET, --agent SOCKET)"
+        return f"{columns(table)}\nthe {side} alone was asked: {other}\n(--manager SOCKET, --agent SOCKET)"
     head = f"node {value['node']}: the agent has {len(agent)} tasks, the manager {len(manager)}"
     if not differ:
         return f"{head}; of all that live they say the same"

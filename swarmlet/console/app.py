@@ -12,7 +12,7 @@ from rich.text import Text
 from textual import work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
+from textual.containers import Horizontal, ScrollableContainer
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Input, Static
 
@@ -22,19 +22,26 @@ from swarmlet.console.views import Table, arranged
 
 REFRESH_S: Final = 1.0
 THEMES: Final = ("textual-dark", "textual-light", "nord", "gruvbox", "solarized-light")
-HELP: Final = """[b]Pages[/b]      1-9, 0 or : and a name: tree, messages, trace, crashes, raft,
-           nodes, services, tasks, logs, events; by name also waiting, waits, beliefs
-[b]Enter[/b]      deeper: actor, crash, logs of a service, trace of a message type
-[b]Esc[/b]        back; ends a filter
-[b]/[/b]          show only rows with a text
-[b]s  S[/b]       sort by the next column, turn the order round
+HELP: Final = """[b]1-9 0 :[/b]    pages: tree, messages, trace, crashes, raft, nodes,
+           services, tasks, logs, events; by name alone also
+           waiting, waits, beliefs
+[b]Enter Esc[/b]  deeper (an actor, a crash, logs, a trace), back
+[b]/[/b]          show only rows with a text; Esc ends it
+[b]s S[/b]        sort by the next column, turn the order round
 [b]Space[/b]      fold or unfold an actor of the tree
-[b]t[/b]          trace the chosen actor      [b]d[/b]  table or sequence diagram      [b]a[/b]  begin anew
+[b]t d a[/b]      trace the chosen actor, as table or sequence, anew
 [b]p[/b]          pause and go on
-[b]R  Z  U[/b]    restart, suspend for 30 s, resume the chosen actor (with --write, after a question)
-[b]T[/b]          next theme      [b]?[/b]  this page      [b]q[/b]  quit
+[b]R Z U[/b]      restart, suspend for 30 s, resume the chosen actor:
+           with --write, after a question
+[b]T ? q[/b]      next theme, this page, quit
 
-The console reads what is counted in passing. Traces, suspensions and log levels end with it."""
+The console reads what is counted in passing.
+Traces, suspensions and log levels end with it."""
+# Words that are the whole of a cell, and how they stand out. What is well is not coloured.
+STANDS_OUT: Final = {
+    **dict.fromkeys(("failed", "rejected", "orphaned", "down", "stuck", "disconnected", "unreachable"), "bold red"),
+    **dict.fromkeys(("pending", "preparing", "starting", "restarting", "suspended", "paused", "drain"), "dark_orange"),
+}
 
 
 class Question(ModalScreen[bool]):
@@ -72,10 +79,14 @@ class Console(App[None]):
 
     CSS = """
     #head { height: 1; background: $primary; color: $text; }
-    #table { height: 1fr; }
-    #scroll { height: 1fr; }
+    #head.lost { background: $error; }
+    #table { height: 1fr; scrollbar-size: 0 1; }
+    #scroll { height: 1fr; padding: 0 1; scrollbar-size: 0 1; }
+    #text.wide { width: auto; text-wrap: nowrap; }
     #closing { height: 1; color: $text-muted; }
-    #prompt { height: 1; border: none; padding: 0; }
+    #prompting { height: 1; }
+    #kind { width: 2; padding: 0 0 0 1; }
+    #prompt { height: 1; width: 1fr; border: none; padding: 0; }
     .hidden { display: none; }
     Question, Help { align: center middle; }
     #question, #help { width: auto; max-width: 100%; height: auto; border: round $primary; padding: 1 2;
@@ -84,7 +95,7 @@ class Console(App[None]):
     TITLE = "swarmlet"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("colon", "prompt(':')", ":page", key_display=":"),
+        Binding("colon", "prompt(':')", "page", key_display="1-9 :"),
         Binding("slash", "prompt('/')", "filter", key_display="/"),
         Binding("enter", "deeper", "deeper", show=False),
         Binding("escape", "back", "back", key_display="esc"),
@@ -118,6 +129,7 @@ class Console(App[None]):
         self.descending = False
         self.paused = False
         self.trouble = ""
+        self.refused = ""
         self._fetched: Any = None
         self._asking = False
         self._columns: tuple[str, ...] = ()
@@ -127,13 +139,15 @@ class Console(App[None]):
         self.head = Static("", id="head", markup=False)
         self.table: DataTable[Text] = DataTable(id="table", cursor_type="row", zebra_stripes=True)
         self.text = Static("", id="text", markup=False)
-        self.scroll = VerticalScroll(self.text, id="scroll", classes="hidden")
+        self.scroll = ScrollableContainer(self.text, id="scroll", classes="hidden")
         self.closing = Static("", id="closing", markup=False)
         self.prompt = Input(id="prompt", compact=True)
-        self.prompt.display = False
+        self.kind = Static("", id="kind", markup=False)
+        self.prompting = Horizontal(self.kind, self.prompt, id="prompting")
+        self.prompting.display = False
 
     def compose(self) -> ComposeResult:
-        yield from (self.head, self.table, self.scroll, self.closing, self.prompt, Footer())
+        yield from (self.head, self.table, self.scroll, self.closing, self.prompting, Footer())
 
     def on_mount(self) -> None:
         """Begins to ask."""
@@ -153,14 +167,16 @@ class Console(App[None]):
     @work(thread=True, group="fetch")
     def _fetch(self, page: Page) -> None:
         fetched: Any = None
-        trouble = ""
+        trouble = refused = ""
         try:
             fetched = page.fetch(self.source)
-        except (Lost, ValueError) as error:
+        except Lost as error:
             trouble = str(error)
-        self.call_from_thread(self._arrived, page, fetched, trouble)
+        except ValueError as error:
+            refused = str(error)
+        self.call_from_thread(self._arrived, page, fetched, trouble, refused)
 
-    def _arrived(self, page: Page, fetched: Any, trouble: str) -> None:
+    def _arrived(self, page: Page, fetched: Any, trouble: str, refused: str) -> None:
         self._asking = False
         if not self.is_running:
             return
@@ -174,14 +190,14 @@ class Console(App[None]):
             if isinstance(page, FollowPage):
                 page.again()
         if not trouble:
-            self._fetched = fetched
+            self._fetched, self.refused = fetched, refused
             self._show()
         self._show_head()
 
     def _show(self) -> None:
-        if self._fetched is None:
+        if self._fetched is None and not self.refused:
             return
-        shown = self.page.show(self._fetched)
+        shown = self.refused or self.page.show(self._fetched)
         is_text = isinstance(shown, str)
         self.table.set_class(is_text, "hidden")
         self.scroll.set_class(not is_text, "hidden")
@@ -194,6 +210,7 @@ class Console(App[None]):
         if self.wanted:
             text = "\n".join(line for line in text.splitlines() if self.wanted.lower() in line.lower())
         at_end = self.scroll.scroll_offset.y >= self.scroll.max_scroll_y
+        self.text.set_class(not self.page.wraps and not self.refused, "wide")
         self.text.update(Text(text))
         self.closing.update("")
         if isinstance(self.page, FollowPage) and at_end:
@@ -212,7 +229,7 @@ class Console(App[None]):
             self._update_cells(shown)
         else:
             self._replace_rows(shown)
-        self.closing.update(shown.closing)
+        self.closing.update(shown.closing or ("" if shown.rows else "nothing to show"))
 
     def _update_cells(self, shown: Table) -> None:
         """Only what changed is drawn anew: nothing flickers."""
@@ -236,7 +253,7 @@ class Console(App[None]):
     def chosen(self) -> str:
         """The key of the row under the cursor; empty if there is none."""
         table = self.table
-        if not table.row_count or self.page.is_text:
+        if not table.row_count or self.page.is_text or self.refused:
             return ""
         return str(table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value)
 
@@ -251,6 +268,7 @@ class Console(App[None]):
         said.append(f"LOST: {self.trouble}" if self.trouble else "live")
         if self.write:
             said.append("write mode")
+        self.head.set_class(bool(self.trouble), "lost")
         self.head.update("  ·  ".join(said))
 
     # Ways
@@ -261,7 +279,8 @@ class Console(App[None]):
         self._change(page)
 
     def _change(self, page: Page) -> None:
-        self.page, self._fetched, self.wanted, self.column, self.descending = page, None, "", None, False
+        self.page, self._fetched, self.refused = page, None, ""
+        self.wanted, self.column, self.descending = "", None, False
         self.table.clear(columns=True)
         self._columns = ()
         self.text.update("")
@@ -309,7 +328,8 @@ class Console(App[None]):
         self._prompt = kind
         self.prompt.value = self.wanted if kind == "/" else ""
         self.prompt.placeholder = "page" if kind == ":" else "text in a row"
-        self.prompt.display = True
+        self.kind.update(kind)
+        self.prompting.display = True
         self.screen.set_focus(self.prompt)  # now, not with the next refresh: the keys that follow at once are for it
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -347,7 +367,7 @@ class Console(App[None]):
 
     def _end_prompt(self) -> None:
         self._prompt = ""
-        self.prompt.display = False
+        self.prompting.display = False
         (self.scroll if self.page.is_text else self.table).focus()
         self._show_head()
 
@@ -429,4 +449,4 @@ class Console(App[None]):
 
 
 def _cell(text: str, right: bool) -> Text:
-    return Text(text, justify="right" if right else "left")
+    return Text(text, STANDS_OUT.get(text, ""), justify="right" if right else "left")

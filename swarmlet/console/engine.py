@@ -32,6 +32,10 @@ class EngineError(Exception):
     """The API cannot be asked, or refused; the text is for people."""
 
 
+class EngineRefused(EngineError):
+    """The API answered, with a refusal in the daemon's own words."""
+
+
 class Engine:
     """One node's API at a unix socket. Any thread may use it; each call has a connection of its own."""
 
@@ -39,7 +43,7 @@ class Engine:
         self.path = path
 
     def get(self, path: str, **query: Any) -> Any:
-        """The decoded answer. EngineError with the daemon's own words if it refuses."""
+        """The decoded answer. EngineRefused with the daemon's own words, EngineError if there is no answer."""
         connection, response = self._request(path, query, TIMEOUT_S)
         with connection:
             try:
@@ -65,7 +69,7 @@ class Engine:
             connection.request("GET", target)
             response = connection.getresponse()
             if response.status != http.client.OK:
-                raise EngineError(_refusal(response.read(), response.status))
+                raise EngineRefused(_refusal(response.read(), response.status))
             connection.sock.settimeout(timeout)
         except (OSError, http.client.HTTPException) as error:
             connection.close()

@@ -29,6 +29,8 @@ class Page:
 
     name: ClassVar[str] = ""
     is_text: ClassVar[bool] = False
+    wraps: ClassVar[bool] = False
+    """Whether long lines of text are wrapped, as sentences want it, or run on to the right, as tables do."""
 
     def __init__(self, subject: str = "") -> None:
         self.subject = subject
@@ -186,6 +188,7 @@ class ExplainPage(Page):
 
     name = "explain"
     is_text = True
+    wraps = True
 
     def fetch(self, source: Source) -> Any:
         return source.ask("explain", name=self.subject)
@@ -361,7 +364,7 @@ class TracePage(FollowPage):
         records, ended = fetched
         closing = self.end or ended or f"{len(records)} messages so far; at most {TRACE_COUNT}, or {TRACE_SECONDS:g} s"
         if not self.subject and not self.types:
-            return "Choose an actor in the tree and press t, or a message type in messages and press Enter."
+            return "Choose an actor in the tree and press t, or a message type and press Enter."
         if self.diagram:
             return f"{sequence.text(records)}\n{closing}"
         table = views.trace(records)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtime.introspection.client import Link, NoAnswer
-from swarmlet.console.engine import Engine, EngineError
+from swarmlet.console.engine import Engine, EngineError, EngineRefused
 from swarmlet.errors import StartError
 
 FORWARD_S: Final = 20.0
@@ -70,11 +70,13 @@ class Source:
         return Engine(self._api)
 
     def get(self, path: str, **query: Any) -> Any:
-        """One answer of the API; a refusal is a ValueError in the daemon's own words."""
+        """One answer of the API; a refusal is a ValueError in the daemon's own words. Lost if there is none."""
         try:
             return self.engine.get(path, **query)
-        except EngineError as error:
+        except EngineRefused as error:
             raise ValueError(str(error)) from None
+        except EngineError as error:
+            raise Lost(str(error)) from None
 
 
 class Forwarded:

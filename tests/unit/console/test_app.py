@@ -28,6 +28,7 @@ class Fake(Source):
         self.clock = 0.0
         self.rows = [row("/a"), row("/a/b"), row("/a/c")]
         self.lost = ""
+        self.refusals: dict[str, str] = {}
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.table: dict[str, Any] = {
             "messages": [answers.figures("Write", 9), answers.figures("Tick", 7)],
@@ -43,6 +44,8 @@ class Fake(Source):
         self.asked.append((what, details))
         if self.lost:
             raise Lost(self.lost)
+        if what in self.refusals:
+            raise ValueError(self.refusals[what])
         if what == "tree":
             self.clock += 1.0
             return tree(self.clock, *self.rows)
@@ -285,6 +288,55 @@ def test_a_lost_node_is_said_and_found_again() -> None:
     drive(test)
 
 
+def test_what_a_node_refuses_is_said_in_place_of_the_page_and_is_no_loss() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        source: Any = app.source
+        refusal = "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state."
+        source.refusals["tasks"] = refusal
+        await pilot.press("8")
+        await settled(pilot, lambda: said(app, "#text") == refusal)
+        assert said(app, "#head").strip() == "tasks  ·  live"
+        assert not app.head.has_class("lost")
+        assert app.chosen == ""
+        assert app.text.size.width < 80
+        assert app.text.size.height == 2, "a sentence is wrapped"
+        source.refusals.clear()
+        await settled(pilot, lambda: app.table.row_count > 0 and not app.refused)
+        assert not [each for each in app._notifications if "answers again" in each.message]
+        source.lost = "no node answers"
+        await settled(pilot, lambda: app.head.has_class("lost"))
+
+    drive(test)
+
+
+def test_what_stands_out_is_coloured_and_what_is_empty_says_so() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        source: Any = app.source
+        source.rows[1]["state"] = "suspended"
+        await settled(pilot, lambda: "dark_orange" in [str(app.table.get_cell("/a/b", "1").style)])
+        assert str(app.table.get_cell("/a", "1").style) == ""
+        source.table["crashes"] = []
+        await press(app, pilot, "4")
+        await settled(pilot, lambda: said(app, "#closing") == "nothing to show")
+
+    drive(test)
+
+
+@pytest.mark.parametrize("kind", [":", "/"])
+def test_a_prompt_says_what_it_asks_for_and_help_fits_on_80_columns(kind: str) -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        app.action_prompt(kind)
+        await pilot.pause()
+        assert str(app.kind.render()) == kind
+        assert app.prompting.display
+        await pilot.press("escape", "question_mark")
+        await pilot.pause()
+        help_ = app.screen.query_one("#help", Static)
+        assert help_.size.width == max(len(line) for line in str(help_.render()).splitlines()), "no line is wrapped"
+
+    drive(test)
+
+
 def test_nothing_new_is_shown_while_it_is_paused() -> None:
     async def test(app: Console, pilot: Pilot[None]) -> None:
         await pilot.press("p")
@@ -338,7 +390,7 @@ def test_logs_are_asked_for_by_service() -> None:
 def test_help_and_themes() -> None:
     async def test(app: Console, pilot: Pilot[None]) -> None:
         await pilot.press("question_mark")
-        assert "Pages" in str(app.screen.query_one("#help", Static).render())
+        assert "pages: tree" in str(app.screen.query_one("#help", Static).render())
         await pilot.press("escape")
         seen = {app.theme}
         for _ in THEMES:

@@ -17,9 +17,9 @@ def test_consensus_shows_who_leads_who_follows_and_how_far_behind() -> None:
     text = render_domain.raft(answers.RAFT)
     assert text.startswith("leader 1 in term 7\nlog: last 20, committed 20, applied 19, snapshot at 0")
     one, two = (line.split() for line in text.splitlines() if "10.0.0." in line)
-    assert one == ["1", "one", "10.0.0.1:2377", "leader", "yes", "20", "0", "replicate"]
-    assert two == ["2", "two", "10.0.0.2:2377", "follower", "NO", "5", "15", "snapshot", "at", "18"]
-    assert "store: version 120; 2 nodes, 4 tasks; 3 watchers, 1 writes in flight" in text
+    assert one == ["1", "leader", "yes", "20", "0", "replicate", "10.0.0.1:2377", "one"]
+    assert two == ["2", "follower", "NO", "5", "15", "snapshot", "at", "18", "10.0.0.2:2377", "two"]
+    assert "store: version 120; 3 watchers, 1 writes in flight\n  2 nodes, 4 tasks" in text
     assert "certificate: swarm-manager one, 89.5 days left; root 7300 days left" in text
 
 
