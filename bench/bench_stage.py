@@ -112,9 +112,11 @@ def main() -> None:
         ("stage, not observed", stage_figures(False, False)),
         ("stage, own thread", stage_figures(True, True)),
     ]
-    print(f"{'':22}{'tells/s':>12}{'ask p50 us':>12}{'ask p99 us':>12}")
+    bare_rate, bare_median, _ = rows[0][1]
+    print(f"{'':22}{'tells/s':>12}{'of bare':>9}{'ask p50 us':>12}{'of bare':>9}{'ask p99 us':>12}")
     for name, (rate, median, p99) in rows:
-        print(f"{name:22}{rate:12,.0f}{median:12.1f}{p99:12.1f}")
+        ratios = rate / bare_rate, median / bare_median
+        print(f"{name:22}{rate:12,.0f}{ratios[0]:8.2f}x{median:12.1f}{ratios[1]:8.2f}x{p99:12.1f}")
     print(f"a failpoint that is not armed: {failpoint_figure():.0f} ns")
 
 

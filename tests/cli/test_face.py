@@ -121,6 +121,22 @@ def test_a_nodes_actors_start_before_the_http_library_is_loaded() -> None:
     assert python(code) == "[]\n"
 
 
+def test_a_daemon_loads_the_http_library_without_the_machines_authorities_and_leaves_the_environment_alone() -> None:
+    code = (
+        "import os, ssl, sys\n"
+        "os.environ.pop('SSL_CERT_FILE', None)\n"
+        "os.environ['SSL_CERT_DIR'] = '/somewhere'\n"
+        "before = dict(os.environ)\n"
+        "contexts, make = [], ssl.create_default_context\n"
+        "ssl.create_default_context = lambda *given, **named: contexts.append(make(*given, **named)) or contexts[-1]\n"
+        "from swarmlet import daemon\n"
+        "daemon._load_http_library()\n"
+        "read = [each.cert_store_stats()['x509'] for each in contexts]\n"
+        "print('aiohttp' in sys.modules, os.environ == before, read)\n"
+    )
+    assert python(code) == "True True [0]\n"
+
+
 def test_every_public_name_is_there_and_no_other() -> None:
     import swarmlet
 
