@@ -3,6 +3,9 @@
 It asks nodes to renew, 30 every 3 s, until every node says that its certificate is under the new root, and then puts
 that root in force. It decides nothing about roots (``runtime.pki.rotation`` does) and signs nothing. A rotation that is
 given up or replaced meanwhile is simply no longer what it finds in the cluster object.
+
+It keeps books of who has not moved, so that a commit costs only the nodes that it names. When the books are empty, all
+nodes are looked at once more before the root is put in force.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ class RootRotationActor(StoreWatcher):
         super().__init__(context)
         self._root = types_pb2.RootCA()
         self._issuer: Issuer | None = None
+        self._behind: dict[str, None] = {}  # the nodes that have not moved
         self._writing = False
         self._round: Timer | None = None
         self._trouble = ""
@@ -42,7 +46,7 @@ class RootRotationActor(StoreWatcher):
     def snapshot(self) -> dict[str, Any]:
         return {
             "rotating": self._issuer is not None,
-            "not moved": len(self._not_moved()) if self._issuer is not None else 0,
+            "not moved": len(self._behind),
             "writing": self._writing,
             "trouble": self._trouble,
         }
@@ -54,13 +58,15 @@ class RootRotationActor(StoreWatcher):
         for event in commit.events:
             if event.kind is objects_pb2.Cluster and event.object.id == self.context.cluster_id:
                 self._see(event.object)
+            elif event.kind is objects_pb2.Node and self._issuer is not None:
+                self._note(event.object.id, self._issuer)
         self._finish_when_all_moved()
 
     def _see(self, cluster: objects_pb2.Cluster | None) -> None:
         root = cluster.root_ca if cluster is not None else types_pb2.RootCA()
         if same_rotation(root, self._root):
             return
-        self._root, self._issuer = types_pb2.RootCA(), None
+        self._root, self._issuer, self._behind = types_pb2.RootCA(), None, {}
         self._root.CopyFrom(root)
         if self._round is not None:
             self._round.cancel()
@@ -75,12 +81,20 @@ class RootRotationActor(StoreWatcher):
             # Nobody can move to such a root; whoever wanted it may want another one.
             self._trouble = f"the new root cannot be read: {error}"
             return
+        self._survey(self._issuer)
         self._ask()
         self._round = self.every(ROTATE_EVERY, _Round())
 
-    def _not_moved(self) -> list[objects_pb2.Node]:
-        assert self._issuer is not None
-        return [node for node in self.view.all(objects_pb2.Node) if not has_moved(node, self._issuer)]
+    def _survey(self, issuer: Issuer) -> None:
+        nodes = self.view.all(objects_pb2.Node)
+        self._behind = {node.id: None for node in nodes if not has_moved(node, issuer)}
+
+    def _note(self, node_id: str, issuer: Issuer) -> None:
+        node = self.view.get(objects_pb2.Node, node_id)  # the newest: the books must not fall behind what was surveyed
+        if node is None or has_moved(node, issuer):
+            self._behind.pop(node_id, None)
+        else:
+            self._behind[node_id] = None
 
     @handles(_Round)
     def next_round(self, message: _Round) -> None:
@@ -92,7 +106,8 @@ class RootRotationActor(StoreWatcher):
         issuer = self._issuer
         if issuer is None or self._writing:
             return
-        steps = [asking(node_id, issuer) for node_id in to_ask(self._not_moved(), issuer)]
+        found = (self.view.get(objects_pb2.Node, node_id) for node_id in self._behind)
+        steps = [asking(id, issuer) for id in to_ask((node for node in found if node is not None), issuer)]
         if steps:
             self._writing = True
             self.write_batch(steps, self._asked)
@@ -103,7 +118,10 @@ class RootRotationActor(StoreWatcher):
         self._finish_when_all_moved()
 
     def _finish_when_all_moved(self) -> None:
-        if self._issuer is None or self._writing or self._not_moved():
+        if self._issuer is None or self._writing or self._behind:
+            return
+        self._survey(self._issuer)
+        if self._behind:
             return
         self._writing = True
         failpoint("ca.before_root_switch")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from actors import root_rotation_actor
 from actors.root_rotation_actor import RootRotationActor
-from runtime.pki.rotation import ROTATE_BATCH, ROTATE_EVERY, decide_root, desired_issuer
+from runtime.pki.rotation import ROTATE_BATCH, ROTATE_EVERY, decide_root, desired_issuer, has_moved
 from runtime.protocol.store import Write
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
@@ -117,6 +120,44 @@ def test_a_node_that_was_asked_and_came_back_with_the_old_root_is_asked_again() 
     bench.wait(lambda: in_state(bench, STATUS.ROTATE) == ["n000"])
     bench.edit(objects.Node, "n000", lambda node: setattr(node.certificate.status, "state", STATUS.ISSUED))
     bench.wait(lambda: in_state(bench, STATUS.ROTATE) == ["n000"], ROTATE_EVERY + 0.1)
+
+
+def test_a_commit_costs_only_the_nodes_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way = rotation()
+    bench = PartBench(RootRotationActor, a_cluster(under_way), *nodes(200, STATUS.PENDING))
+    bench.simulator.run_for(0.1)
+    looked: list[str] = []
+
+    def counted(node: objects.Node, issuer: Any) -> bool:
+        looked.append(node.id)
+        return has_moved(node, issuer)
+
+    monkeypatch.setattr(root_rotation_actor, "has_moved", counted)
+    for number in range(100):
+        bench.edit(objects.Node, f"n{number:03}", moved(under_way))
+    bench.simulator.run_for(0.1)
+    assert looked == [f"n{number:03}" for number in range(100)]
+    assert bench.actor.snapshot()["not moved"] == 100
+    looked.clear()
+    for number in range(100, 200):
+        bench.edit(objects.Node, f"n{number:03}", moved(under_way))
+    bench.wait(lambda: not root_of(bench).HasField("root_rotation"))
+    assert len(looked) == 100 + 200, "each once, and all of them before the end"
+
+
+def test_a_node_that_joins_under_the_old_root_or_falls_back_to_it_is_waited_for() -> None:
+    under_way = rotation()
+    bench = PartBench(RootRotationActor, a_cluster(under_way), *nodes(2, STATUS.PENDING))
+    bench.edit(objects.Node, "n000", moved(under_way))
+    bench.put(objects.Node(id="late"))
+    bench.edit(objects.Node, "n000", lambda node: node.description.ClearField("tls_info"))
+    bench.edit(objects.Node, "n001", moved(under_way))
+    bench.edit(objects.Node, "late", moved(under_way))
+    bench.simulator.run_for(1)
+    assert root_of(bench).HasField("root_rotation")
+    assert bench.actor.snapshot()["not moved"] == 1
+    bench.edit(objects.Node, "n000", moved(under_way))
+    bench.wait(lambda: not root_of(bench).HasField("root_rotation"))
 
 
 def test_another_rotation_takes_the_place_of_the_one_under_way() -> None:
