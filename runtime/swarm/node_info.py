@@ -58,8 +58,40 @@ class Held:
         )
 
 
+class Whereabouts:
+    """Which nodes hold active tasks of a service, and on which some task failed of late; kept by the nodes' books."""
+
+    __slots__ = ("failing", "holders")
+
+    def __init__(self) -> None:
+        self.holders: dict[str, dict[str, NodeInfo]] = {}
+        self.failing: dict[str, NodeInfo] = {}
+
+    def remove(self, info: NodeInfo) -> None:
+        """A node is gone."""
+        self.failing.pop(info.id, None)
+        for service_id in info.by_service:
+            self.left(service_id, info)
+
+    def came(self, service_id: str, info: NodeInfo) -> None:
+        """A node holds the first task of a service."""
+        self.holders.setdefault(service_id, {})[info.id] = info
+
+    def left(self, service_id: str, info: NodeInfo) -> None:
+        """A node holds no task of a service any more."""
+        holders = self.holders.get(service_id)
+        if holders is not None:
+            holders.pop(info.id, None)
+            if not holders:
+                del self.holders[service_id]
+
+    def special(self, service_id: str) -> dict[str, NodeInfo]:
+        """The nodes whose rank for a service may say more than how many tasks they have."""
+        return {**self.holders.get(service_id, {}), **self.failing}
+
+
 class NodeInfo:
-    """One node's books."""
+    """One node's books; ``whereabouts`` are shared with other nodes'."""
 
     __slots__ = (
         "active",
@@ -72,10 +104,12 @@ class NodeInfo:
         "nano_cpus",
         "node",
         "ports",
+        "whereabouts",
     )
 
-    def __init__(self, node: objects.Node) -> None:
+    def __init__(self, node: objects.Node, whereabouts: Whereabouts | None = None) -> None:
         self.id = node.id
+        self.whereabouts = whereabouts if whereabouts is not None else Whereabouts()
         self.node = node
         self.held: dict[str, Held] = {}
         self.active = 0
@@ -138,12 +172,19 @@ class NodeInfo:
             self.ports[port] += sign
         if held.active:
             self.active += sign
-            self.by_service[held.service_id] += sign
-            if not self.by_service[held.service_id]:
-                del self.by_service[held.service_id]
+            self._count(held.service_id, sign)
+
+    def _count(self, service_id: str, sign: int) -> None:
+        count = self.by_service[service_id] = self.by_service[service_id] + sign
+        if not count:
+            del self.by_service[service_id]
+            self.whereabouts.left(service_id, self)
+        elif count == sign:
+            self.whereabouts.came(service_id, self)
 
     def failed(self, task: objects.Task, now: float) -> None:
         """A task of this service's version failed here at ``now``."""
+        self.whereabouts.failing[self.id] = self
         self.failures.setdefault((task.service_id, version_of(task)), deque(maxlen=FAILURES_MAX * 4)).append(now)
 
     def recent_failures(self, key: FailureKey, now: float) -> int:
@@ -161,6 +202,8 @@ class NodeInfo:
         """Forgets the failures that are too old to count, of services that nobody asks about any more."""
         for key in list(self.failures):
             self.recent_failures(key, now)
+        if not self.failures:
+            self.whereabouts.failing.pop(self.id, None)
 
     def rank(self, key: FailureKey, now: float) -> tuple[int, int, int]:
         """How good the node is for one more task of a service, best first: failures if many, own tasks, all tasks."""

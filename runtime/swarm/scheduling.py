@@ -18,7 +18,7 @@ from typing import Final
 from runtime.swarm.constraint_hints import hints
 from runtime.swarm.constraints import node_fits
 from runtime.swarm.filters import Pipeline, VolumeCheck
-from runtime.swarm.node_info import Held, NodeInfo
+from runtime.swarm.node_info import Held, NodeInfo, Whereabouts
 from runtime.swarm.ports import Tx
 from runtime.swarm.service_spec import to_timestamp
 from runtime.swarm.spread import Group, Layouts
@@ -56,7 +56,8 @@ class Scheduler:
 
     def __init__(self, volumes_of: VolumesOf | None = None) -> None:
         self._nodes: dict[str, NodeInfo] = {}
-        self._layouts = Layouts(self._nodes)
+        self._whereabouts = Whereabouts()
+        self._layouts = Layouts(self._nodes, self._whereabouts)
         self._tasks: dict[str, objects.Task] = {}
         self._unassigned: dict[str, None] = {}
         self._preassigned: dict[str, None] = {}
@@ -84,7 +85,7 @@ class Scheduler:
         if info is not None:
             info.replace(node)
         else:
-            info = self._nodes[node.id] = NodeInfo(node)
+            info = self._nodes[node.id] = NodeInfo(node, self._whereabouts)
             for task_id in self._strays.pop(node.id, ()):
                 info.add(task_id, Held.of(self._tasks[task_id]))
         self._due = True
@@ -94,6 +95,8 @@ class Scheduler:
         self._layouts.forget()
         self._hints.clear()
         info = self._nodes.pop(node_id, None)
+        if info is not None:
+            self._whereabouts.remove(info)
         booked = [self._tasks[task_id] for task_id in (info.held if info is not None else ()) if task_id in self._tasks]
         for task in booked:
             if task.node_id == node_id and task.status.state >= types.ASSIGNED:
@@ -214,6 +217,7 @@ class Scheduler:
         self._shut_down_unwanted(decisions)
         for task_id in list(self._preassigned):
             self._confirm(self._tasks[task_id], decisions)
+        self._layouts.begin_run()
         for tasks in self._groups():
             self._place_group(tasks, now, service_of, decisions)
         return decisions

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.swarm import constraints, generic, spread
-from runtime.swarm.node_info import FAILURES_MAX
+from runtime.swarm.filters import Pipeline
+from runtime.swarm.node_info import FAILURES_MAX, FailureKey, NodeInfo
 from runtime.swarm.scheduling import ASSIGNED, CONFIRMED, Decision, Scheduler, commit
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
@@ -593,6 +594,92 @@ def test_whatever_happens_nothing_is_over_committed(
         for id in bench.run().values():
             assert view_of(bench, id).spec.availability == specs.NodeSpec.ACTIVE
         check(bench)
+
+
+BUSY = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), max_size=25)
+"""Which node runs a task of which service already."""
+FAILED = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1)), max_size=25)
+GROUPS = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 6), st.integers(0, 2)), min_size=1, max_size=8)
+"""Service, number of tasks, CPUs that each reserves; several runs."""
+
+
+@given(BUSY, FAILED, GROUPS, GROUPS)
+@settings(max_examples=150, deadline=None)
+def test_each_task_goes_where_a_look_at_every_node_would_send_it(
+    busy: list[tuple[int, int]],
+    failed: list[tuple[int, int]],
+    first: list[tuple[int, int, int]],
+    second: list[tuple[int, int, int]],
+) -> None:
+    bench = Bench(*(node(f"n{number}", cpus=4 + number % 2) for number in range(6)))
+    for number, (place, owner) in enumerate(busy):
+        bench.put(task(f"busy{number}", f"s{owner}", slot=1, node_id=f"n{place}", state=types.RUNNING))
+    for number, (place, owner) in enumerate(failed):
+        at = {"slot": 1, "node_id": f"n{place}"}
+        bench.put(task(f"bad{number}", f"s{owner}", state=types.RUNNING, **at))
+        bench.put(task(f"bad{number}", f"s{owner}", state=types.FAILED, **at))
+    for run, groups in enumerate((first, second)):
+        waiting = [
+            task(f"t{run}-{index}-{each}", f"s{owner}", slot=each + 1, cpus=cpus, version=index + 1)
+            for index, (owner, count, cpus) in enumerate(groups)
+            for each in range(count)
+        ]
+        infos = [info for number in range(6) if (info := bench.scheduler.node(f"n{number}")) is not None]
+        books = {info.id: (info.active, dict(info.by_service), info.nano_cpus) for info in infos}
+        failures = {info.id: {key: len(times) for key, times in info.failures.items()} for info in infos}
+        bench.put(*waiting)
+        decided = {each.task_id: each.node_id for each in bench.scheduler.run(bench.now, lambda service_id: None)}
+        assert [decided.get(each.id) for each in waiting] == _by_looking_at_all(waiting, books, failures)
+        for id in (each.id for each in waiting if decided.get(each.id) is None):
+            bench.scheduler.remove_task(id)
+        for number, (place, _) in enumerate(busy[::2]):
+            bench.scheduler.remove_task(f"busy{2 * number}", f"n{place}")
+
+
+def _by_looking_at_all(
+    waiting: list[objects.Task],
+    books: dict[str, tuple[int, dict[str, int], int]],
+    failures: dict[str, dict[tuple[str, int | None], int]],
+) -> list[str | None]:
+    placed: list[str | None] = []
+    for each in waiting:
+        key, cpus = (each.service_id, each.spec_version.index), each.spec.resources.reservations.nano_cpus
+
+        def rank(id: str, key: tuple[str, int] = key) -> tuple[int, int, int, str]:
+            count = failures[id].get(key, 0)
+            return (count if count >= FAILURES_MAX else 0, books[id][1].get(key[0], 0), books[id][0], id)
+
+        best = min((id for id in books if cpus <= books[id][2]), key=rank, default=None)
+        placed.append(best)
+        if best is not None:
+            active, by_service, left = books[best]
+            books[best] = (active + 1, {**by_service, key[0]: by_service.get(key[0], 0) + 1}, left - cpus)
+    return placed
+
+
+def test_a_small_group_does_not_look_at_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(*(node(f"n{number:03}", labels={"zone": f"z{number % 3}"}) for number in range(300)))
+    looks: list[str] = []
+    plain_rank, plain_passes = NodeInfo.rank, Pipeline.still_passes
+
+    def rank(self: NodeInfo, key: FailureKey, now: float) -> tuple[int, int, int]:
+        looks.append(self.id)
+        return plain_rank(self, key, now)
+
+    def passes(self: Pipeline, info: NodeInfo) -> bool:
+        looks.append(info.id)
+        return plain_passes(self, info)
+
+    monkeypatch.setattr(NodeInfo, "rank", rank)
+    monkeypatch.setattr(Pipeline, "still_passes", passes)
+    spread_over = ["node.labels.zone"]
+    for owner in range(100):
+        bench.put(*(task(f"t{owner}-{slot}", f"s{owner}", slot=slot, spread=spread_over) for slot in range(1, 4)))
+    bench.scheduler.run(bench.now, lambda service_id: None)
+    assert bench.scheduler.waiting == 0
+    counts = Counter(info.active for number in range(300) if (info := bench.scheduler.node(f"n{number:03}")))
+    assert counts == {1: 300}
+    assert len(looks) == 2 * 300, "each task looks once before and once after it is placed"
 
 
 @given(st.integers(1, 7), st.integers(0, 40), st.integers(0, 40))
