@@ -14,6 +14,7 @@ import argparse
 import logging
 import multiprocessing
 import os
+import pathlib
 import sys
 import time
 import traceback
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from swarmlet.testing.report import shrink
+from tests.simulation.kept import HERE, Kept, save
 from tests.simulation.plan import Planned
 from tests.simulation.raft_cores import RaftSimulation
 from tests.simulation.raft_plan import KINDS as RAFT_KINDS
@@ -141,8 +143,9 @@ def many(name: str, seeds: Sequence[int], jobs: int) -> tuple[Totals, float]:
     return totals, time.perf_counter() - began
 
 
-def explain(name: str, seed: int, runs: int = SHRINK_RUNS) -> str:
-    """A failing seed for people: the error, the faults that it takes, the last deliveries, the command."""
+def explain(name: str, seed: int, runs: int = SHRINK_RUNS, keep: pathlib.Path | None = None) -> str:
+    """A failing seed for people: the error, the faults that it takes, the last deliveries, the command. ``keep``: where
+    to keep it as data."""
     kind = system(name)[0]
     simulation: Simulation = kind(seed)
     failed = _fails(simulation)
@@ -152,6 +155,8 @@ def explain(name: str, seed: int, runs: int = SHRINK_RUNS) -> str:
     skip = shrink(numbers, lambda skip: bool(_fails(kind(seed, skip=skip))), runs)
     shrunk: Simulation = kind(seed, skip=skip)
     error = _fails(shrunk)
+    kept = Kept(name, seed, error or failed, tuple(shrunk.faults))
+    where = [f"kept in {save(kept, keep)}: it is run by every test run from now on"] if keep is not None else []
     return "\n".join(
         [
             f"{name} seed {seed}: {error or failed}",
@@ -159,6 +164,7 @@ def explain(name: str, seed: int, runs: int = SHRINK_RUNS) -> str:
             *(f"  {fault}" for fault in shrunk.faults),
             "last deliveries:",
             *(f"  {line}" for line in shrunk.last),
+            *where,
             f"run it again: python -m tests.simulation.simulate {name} --seed {seed}",
         ]
     )
@@ -185,14 +191,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, help="this one alone, explained")
+    parser.add_argument("--keep", action="store_true", help="keep what fails as data for the test suite")
     given = parser.parse_args(arguments)
+    keep = HERE if given.keep else None
     if given.seed is not None:
-        print(text := explain(given.system, given.seed))
+        print(text := explain(given.system, given.seed, keep=keep))
         return int(not text.endswith("does not fail"))
     totals, seconds = many(given.system, range(given.first, given.first + given.seeds), given.jobs)
     print(totals.text(given.system, seconds))
     for outcome in totals.failed[:3]:
-        print(explain(given.system, outcome.seed))
+        print(explain(given.system, outcome.seed, keep=keep))
     if len(totals.failed) > 3:
         print("failed too:", *(outcome.seed for outcome in totals.failed[3:]))
     rare = totals.rare() if totals.seeds >= ENOUGH_SEEDS else []
