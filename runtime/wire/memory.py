@@ -8,7 +8,8 @@ Rules owned here:
 1. A link cut in either direction holds what is under way. If it heals in time, everything arrives, late and in
    order; after ``dead_after`` seconds of one cut, its connections break for both ends: UNAVAILABLE.
 2. A lost call (``drop``) never says whether its handler ran: the request or the answer was lost, and UNAVAILABLE
-   follows. A call is repeated (``duplicate``) only if it is unary, and only its first answer counts.
+   follows. A call is repeated (``duplicate``) only if it is unary, and only its first answer counts. Calls of the
+   Control service are not: no connection repeats a call by itself, and a client may rely on "out of sequence".
 3. A host that crashes hears nothing more; its peers hear UNAVAILABLE, behind a cut link only when it heals or
    breaks.
 

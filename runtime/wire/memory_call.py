@@ -203,7 +203,8 @@ class MemoryCall:
             return
         connection.up.push(self._serve)
         self._flush_input()
-        if not (self.method.client_streaming or self.method.server_streaming) and network.chance(link.duplicate):
+        unary = not (self.method.client_streaming or self.method.server_streaming)
+        if unary and network.chance(link.duplicate) and self.method.service != "Control":
             connection.up.push(self._serve_again)
 
     def finish(self, message: Message | None, refused: Refused | None) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import Code
-from runtime.wire.pb import dispatcher_pb2, logs_pb2
+from runtime.wire.pb import control_pb2, dispatcher_pb2, logs_pb2
 from runtime.wire.port import Call, StreamLimits
 from runtime.wire.services import path
 from tests.unit.wire.authority import authority
@@ -223,6 +223,17 @@ def test_a_repeated_call_reaches_the_handler_twice_and_the_caller_once() -> None
     world.settle()
     assert isinstance(answer, dispatcher_pb2.HeartbeatResponse)
     assert [call.request for call in ran] == [Beat(session_id="same")] * 2
+
+
+def test_calls_of_the_control_service_are_never_repeated() -> None:
+    world = MemoryWorld()
+    ran: list[Call] = []
+    update = path("Control", "UpdateService")
+    server = world.serve({update: lambda call: ran.append(call) or call.reply(control_pb2.UpdateServiceResponse())})
+    world.network.link("client", "server").duplicate = 1.0
+    world.ask(world.connect(server, authority().manager()), update, control_pb2.UpdateServiceRequest())
+    world.settle()
+    assert len(ran) == 1
 
 
 def test_streams_and_uploads_are_never_repeated() -> None:
