@@ -620,7 +620,14 @@ def test_each_task_goes_where_a_look_at_every_node_would_send_it(
         bench.put(task(f"bad{number}", f"s{owner}", state=types.FAILED, **at))
     for run, groups in enumerate((first, second)):
         waiting = [
-            task(f"t{run}-{index}-{each}", f"s{owner}", slot=each + 1, cpus=cpus, version=index + 1)
+            task(
+                f"t{run}-{index}-{each}",
+                f"s{owner}",
+                slot=each + 1,
+                cpus=cpus,
+                version=index + 1,
+                constraints=["node.id!=n0"] if index % 2 else [],
+            )
             for index, (owner, count, cpus) in enumerate(groups)
             for each in range(count)
         ]
@@ -649,7 +656,8 @@ def _by_looking_at_all(
             count = failures[id].get(key, 0)
             return (count if count >= FAILURES_MAX else 0, books[id][1].get(key[0], 0), books[id][0], id)
 
-        best = min((id for id in books if cpus <= books[id][2]), key=rank, default=None)
+        free = {id for id in books if cpus <= books[id][2]} - ({"n0"} if each.spec.placement.constraints else set())
+        best = min(free, key=rank, default=None)
         placed.append(best)
         if best is not None:
             active, by_service, left = books[best]
