@@ -1,4 +1,4 @@
-"""JobsActor brings every job to completion, slot by slot or node by node; see ``actors/orchestrator``.
+"""JobsActor brings every job to completion, slot by slot or node by node; see ``actors/node_orchestrator``.
 
 What is its own: nothing is updated in place, a changed job runs anew; the end of a task makes room for the next; a node
 that became ready gets the global jobs that it lacks in a step that looks at that node alone.
@@ -6,30 +6,23 @@ that became ready gets the global jobs that it lacks in a step that looks at tha
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-from actors.orchestrator import OrchestratorActor, Work
-from runtime.protocol.manager import LeaderContext
+from actors.node_orchestrator import NodeOrchestratorActor
 from runtime.store.changes import Action
 from runtime.store.events import Event
 from runtime.store.transaction import Transaction
 from runtime.swarm import jobs
 from runtime.swarm.global_service import matters
-from runtime.swarm.identity import new_id
 from runtime.swarm.replicated import NewId, Round
 from runtime.swarm.slots import WouldRestart
-from runtime.swarm.task_changes import Change, apply
+from runtime.swarm.task_changes import Change
 from runtime.swarm.task_model import ended, is_invalid
 from runtime.wire.pb import objects_pb2 as objects
 
 
-class JobsActor(OrchestratorActor):
+class JobsActor(NodeOrchestratorActor):
     """Lives below the leader; it has no updaters."""
-
-    def __init__(self, context: LeaderContext) -> None:
-        super().__init__(context)
-        self._nodes: dict[str, None] = {}
 
     def is_mine(self, service: objects.Service | None) -> bool:
         return jobs.is_job_service(service)
@@ -56,31 +49,12 @@ class JobsActor(OrchestratorActor):
         if event.action is Action.UPDATE and event.old is not None and not matters(event.old, event.object):
             return
         node_id = event.object.id
-        self._nodes[node_id] = None
+        self.mark_node(node_id)
         if event.action is Action.REMOVE or is_invalid(event.object):
             for task in self.view.find(objects.Task, "node", node_id):
                 mine = self.is_mine(self.view.get(objects.Service, task.service_id))
                 if mine and self.needs_restart(self.view, task):
                     self.mark_restart(task.id)
 
-    def more_work(self) -> list[Work]:
-        nodes = list(self._nodes)
-        self._nodes.clear()
-        return [self._look_at(node_id) for node_id in nodes]
-
-    def _look_at(self, node_id: str) -> Work:
-        def step(tx: Transaction) -> Round:
-            def would_restart(task: objects.Task) -> bool:
-                service = tx.get(objects.Service, task.service_id)
-                return service is not None and self.supervisor.should_restart(task, service, tx.now)
-
-            ids = partial(new_id, self.world.entropy)
-            round = jobs.reconcile_node(tx, node_id, ids, would_restart, tx.now)
-            apply(tx, round.changes)
-            return round
-
-        def done(round: Round) -> None:
-            if round.more:
-                self._nodes[node_id] = None
-
-        return Work(step, done)
+    def reconcile_node(self, tx: Transaction, node_id: str, ids: NewId, would_restart: WouldRestart) -> Round:
+        return jobs.reconcile_node(tx, node_id, ids, would_restart, tx.now)
