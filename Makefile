@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: venv run run-once test test-slow test-root interop lint proto proto-check conformance mutants bench clean
+.PHONY: venv run run-once test test-slow test-root interop lint proto proto-check simulate conformance mutants bench clean
 
 venv: $(STAMP)
 

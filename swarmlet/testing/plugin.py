@@ -106,4 +106,6 @@ def _needed(item: pytest.Item, cluster: TestCluster) -> str:
         return "the same seed did not fail again: the test depends on something outside of the cluster"
     skip = shrink([fault.number for fault in cluster.faults], fails, runs)
     needed = [str(fault) for fault in cluster.faults if fault.number not in skip]
-    return "\n".join([f"it fails with these {len(needed)} faults alone:", *(f"  {line}" for line in needed)])
+    alone = {0: "it fails without any fault", 1: "it fails with this fault alone:"}
+    head = alone.get(len(needed), f"it fails with these {len(needed)} faults alone:")
+    return "\n".join([head, *(f"  {line}" for line in needed)])

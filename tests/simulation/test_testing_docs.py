@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs/testing.md").read_text(encoding="utf-8"), re.DOTALL)
 
@@ -38,6 +40,19 @@ def test_fails_by_two_of_three_faults(swarm):
     c.advance(1)
     assert c.swarm.host("worker-1").stage is not None or c.swarm.host("manager-1").clock.skew == 0
 """
+FAILING_BY_ONE = """
+def test_fails_by_one(swarm):
+    c = swarm(workers=1)
+    c.skew("manager-1", 1)
+    c.crash("worker-1")
+    assert c.swarm.host("worker-1").stage is not None
+"""
+FAILING_ANYWAY = """
+def test_fails_anyway(swarm):
+    c = swarm()
+    c.skew("manager-1", 1)
+    assert not c.faults
+"""
 FAILING_ONCE = """
 ran = []
 
@@ -62,6 +77,14 @@ def test_a_failure_is_reported_with_the_faults_that_it_takes_and_runs_again_by_i
     assert again[1] == "test_example.py::test_fails_by_two_of_three_faults"
     assert "the same seed did not fail again" in once
     assert "the same seed did not fail again" not in failed
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [(FAILING_BY_ONE, "it fails with this fault alone:\n  #1 "), (FAILING_ANYWAY, "it fails without any fault\n")],
+)
+def test_one_fault_and_none_are_said_as_people_say_it(tmp_path: pathlib.Path, source: str, said: str) -> None:
+    assert said in run(tmp_path, source).stdout
 
 
 def test_shrinking_can_be_switched_off(tmp_path: pathlib.Path) -> None:
