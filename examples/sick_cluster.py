@@ -10,6 +10,7 @@ of its own, as an engineer would type it, and has ten seconds. ``--pictures`` sa
 import argparse
 import asyncio
 import contextlib
+import logging
 import subprocess
 import sys
 import tempfile
@@ -251,6 +252,7 @@ def main() -> int:
     parser.add_argument("--pictures", type=Path, metavar="DIR")
     parser.add_argument("--stay", action="store_true", help="until Ctrl-C, to look around")
     typed = parser.parse_args()
+    logging.getLogger("swarmlet").addHandler(logging.NullHandler())  # what fails here is asked for, not logged
     with patients() as patient:
         missing = ask_all(patient)
         if typed.pictures is not None:
