@@ -248,7 +248,7 @@ class CertificateAuthorityActor(Serving, StoreWatcher):
         if not call.identity.node_id:  # a stranger with a wrong token does not get as far as the store's writer
             granted_role(self._cluster(), request.token)
         reply = self.defer()
-        self.write(step, lambda answer: reply.set(answer.value) if answer.error is None else reply.fail(answer.error))
+        self.write(step, reply.pass_on)
         return None
 
     @serves("NodeCA", "NodeCertificateStatus")

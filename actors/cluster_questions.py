@@ -108,7 +108,7 @@ class ClusterQuestions(Actor):
                 cluster_id=answer.value.clusters[0].id, spec=message.spec, rotation=message.rotation
             )
             request.cluster_version.index = message.version
-            self.ask(self.control, say.Control("UpdateCluster", request), lambda done: _pass(done, reply), CONTROL_WAIT)
+            self.ask(self.control, say.Control("UpdateCluster", request), reply.pass_on, CONTROL_WAIT)
 
         self._clusters(listed, reply)
 
@@ -237,13 +237,6 @@ def host_of(address: str) -> str:
 
 def _specific(host: str) -> str:
     return "" if not host or ipaddress.ip_address(host).is_unspecified else host
-
-
-def _pass(answer: Answer, reply: Reply) -> None:
-    if answer.error is not None:
-        reply.fail(answer.error)
-    else:
-        reply.set(answer.value)
 
 
 def _answer_first(answer: Answer, reply: Reply) -> None:

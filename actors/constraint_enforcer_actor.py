@@ -9,8 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from actors.store_watcher import StoreWatcher
-from runtime.errors import Refused
+from actors.store_watcher import StoreWatcher, results_of
 from runtime.protocol.manager import LeaderContext
 from runtime.stage import Answer, GiveUp, Policy
 from runtime.store.changes import Action
@@ -54,9 +53,7 @@ class ConstraintEnforcerActor(StoreWatcher):
 
     def _written(self, answer: Answer) -> None:
         self._writing = False
-        for result in answer.get():
-            if isinstance(result, Refused):
-                raise result
+        results_of(answer)
         self._go_on()
 
 

@@ -181,7 +181,7 @@ class ControlActor(Actor):
     @handles(_Again)
     def again(self, message: _Again) -> Message | None:
         """A call that was never proposed when it was made first."""
-        return self._call(message.control.method, message.control.request, _pass)
+        return self._call(message.control.method, message.control.request, _as_it_is)
 
     @handles(GetWarnings)
     def warnings(self, message: GetWarnings) -> Standing:
@@ -212,7 +212,7 @@ class ControlActor(Actor):
                 reply.fail(answer.error)
                 return
             reached = AwaitView(lambda view: view.version >= answer.value, APPLIED_WAIT)
-            self.ask(self.store, reached, lambda done: _pass(done, reply), APPLIED_WAIT)
+            self.ask(self.store, reached, reply.pass_on, APPLIED_WAIT)
 
         self.ask(self.consensus, ReadIndex(), known, BARRIER_WAIT)
 
@@ -324,6 +324,10 @@ def _settle(answer: Answer, reply: Reply, unproposed: Settle) -> None:
         reply.fail(answer.error)
 
 
+def _as_it_is(answer: Answer, reply: Reply) -> None:
+    reply.pass_on(answer)
+
+
 def _told_so(answer: Answer, reply: Reply) -> None:
     """The manager that forwarded the write hears in so many words that it may make it again."""
     reply.fail(Refused(Code.UNAVAILABLE, LOST_LEADERSHIP))
@@ -332,13 +336,6 @@ def _told_so(answer: Answer, reply: Reply) -> None:
 def never_proposed(error: BaseException) -> bool:
     """Whether the store says that a transaction was surely not appended to the log."""
     return isinstance(error, Refused) and (error.code, error.text) in NEVER_PROPOSED
-
-
-def _pass(answer: Answer, reply: Reply) -> None:
-    if answer.error is not None:
-        reply.fail(answer.error)
-    else:
-        reply.set(answer.value)
 
 
 def _member(member: MemberStatus) -> Member:

@@ -5,13 +5,11 @@ What is its own: its services are updated in place, and a node counts as changed
 
 from __future__ import annotations
 
-from typing import Any
-
 from actors.node_orchestrator import NodeOrchestratorActor
 from runtime.store.changes import Action
 from runtime.store.events import Event
 from runtime.store.transaction import Transaction
-from runtime.swarm import global_service
+from runtime.swarm import global_service, ports
 from runtime.swarm.replicated import NewId, Round
 from runtime.swarm.slots import WouldRestart
 from runtime.swarm.task_changes import Change
@@ -25,10 +23,10 @@ class GlobalActor(NodeOrchestratorActor):
     def is_mine(self, service: objects.Service | None) -> bool:
         return global_service.is_global(service)
 
-    def needs_restart(self, view: Any, task: objects.Task) -> bool:
+    def needs_restart(self, view: ports.View, task: objects.Task) -> bool:
         return wanted(task) and ended(task)
 
-    def decide(self, view: Any, task: objects.Task) -> Change | bool:
+    def decide(self, view: ports.View, task: objects.Task) -> Change | bool:
         return global_service.restart_or_shut_down(view, task)
 
     def reconcile(self, tx: Transaction, service_id: str, ids: NewId, would_restart: WouldRestart, limit: int) -> Round:

@@ -6,13 +6,11 @@ that became ready gets the global jobs that it lacks in a step that looks at tha
 
 from __future__ import annotations
 
-from typing import Any
-
 from actors.node_orchestrator import NodeOrchestratorActor
 from runtime.store.changes import Action
 from runtime.store.events import Event
 from runtime.store.transaction import Transaction
-from runtime.swarm import jobs
+from runtime.swarm import jobs, ports
 from runtime.swarm.global_service import matters
 from runtime.swarm.replicated import NewId, Round
 from runtime.swarm.slots import WouldRestart
@@ -30,10 +28,10 @@ class JobsActor(NodeOrchestratorActor):
     def is_alive(self, task: objects.Task) -> bool:
         return jobs.is_alive(task)
 
-    def needs_restart(self, view: Any, task: objects.Task) -> bool:
+    def needs_restart(self, view: ports.View, task: objects.Task) -> bool:
         return jobs.needs_restart(view, task)
 
-    def decide(self, view: Any, task: objects.Task) -> Change | bool:
+    def decide(self, view: ports.View, task: objects.Task) -> Change | bool:
         return jobs.restart_or_shut_down(view, task)
 
     def reconcile(self, tx: Transaction, service_id: str, ids: NewId, would_restart: WouldRestart, limit: int) -> Round:

@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from actors.store_watcher import StoreWatcher
+from actors.store_watcher import StoreWatcher, results_of
 from actors.updater_actor import UpdateEnded, UpdaterActor
-from runtime.errors import Refused
 from runtime.protocol.explain import AskWaits, Waits
 from runtime.protocol.manager import LeaderContext
 from runtime.protocol.store import Step
@@ -30,6 +29,7 @@ from runtime.store.changes import BATCH_BYTES, Action
 from runtime.store.events import Commit, Event, WatchFilter
 from runtime.store.transaction import Transaction
 from runtime.store.view import View
+from runtime.swarm import ports
 from runtime.swarm.identity import new_id
 from runtime.swarm.replicated import NewId, Round, remove_tasks
 from runtime.swarm.restart import RestartPlan, RestartSupervisor
@@ -96,7 +96,7 @@ class OrchestratorActor(StoreWatcher):
         """Whether the service is of this orchestrator's mode."""
         raise NotImplementedError
 
-    def needs_restart(self, view: Any, task: objects.Task) -> bool:
+    def needs_restart(self, view: ports.View, task: objects.Task) -> bool:
         """Whether a task of such a service is to be restarted."""
         raise NotImplementedError
 
@@ -115,7 +115,7 @@ class OrchestratorActor(StoreWatcher):
     def task_event(self, event: Event) -> None:
         """A task of such a service changed; what every mode does about that is done besides."""
 
-    def decide(self, view: Any, task: objects.Task) -> Change | bool:
+    def decide(self, view: ports.View, task: objects.Task) -> Change | bool:
         """What a task marked for restart comes to: the supervisor decides, nothing happens, or this change does."""
         return self.needs_restart(view, task)
 
@@ -325,9 +325,7 @@ class OrchestratorActor(StoreWatcher):
 
     def _written(self, work: Sequence[Work], answer: Answer) -> None:
         self._writing = False
-        for each, result in zip(work, answer.get(), strict=True):
-            if isinstance(result, Refused):
-                raise result
+        for each, result in zip(work, results_of(answer), strict=True):
             each.done(result)
         self._go_on()
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from actors.orchestrator import OrchestratorActor
 from runtime.store.changes import Action
 from runtime.store.events import Event
 from runtime.store.transaction import Transaction
-from runtime.swarm import replicated
+from runtime.swarm import ports, replicated
 from runtime.swarm.replicated import NewId, Round
 from runtime.swarm.slots import WouldRestart
 from runtime.swarm.task_model import is_invalid
@@ -21,7 +19,7 @@ class ReplicatedActor(OrchestratorActor):
     def is_mine(self, service: objects.Service | None) -> bool:
         return replicated.is_replicated(service)
 
-    def needs_restart(self, view: Any, task: objects.Task) -> bool:
+    def needs_restart(self, view: ports.View, task: objects.Task) -> bool:
         return replicated.needs_restart(view, task)
 
     def reconcile(self, tx: Transaction, service_id: str, ids: NewId, would_restart: WouldRestart, limit: int) -> Round:

@@ -8,8 +8,9 @@ a newer view: nothing that a life remembers is worth more than the store.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from runtime.errors import Refused
 from runtime.protocol.manager import LeaderContext
 from runtime.protocol.store import Commits, Step, Watch, Write, WriteBatch
 from runtime.stage import Actor, Answer, handles
@@ -58,6 +59,15 @@ class StoreWatcher(Actor):
     def write_batch(self, steps: Sequence[Step], then: Callable[[Answer], None] | None = None) -> None:
         """Several steps in as few transactions as fit; the answer's value has a result or a Refused for each."""
         self.ask(self.context.store, WriteBatch(steps), then or _must_succeed)
+
+
+def results_of(answer: Answer) -> Sequence[Any]:
+    """What came of each step of a batch of which none may be refused; raises the first refusal, or the error."""
+    results: Sequence[Any] = answer.get()
+    for result in results:
+        if isinstance(result, Refused):
+            raise result
+    return results
 
 
 def _must_succeed(answer: Answer) -> None:

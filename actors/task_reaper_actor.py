@@ -9,8 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from actors.store_watcher import StoreWatcher
-from runtime.errors import Refused
+from actors.store_watcher import StoreWatcher, results_of
 from runtime.protocol.manager import LeaderContext
 from runtime.protocol.store import Step
 from runtime.stage import Answer, GiveUp, Policy, Timer, handles
@@ -77,9 +76,7 @@ class TaskReaperActor(StoreWatcher):
 
     def _written(self, answer: Answer) -> None:
         self._writing = False
-        for result in answer.get():
-            if isinstance(result, Refused):
-                raise result
+        results_of(answer)
         self._go_on()
 
 

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from actors.store_watcher import StoreWatcher
-from runtime.errors import Refused
+from actors.store_watcher import StoreWatcher, results_of
 from runtime.protocol.explain import AskWaits, Waits
 from runtime.protocol.manager import LeaderContext
 from runtime.protocol.store import Step, Watch
@@ -171,10 +170,7 @@ class UpdaterActor(StoreWatcher):
 
     def _written(self, updater: Updater, orders: Sequence[Order], answer: Answer) -> None:
         self._writing = False
-        results = answer.get()
-        for result in results:
-            if isinstance(result, Refused):
-                raise result
+        results = results_of(answer)
         self._tell_failures(orders, results)
         if updater is self.updater:
             if STALE in results:

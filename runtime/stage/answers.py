@@ -84,6 +84,12 @@ class Reply:
         if deliver is not None:
             deliver(Answer(None, error))
 
+    def pass_on(self, answer: Answer) -> None:
+        """Answers with what was answered elsewhere, a value or an error."""
+        deliver, self._deliver = self._deliver, None
+        if deliver is not None:
+            deliver(answer)
+
     @property
     def open(self) -> bool:
         """True until it is answered."""
