@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from tests.interop.fixtures import Start
 from tests.interop.lab import until
@@ -32,8 +34,26 @@ def certificates(peer: Peer) -> Path:
     return peer.root / "data" / below
 
 
+def role_in_certificate(peer: Peer) -> str:
+    leaf = x509.load_pem_x509_certificate((certificates(peer) / "swarm-node.crt").read_bytes())
+    (unit,) = leaf.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
+    return str(unit.value)
+
+
+def change_role(manager: Peer, verb: str, node: Peer) -> None:
+    """``docker node promote`` or ``demote``. The client reads the node and writes it back: it is told to do so again
+    if the node's role manager or its certificate authority wrote in between."""
+
+    def accepted() -> bool:
+        code, _, refused = manager.try_docker("node", verb, node.name)
+        assert code == 0 or "update out of sequence" in refused, refused
+        return code == 0
+
+    until(accepted, f"{node.name} may {verb}")
+
+
 def promote(manager: Peer, node: Peer) -> None:
-    manager.docker("node", "promote", node.name)
+    change_role(manager, "promote", node)
     until(lambda: node.try_docker("node", "ls")[0] == 0, f"{node.name} is a manager")
     until(
         lambda: manager.node(node).get("ManagerStatus", {}).get("Reachability") == "reachable",
@@ -42,8 +62,11 @@ def promote(manager: Peer, node: Peer) -> None:
 
 
 def demote(manager: Peer, node: Peer, seen_by: Peer) -> None:
-    manager.docker("node", "demote", node.name)
+    change_role(manager, "demote", node)
     until(lambda: WORKERS_TEXT in node.try_docker("node", "ls")[2], f"{node.name} is a worker", 60)
+    # One who was removed from the consensus stops before it has its worker's certificate. Promoted right then it waits
+    # twice for the role that does not come any more, 16 s each, before it starts as a manager again.
+    until(lambda: role_in_certificate(node) == "swarm-worker", f"{node.name} has a worker's certificate", 60)
     until(lambda: "ManagerStatus" not in seen_by.node(node), f"{node.name} is out of the consensus", 60)
 
 
