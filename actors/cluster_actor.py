@@ -292,7 +292,7 @@ class ClusterActor(ClusterQuestions):
         anew = isinstance(self.error, CertificateExpired)
         if self._in_swarm() and not anew:
             raise ClusterError("unavailable", say.SWARM_EXISTS)
-        listen = checked(cluster_config.parse_listen, request.listen_addr)
+        listen = checked(cluster_config.resolve_join_listen, request.listen_addr, self.settings.interfaces())
         remote = checked(cluster_config.parse_remote, request.remote_addrs)
         config = StartConfig(
             remote_addr=remote,

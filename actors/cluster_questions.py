@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from runtime.engine_api.backend import RemoteManager, SwarmInfo
 from runtime.errors import Code, Refused
@@ -21,7 +21,7 @@ from runtime.swarm import cluster_config
 from runtime.swarm.addresses import split_host_port
 from runtime.wire.pb import control_pb2, objects_pb2
 
-G = TypeVar("G")
+P = ParamSpec("P")
 T = TypeVar("T")
 
 CONTROL_WAIT = 20.0
@@ -208,10 +208,10 @@ def _is_locked(error: BaseException | None) -> bool:
     return isinstance(error, ClusterError) and error.text == say.LOCKED
 
 
-def checked(check: Callable[[G], T], given: G) -> T:
+def checked(check: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
     """What a check makes of a request; its refusal is this layer's own, without a code in front."""
     try:
-        return check(given)
+        return check(*given, **named)
     except Refused as refused:
         raise as_cluster_error(refused) from None
 

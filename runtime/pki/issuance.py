@@ -2,9 +2,10 @@
 
 Rules owned here (SwarmKit's): five tries, each with 5 s per call; after a failed try the wait of the occasion (2 s on
 a first join, none on a renewal) and another manager; a status is asked for until the certificate is of our own
-request, with a growing wait between; what is left after the last try is the last error. A manager that cannot be
-reached is called again within the same try, as gRPC's wait-for-ready does. What a manager does not offer at all is
-not asked for again.
+request, with a growing wait between; what is left after the last try is the last error. On a renewal a manager that
+cannot be reached is called again within the same try, as gRPC's wait-for-ready does; whoever joins hears after five
+calls, ten seconds, that nobody is there, as from a live engine. What a manager does not offer at all is not asked
+for again.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Tries:
 
     def refused(self, refusal: Refused, now: float) -> Retry | GaveUp:
         """What follows a failed call."""
-        if refusal.code is Code.UNAVAILABLE and self._window is not None and now + RECONNECT < self._window:
+        if refusal.code is Code.UNAVAILABLE and self._waits_for_ready(now):
             return Retry(RECONNECT, reconnect=True)
         self.failed += 1
         self._window = None
@@ -95,6 +96,9 @@ class Tries:
         if self.failed >= TRIES:
             return GaveUp(self.interval, refusal)
         return Retry(self.interval, reconnect=True)
+
+    def _waits_for_ready(self, now: float) -> bool:
+        return self.interval == RENEWAL_INTERVAL and self._window is not None and now + RECONNECT < self._window
 
 
 class Issuance:

@@ -66,6 +66,11 @@ def parse_listen(text: str) -> str:
         raise addresses.config_error(f'invalid ListenAddr "{text}": {refused.text}') from None
 
 
+def resolve_join_listen(text: str, interfaces: Sequence[Interface]) -> str:
+    """The listen address of a node that joins; refused before anything is asked of the swarm."""
+    return addresses.join_host_port(*addresses.resolve_listen(parse_listen(text), interfaces))
+
+
 def parse_remote(remotes: Sequence[str]) -> str:
     """The manager to join by: only the first one counts."""
     if not remotes:

@@ -159,10 +159,10 @@ def test_a_root_that_is_not_the_tokens_is_refused_after_five_tries(world: World,
     assert host.disk.files.listdir("certificates") == []
 
 
-def test_a_manager_that_cannot_be_reached_is_tried_for_longer_than_a_join_waits(world: World) -> None:
+def test_a_manager_that_is_there_within_ten_seconds_is_joined(world: World) -> None:
     ca = CaHost(world, serve=False)
     host = NodeHost(world, join_addr=CA_ADDRESS, join_token=ca.tokens.worker).boot()
-    world.simulator.run_for(20.0)
+    world.simulator.run_for(7.0)
     assert host.failures == []
     ca.serve()
     host.expect(Identified, within=3.0)
@@ -173,6 +173,7 @@ def test_without_any_manager_the_join_ends_with_what_the_last_try_said(world: Wo
     error = NodeHost(world, join_addr=CA_ADDRESS, join_token=ca.tokens.worker).boot().fails()
     assert isinstance(error, Refused)
     assert error.code is Code.UNAVAILABLE
+    assert 10.0 <= world.simulator.time < 10.5
 
 
 def test_a_certificate_is_waited_for_while_the_leader_cannot_sign(world: World, ca: CaHost) -> None:

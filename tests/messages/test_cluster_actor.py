@@ -293,10 +293,12 @@ def test_what_the_cluster_layer_refuses_has_no_code_in_front() -> None:
         say.Init(init_request(listen_addr="")),
         say.Join(join_request(remote_addrs=())),
         say.Join(join_request(listen_addr="")),
+        say.Join(join_request(listen_addr="nosuch")),
     ):
         error = refused(bench, asked)
         assert isinstance(error, ClusterError)
         assert error.kind == "invalid"
+        assert bench.info().local_node_state == "inactive"
     bench.init()
     error = refused(bench, say.Update(1, named, control_pb2.KeyRotation()))
     assert isinstance(error, ClusterError)

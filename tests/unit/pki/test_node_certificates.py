@@ -13,7 +13,7 @@ from runtime.errors import Code, Refused
 from runtime.pki.certificates import MANAGER_ROLE, WORKER_ROLE, Holder, certificate_info
 from runtime.pki.chain import verify_chain
 from runtime.pki.errors import CertificateOutOfDate, InvalidCertificate, InvalidUnlockKey, UnknownAuthority
-from runtime.pki.issuance import TRIES, GaveUp, Issuance, Issued, Retry, Tries
+from runtime.pki.issuance import JOIN_INTERVAL, RENEWAL_INTERVAL, TRIES, GaveUp, Issuance, Issued, Retry, Tries
 from runtime.pki.key_file import DataKeys
 from runtime.pki.node_identity import (
     MANDATORY_FIPS,
@@ -247,8 +247,11 @@ def test_five_tries_with_the_wait_after_each_and_after_the_last() -> None:
     assert outcomes == [Retry(2.0, reconnect=True)] * 4 + [GaveUp(2.0, denied)]
 
 
-def test_within_five_seconds_an_unreachable_manager_is_the_same_try() -> None:
-    tries, now, attempts = Tries(2.0), 0.0, 0
+@pytest.mark.parametrize(("interval", "calls", "seconds"), [(JOIN_INTERVAL, 5, 10.0), (RENEWAL_INTERVAL, 25, 20.0)])
+def test_an_unreachable_manager_is_waited_for_in_a_renewal_and_fails_a_try_of_a_join(
+    interval: float, calls: int, seconds: float
+) -> None:
+    tries, now, attempts = Tries(interval), 0.0, 0
     while True:
         tries.begin(now)
         outcome = tries.refused(UNREACHABLE, now)
@@ -256,8 +259,7 @@ def test_within_five_seconds_an_unreachable_manager_is_the_same_try() -> None:
         now += outcome.wait
         if isinstance(outcome, GaveUp):
             break
-    assert attempts == TRIES * 5
-    assert now == pytest.approx(TRIES * (4.0 + 2.0))
+    assert (attempts, now) == (calls, pytest.approx(seconds))
 
 
 # Issuance
