@@ -24,7 +24,7 @@ from runtime.errors import Code, Refused
 from runtime.pki.join_tokens import parse_join_token
 from runtime.pki.unlock_key import UnlockKeyBox, parse_unlock_key
 from runtime.protocol import cluster as say
-from runtime.protocol.cluster import CertificateExpired, ClusterError, ConfigEventKind, LocalNodeState
+from runtime.protocol.cluster import CertificateExpired, ClusterError, ConfigEventKind, LocalNodeState, NodeRemoved
 from runtime.protocol.node import (
     ClusterState,
     GetNodeStatus,
@@ -460,11 +460,13 @@ class ClusterActor(ClusterQuestions):
     def node_trouble(self, message: NodeTrouble) -> None:
         """A part of the node stays down: shown until the node starts again."""
         self.error = message.error
+        if isinstance(message.error, NodeRemoved):
+            log.warning("%s", message.error)
 
     @handles(NodeMended)
     def node_mended(self, message: NodeMended) -> None:
-        """The node's certificate holds again."""
-        if isinstance(self.error, CertificateExpired):
+        """The node's certificate holds again, or it has a session after all."""
+        if isinstance(self.error, CertificateExpired | NodeRemoved):
             self.error = None
 
     @handles(ActorUp)

@@ -29,7 +29,7 @@ from runtime.protocol.agent import (
     SessionUp,
 )
 from runtime.protocol.certificate import CertificateSetup, CertificateTrouble, DropDataKeys, GetDataKeys, Identified
-from runtime.protocol.cluster import CertificateExpired
+from runtime.protocol.cluster import CertificateExpired, NodeRemoved
 from runtime.protocol.manager import EndManager, ManagerReady, ManagerRemoved, ManagerSetup
 from runtime.protocol.node import (
     GetNodeStatus,
@@ -224,14 +224,19 @@ class NodeActor(Actor):
     def session_up(self, message: SessionUp) -> None:
         """A manager has registered this node."""
         self._has_session = True
+        if isinstance(self._trouble, NodeRemoved):
+            self._trouble = None
+            self.tell(self.cluster, NodeMended())
         if self._roles is not None:
             self.tell(self._roles, SessionOpened())
         self._tell_ready()
 
     @handles(SessionDown)
     def session_down(self, message: SessionDown) -> None:
-        """The agent is looking for a manager again."""
+        """The agent is looking for a manager again; that this node was removed is said once."""
         self._has_session = False
+        if message.removed and self.identity is not None and not isinstance(self._trouble, NodeRemoved):
+            self._tell_trouble(NodeRemoved(self.identity.node_id, manager=self.role == MANAGER))
 
     def _tell_ready(self) -> None:
         identity = self.identity

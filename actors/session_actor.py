@@ -38,7 +38,7 @@ from runtime.protocol.node import NodeChanged
 from runtime.stage import Actor, Address, GiveUp, Policy, Timer, handles
 from runtime.stage.answers import Reply
 from runtime.swarm.agent_remotes import BAD, GOOD, Remote, Remotes
-from runtime.swarm.agent_session import AssignmentSequence, SessionBackoff, from_tasks
+from runtime.swarm.agent_session import REMOVED_PAUSE, AssignmentSequence, SessionBackoff, from_tasks, says_removed
 from runtime.swarm.raft_pace import PACE_LABEL, PACE_VALUE
 from runtime.wire.pb import dispatcher_pb2, objects_pb2, types_pb2
 from runtime.wire.port import MANAGER, WORKER, Cancel, Channel, Material
@@ -191,20 +191,23 @@ class SessionActor(Actor):
             request = dispatcher_pb2.TasksRequest(session_id=self.session_id)
             self._open(session, TASKS, request, self._tasks)
             return
-        self._failed(session, str(refused) if refused is not None else "the manager ended the session")
+        if refused is not None:
+            self._failed(session, str(refused), removed=says_removed(refused, self.setup.node_id))
+        else:
+            self._failed(session, "the manager ended the session")
 
-    def _failed(self, session: _Session, text: str) -> None:
+    def _failed(self, session: _Session, text: str, *, removed: bool = False) -> None:
         self.backoff.failed()
-        self._end(session, text, BAD)
+        self._end(session, text, BAD, removed=removed)
 
-    def _end(self, session: _Session, text: str, observation: int) -> None:
+    def _end(self, session: _Session, text: str, observation: int, *, removed: bool = False) -> None:
         self._close(text)
         if session.remote is not None:
             self.remotes.observe_if_known(session.remote, observation)
         if session.registered:
             self.tell(self.agent, SessionEnded(text))
-        self.tell(self.node, SessionDown(text))
-        self._waiting = self.after(self.backoff.delay(self.world.random), _Begin())
+        self.tell(self.node, SessionDown(text, removed))
+        self._waiting = self.after(REMOVED_PAUSE if removed else self.backoff.delay(self.world.random), _Begin())
 
     def _close(self, text: str) -> None:
         session, self.current = self.current, None
@@ -291,7 +294,8 @@ class SessionActor(Actor):
             return
         if isinstance(result, Refused):
             unknown = result.code is Code.NOT_FOUND
-            self._failed(session, "node not registered" if unknown else f"heartbeat failed: {result}")
+            text = "node not registered" if unknown else f"heartbeat failed: {result}"
+            self._failed(session, text, removed=says_removed(result, self.setup.node_id))
             return
         period = result.period.seconds + result.period.nanos / 1e9
         self.after(max(period, PERIOD_MIN), _Beat(session))

@@ -65,9 +65,11 @@ class SessionUp:
 
 @dataclass(frozen=True, slots=True)
 class SessionDown:
-    """The session ended, or could not be had; another is tried by itself."""
+    """The session ended, or could not be had; another is tried by itself. ``removed``: a manager said that this node
+    was removed from the swarm."""
 
     text: str
+    removed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,18 @@ class CertificateExpired(ClusterError):
         super().__init__("plain", text)
 
 
+class NodeRemoved(ClusterError):
+    """The managers have removed this node from the swarm, and take it back under no certificate that it has."""
+
+    def __init__(self, node_id: str, *, manager: bool) -> None:
+        leave = "docker swarm leave --force" if manager else "docker swarm leave"
+        text = (
+            f"Node {node_id} was removed from the swarm. Its tasks run on until it leaves: run "
+            f'"{leave}" on this node, then "docker swarm join" to make it a new node of the swarm.'
+        )
+        super().__init__("plain", text)
+
+
 NO_SWARM = "This node is not part of a swarm"
 SWARM_EXISTS = (
     'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'

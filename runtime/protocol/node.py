@@ -77,7 +77,8 @@ class NodeLocked:
 
 @dataclass(frozen=True, slots=True)
 class NodeMended:
-    """Told to the cluster: the certificate of which there was trouble holds again."""
+    """Told to the cluster: the certificate of which there was trouble holds again, or the swarm has this node after
+    all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from runtime.errors import Code
 from runtime.wire.pb import dispatcher_pb2 as dispatcher
 
 if TYPE_CHECKING:
     import random
 
+    from runtime.errors import Refused
+
 BACKOFF_STEP: Final = 0.1
 BACKOFF_MAX: Final = 8.0
+REMOVED_PAUSE: Final = 60.0
+"""Seconds between the tries of a node that was removed: only a manager that was set back would take it again."""
 
 
 class SessionBackoff:
@@ -33,6 +38,11 @@ class SessionBackoff:
     def delay(self, rng: random.Random) -> float:
         """How long to wait before the next try."""
         return rng.random() * self.bound
+
+
+def says_removed(refused: Refused, node_id: str) -> bool:
+    """Whether a manager refused a call because this node was removed from the swarm (SwarmKit's text)."""
+    return refused.code is Code.PERMISSION_DENIED and f"node {node_id} was removed from swarm" in refused.text
 
 
 class AssignmentSequence:

@@ -14,7 +14,15 @@ from runtime.disk.state_files import Remote, StateFiles
 from runtime.errors import Code, Refused
 from runtime.pki.key_file import DataKeys
 from runtime.pki.root import RootCA
-from runtime.protocol.agent import CertificateRenewed, DropTasks, Managers, ManagersSeen, RootSeen, SessionUp
+from runtime.protocol.agent import (
+    CertificateRenewed,
+    DropTasks,
+    Managers,
+    ManagersSeen,
+    RootSeen,
+    SessionDown,
+    SessionUp,
+)
 from runtime.protocol.certificate import GetDataKeys, Identified
 from runtime.protocol.manager import EndManager, ManagerReady
 from runtime.protocol.node import (
@@ -22,6 +30,7 @@ from runtime.protocol.node import (
     LeaveNode,
     ManagersKnown,
     NodeChanged,
+    NodeMended,
     NodeReady,
     NodeTrouble,
     RenewCertificate,
@@ -183,6 +192,28 @@ def test_a_manager_that_stays_down_is_told_to_the_cluster(monkeypatch: pytest.Mo
         cell.control(lambda: cell.failed(OSError("disk"), None))
         bench.simulator.run_for(1)
     assert str(bench.cluster.expect(NodeTrouble).error) == "disk"
+
+
+@pytest.mark.parametrize(
+    ("role", "leave"), [(WORKER, '"docker swarm leave" '), (MANAGER, '"docker swarm leave --force" ')]
+)
+def test_a_node_that_was_removed_says_so_once_and_how_to_come_back_and_no_more_once_it_has_a_session(
+    monkeypatch: pytest.MonkeyPatch, role: str, leave: str
+) -> None:
+    bench = Bench(monkeypatch, role)
+    bench.start()
+    bench.node.tell(SessionDown("unavailable"))
+    bench.simulator.settle()
+    assert not any(isinstance(each, NodeTrouble) for each in bench.cluster.messages)
+    bench.node.tell(SessionDown("denied", removed=True))
+    bench.node.tell(SessionDown("denied", removed=True))
+    error = bench.cluster.expect(NodeTrouble).error
+    assert "node-1 was removed from the swarm" in str(error)
+    assert leave in str(error)
+    bench.simulator.settle()
+    assert not any(isinstance(each, NodeTrouble) for each in bench.cluster.messages)
+    bench.node.tell(SessionUp("node-1"))
+    bench.cluster.expect(NodeMended)
 
 
 def test_no_first_certificate_fails_the_node_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,6 +179,34 @@ def test_a_refused_heartbeat_ends_the_session(error: Refused, text: str) -> None
     assert bench.node.expect(SessionDown).text == text
 
 
+def removed(node_id: str = "n1") -> Refused:
+    text = f"Permission denied: node {node_id} was removed from swarm"
+    return Refused(Code.PERMISSION_DENIED, f"Permission denied: unauthorized peer role: rpc error: desc = {text}")
+
+
+def test_a_removed_node_hears_so_from_a_heartbeat_and_tries_again_but_once_a_minute() -> None:
+    bench = Bench()
+    bench.up()
+    bench.manager.beat_error = removed()
+    assert bench.node.expect(SessionDown).removed
+    sessions = len(bench.manager.sessions)
+    later(bench.simulator, 59.0)
+    assert len(bench.manager.sessions) == sessions
+    bench.manager.beat_error = None
+    later(bench.simulator, 2.0)
+    bench.up()
+
+
+@pytest.mark.parametrize("error", [removed("n2"), removed("n"), Refused(Code.UNKNOWN, removed().text)])
+def test_a_refusal_that_says_nothing_of_this_nodes_removal_does_not_count_as_one(error: Refused) -> None:
+    bench = Bench()
+    bench.up()
+    bench.manager.beat_error = error
+    assert not bench.node.expect(SessionDown).removed
+    later(bench.simulator, 1.0)
+    assert len(bench.manager.sessions) > 1
+
+
 def test_a_manager_that_vanishes_behind_the_network_is_noticed_by_heartbeats() -> None:
     bench = Bench(begin=False)
     far = bench.network.transport("m1")

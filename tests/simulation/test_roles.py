@@ -151,6 +151,11 @@ def test_a_removed_manager_is_blacklisted_and_out_of_the_consensus() -> None:
     assert node_id in cluster.blacklisted_certificates
     swarm.simulator.run_for(30.0)
     assert gone.name not in listed(leader)
+    wait(swarm, lambda: "was removed from the swarm" in gone.ask(Info()).error)
+    gone.cluster.ask(Leave(True))
+    wait(swarm, lambda: gone.state() == "inactive")
+    gone.join(leader, worker_token(leader))
+    assert (gone.state(), gone.ask(Info()).error) == ("active", "")
 
 
 def test_a_promoted_node_that_is_away_cannot_be_demoted_but_removed_and_becomes_a_manager_if_it_comes_back() -> None:
