@@ -19,7 +19,6 @@ from typing import Any, NoReturn
 from runtime.executor import procfs
 
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
-_RESET = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD)
 _ALL = frozenset(range(1, signal.NSIG)) - {signal.SIGKILL, signal.SIGSTOP, 32, 33}
 _ERROR = struct.Struct(">BI")
 _EXEC, _CHDIR, _USER, _LIMIT = 1, 2, 3, 4
@@ -101,8 +100,9 @@ def _child(spec: Spec, nofile: tuple[int, int], pipes: list[tuple[int, int]]) ->
     error_fd = pipes[1][1]
     try:
         signal.set_wakeup_fd(-1)
-        for number in _RESET:
-            signal.signal(number, signal.SIG_DFL)
+        for number in _ALL:  # also those that whoever started the node had ignored, as a shell does for its `&`
+            if signal.getsignal(number) is not signal.SIG_DFL:
+                signal.signal(number, signal.SIG_DFL)
         os.setsid()
         os.close(pipes[0][1])
         if os.read(pipes[0][0], 1) != b"g":

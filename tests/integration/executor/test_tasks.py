@@ -9,6 +9,7 @@ import signal
 import stat
 import tempfile
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -142,6 +143,16 @@ def test_tasks_see_no_descriptor_of_the_keeper(bench: Bench) -> None:
     assert int(lines[-1]) == resource_limit()
 
 
+@pytest.fixture
+def inherited() -> Iterator[None]:
+    """What a shell without job control leaves to what it starts with ``&``."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGQUIT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("inherited")
 def test_a_task_begins_with_no_signal_blocked_or_ignored(bench: Bench) -> None:
     controller = bench.started("t", "grep", "-E", "SigIgn|SigBlk", "/proc/self/status")
     bench.do(controller.wait)
