@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual import work
 from textual.app import App, ComposeResult
@@ -245,6 +246,9 @@ class Console(App[None]):
         table.clear()
         for row in shown.rows:
             table.add_row(*(_cell(cell, number in shown.right) for number, cell in enumerate(row.cells)), key=row.key)
+        # The table measures new rows once it is idle; drawn before that, they would be cut to their headings.
+        for number, column in enumerate(table.ordered_columns):
+            column.content_width = max([column.content_width, *(cell_len(row.cells[number]) for row in shown.rows)])
         if chosen in table.rows:
             table.move_cursor(row=table.get_row_index(chosen), animate=False, scroll=False)
         table.scroll_to(y=top.y, animate=False)
