@@ -12,11 +12,9 @@ from runtime.stage.address import Address
 from runtime.stage.answers import ActorUnavailable, Answer, Reply
 from runtime.wire.port import Call, Handler, Headers, Metadata
 
-TRACE_ID = re.compile("[0-9a-f]{1,13}")
-
-
 TRACE = "swarmlet-trace"
 """The metadata by which a call goes on with its caller's trace id; other kinds of nodes neither send nor read it."""
+TRACE_ID = re.compile("[0-9a-f]{1,13}")
 
 
 def trace_header(trace: int, metadata: Metadata = {}) -> Headers:  # noqa: B006 - never changed
@@ -26,8 +24,8 @@ def trace_header(trace: int, metadata: Metadata = {}) -> Headers:  # noqa: B006 
 
 def trace_of(metadata: Metadata) -> int:
     """The caller's trace id; 0 if it sent none, or what cannot be one."""
-    (value,) = values if len(values := metadata.get(TRACE, ())) == 1 else ("",)
-    return int(value, 16) if TRACE_ID.fullmatch(value) else 0
+    values = metadata.get(TRACE, ())
+    return int(values[0], 16) if len(values) == 1 and TRACE_ID.fullmatch(values[0]) else 0
 
 
 def to_actor(address: Address) -> Handler:
