@@ -272,8 +272,9 @@ class Actor(pykka.Actor):
         body, self.sender, reply, enqueued, self._trace = message
         self._reply = reply
         cell = self._cell
-        observing = cell.stage.observing
-        begun = cell.handling_since = cell.stage.read_clock()
+        stage = cell.stage
+        observing = stage.observing
+        begun = cell.handling_since = stage.read_clock()
         cell.handling = message
         outcome = "ok"
         try:
@@ -292,14 +293,14 @@ class Actor(pykka.Actor):
             outcome = "failed"
             cell.failed(error, message)
         cell.handling = None
-        tracer = cell.stage.tracer
+        tracer = stage.tracer
         if tracer is not None:
             tracer(cell, message, begun, outcome)
         if observing:
             stats = cell.stats.get(body.__class__)
             if stats is None:
                 stats = cell.stats[body.__class__] = MessageStats()
-            stats.note(begun - enqueued, cell.stage.read_clock() - begun)
+            stats.note(begun - enqueued, stage.read_clock() - begun)
             cell.recent.append(body.__class__)
 
     def _receive_other(self, body: Any) -> Any:

@@ -128,13 +128,13 @@ class Cell:
             self.stage.observations.refused_full += 1
             if lost[2] is not None:
                 lost[2].fail(ActorUnavailable(str(MailboxFull(self.path, self.mailbox.capacity or 0))))
-        if self.idle.acquire(blocking=False):
+        if self.idle.acquire(False):  # by position: the keyword would cost as much as the lock
             self.runner.schedule(self)
 
     def control(self, action: Callable[[], None]) -> None:
         """Runs ``action`` in this cell's turn, ahead of its messages."""
         self.mailbox.control.append(action)
-        if self.idle.acquire(blocking=False):
+        if self.idle.acquire(False):
             self.runner.schedule(self)
 
     # Turns
@@ -161,7 +161,7 @@ class Cell:
         finally:
             leave_turn()
             self.idle.release()
-        if self.has_work() and self.idle.acquire(blocking=False):
+        if self.has_work() and self.idle.acquire(False):
             self.runner.schedule(self)
 
     def has_work(self) -> bool:
