@@ -53,6 +53,9 @@ class Journal:
         """Writes what waits. OSError if that fails: it then still waits, and the file is as it was."""
         if not self._pending:
             return
+        if not self._is_there():  # a node that leaves its swarm clears its state while its keeper goes on
+            self._make_anew()
+            return
         data = b"".join(self._pending)
         try:
             _write(self._fd, data)
@@ -73,13 +76,18 @@ class Journal:
 
     def ensure_there(self) -> None:
         """Writes the file anew if somebody removed or replaced it under us."""
+        if not self._is_there():
+            self._make_anew()
+
+    def _is_there(self) -> bool:
         try:
-            there = os.stat(self.path).st_ino == os.fstat(self._fd).st_ino
+            return os.stat(self.path).st_ino == os.fstat(self._fd).st_ino
         except FileNotFoundError:
-            there = False
-        if not there:
-            os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
-            self.rewrite()
+            return False
+
+    def _make_anew(self) -> None:
+        os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
+        self.rewrite()
 
     def rewrite(self) -> None:
         """The file with nothing but what counts, in place of the old one at once."""

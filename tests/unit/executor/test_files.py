@@ -123,6 +123,24 @@ def test_a_journal_that_somebody_removed_is_written_anew(tmp_path: pathlib.Path)
     assert list(reopened(path)) == ["a"]
 
 
+def test_what_is_written_after_somebody_removed_the_journal_is_in_a_new_one(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "sub" / "journal"
+    path.parent.mkdir()
+    journal = Journal(str(path))
+    for name in "ab":
+        journal.put({"id": name})
+    journal.sync()
+    path.unlink()
+    path.parent.rmdir()
+    journal.drop("a")
+    journal.put({"id": "c"})
+    journal.sync()
+    assert not journal.dirty
+    journal.put({"id": "d"})
+    journal.sync()
+    assert list(reopened(path)) == ["b", "c", "d"]
+
+
 def test_a_full_disk_leaves_the_journal_whole_and_the_record_waiting(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
