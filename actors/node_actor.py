@@ -236,7 +236,7 @@ class NodeActor(Actor):
         """The agent is looking for a manager again; that this node was removed is said once."""
         self._has_session = False
         if message.removed and self.identity is not None and not isinstance(self._trouble, NodeRemoved):
-            self._tell_trouble(NodeRemoved(self.identity.node_id, manager=self.role == MANAGER))
+            self._tell_trouble(NodeRemoved.of(self.identity.node_id, manager=self.role == MANAGER))
 
     def _tell_ready(self) -> None:
         identity = self.identity
