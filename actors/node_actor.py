@@ -98,6 +98,7 @@ class NodeActor(Actor):
             availability=config.availability,
             lock=config.lock,
             force_new_cluster=bool(config.force_new_cluster),
+            admitted=config.admitted,
         )
         self._certificate = self.spawn("certificate", CertificateActor, self.address, setup)
         self.watch(self._certificate)

@@ -74,6 +74,10 @@ JOIN_TIMEOUT = (
     "Timeout was reached before node joined. The attempt to join the swarm will continue in the background. "
     'Use the "docker info" command to see the current swarm status of your node.'
 )
+ADMISSION_TIMEOUT = (
+    "Timeout was reached before a certificate was issued. Nothing was changed: this node is what it was, and its tasks "
+    "run on."
+)
 LOCKED = (
     'Swarm is encrypted and needs to be unlocked before it can be used. Please use "docker swarm unlock" to unlock it.'
 )
