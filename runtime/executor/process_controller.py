@@ -212,7 +212,10 @@ class ProcessController:
             known = await self._client.call("record", id=self._plan.task_id)
             if known is None:
                 added = write_payloads(self._payloads, self._plan, self._context.secret, self._context.config)
-                given = self._task_ports.assign(self._plan.task_id, [port.target_port for port in self._plan.ingress])
+                targets = [port.target_port for port in self._plan.ingress]
+                given = self._task_ports.assign(
+                    self._plan.task_id, targets, {port.published_port for port in self._plan.ingress}
+                )
                 env = {**environment(given, spec["env"]), **spec["env"], **added}
                 spec = {**spec, "env": env, "ports": as_record(given)}
         except (KeyError, Refused, OSError) as error:

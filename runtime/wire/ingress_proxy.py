@@ -1,6 +1,6 @@
 """The edge of published ports: this node listens on each, and hands every connection to a task, here or elsewhere.
 
-Rules owned here:
+UDP is ``ingress_datagrams``'s. Rules owned here:
 1. A connection goes to the next backend in turn; one that does not take it within two seconds is passed over, and
    after all of them were tried the connection is closed.
 2. New routes count for new connections. Those that there are go on until one side ends them; a side that has said all
@@ -17,7 +17,8 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Protocol
 
-from runtime.swarm.ingress_tables import Backend, Routes
+from runtime.swarm.ingress_tables import PublishedPort, Routes
+from runtime.wire.ingress_datagrams import FLOWS_MAX, IDLE_S, DatagramPorts
 
 CONNECT_S: Final = 2.0
 CONNECTIONS_MAX: Final = 8192
@@ -37,20 +38,30 @@ class Loop(Protocol):
 class IngressProxy:
     """``host``: where it listens ("" is everywhere). ``apply`` may be called from any thread."""
 
-    def __init__(self, loop: Loop, host: str = "", connections_max: int = CONNECTIONS_MAX) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        host: str = "",
+        connections_max: int = CONNECTIONS_MAX,
+        flows_max: int = FLOWS_MAX,
+        idle_s: float = IDLE_S,
+    ) -> None:
         self._loop = loop
         self._host = host or None
         self._max = connections_max
-        self._routes: Mapping[int, tuple[Backend, ...]] = {}
+        self._routes: Routes = {}
+        self._datagrams = DatagramPorts(
+            host, lambda port: self._routes.get(PublishedPort(port, "udp"), ()), flows_max, idle_s
+        )
         self._turns: dict[int, int] = {}
         self._servers: dict[int, asyncio.Server] = {}
         self._pipes: set[asyncio.Task[Any]] = set()
-        self._failed: dict[int, str] = {}
+        self._failed: dict[PublishedPort, str] = {}
         self._full = False
         self._order: asyncio.Lock | None = None
         self._closed = False
 
-    def apply(self, routes: Routes, done: Callable[[Mapping[int, str]], None]) -> None:
+    def apply(self, routes: Routes, done: Callable[[Mapping[PublishedPort, str]], None]) -> None:
         """Takes over routes; ``done`` hears of the ports that cannot be listened on, with the reason."""
         self._loop.submit(self._apply(dict(routes)), lambda result: done(result if isinstance(result, dict) else {}))
 
@@ -62,28 +73,39 @@ class IngressProxy:
             pipe.cancel()
         await asyncio.gather(*self._pipes, return_exceptions=True)
 
-    async def _apply(self, routes: Mapping[int, tuple[Backend, ...]]) -> dict[int, str]:
+    @property
+    def flows(self) -> int:
+        """How many clients of UDP ports there are."""
+        return self._datagrams.flows
+
+    async def _apply(self, routes: Routes) -> dict[PublishedPort, str]:
         self._order = self._order or asyncio.Lock()
         async with self._order:
             self._routes = routes
-            for port in [port for port in self._servers if port not in routes]:
-                server = self._servers.pop(port)
+            for number in [number for number in self._servers if PublishedPort(number) not in routes]:
+                server = self._servers.pop(number)
                 server.close()
-                self._turns.pop(port, None)
-            missing = [port for port in routes if port not in self._servers]
-            failed = {port: text for port in missing if (text := await self._listen(port))}
+                self._turns.pop(number, None)
+            self._datagrams.keep_to({port.number for port in routes if port.protocol == "udp"})
+            failed = {port: text for port in routes if not self._listens(port) and (text := await self._listen(port))}
             for port, text in failed.items():
                 if self._failed.get(port) != text:
-                    log.warning("port %d is published and cannot be listened on here: %s", port, text)
+                    log.warning("port %s is published and cannot be listened on here: %s", port, text)
             self._failed = failed
             return failed
 
-    async def _listen(self, port: int) -> str:
+    def _listens(self, port: PublishedPort) -> bool:
+        return port.number in (self._datagrams.ports if port.protocol == "udp" else self._servers)
+
+    async def _listen(self, port: PublishedPort) -> str:
         if self._closed:
             return ""
+        if port.protocol == "udp":
+            return self._datagrams.listen(port.number)
+        number = port.number
         try:
-            self._servers[port] = await asyncio.start_server(
-                lambda reader, writer: self._accepted(port, reader, writer), self._host, port, backlog=BACKLOG
+            self._servers[number] = await asyncio.start_server(
+                lambda reader, writer: self._accepted(number, reader, writer), self._host, number, backlog=BACKLOG
             )
         except OSError as error:
             return error.strerror or str(error)
@@ -117,7 +139,7 @@ class IngressProxy:
             writer.close()
 
     async def _connect(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        backends = self._routes.get(port, ())
+        backends = self._routes.get(PublishedPort(port), ())
         first = self._turns.get(port, 0)
         for step in range(len(backends)):
             chosen = backends[(first + step) % len(backends)]

@@ -5,17 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
-from runtime.swarm.ingress_tables import Backend
-from runtime.wire.ingress_proxy import IngressProxy
+from runtime.swarm.ingress_tables import PublishedPort
 from runtime.wire.loop import IoLoop
-
-HERE = "127.0.0.1"
-PATIENCE = 10.0
+from tests.integration.wire.published import HERE, PATIENCE, Bench, everything, free, saying, serving
 
 
 @pytest.fixture(scope="module")
@@ -24,87 +20,11 @@ def loop() -> Iterator[IoLoop]:
         yield running
 
 
-def run(loop: IoLoop, coro: Any) -> Any:
-    over, found = threading.Event(), []
-    loop.submit(coro, lambda result: (found.append(result), over.set()))  # type: ignore[func-returns-value, arg-type]
-    assert over.wait(PATIENCE)
-    assert not isinstance(found[0], BaseException), found[0]
-    return found[0]
-
-
-class Bench:
-    """A proxy at a free port."""
-
-    def __init__(self, loop: IoLoop, **more: Any) -> None:
-        self.loop = loop
-        self.proxy = IngressProxy(loop, HERE, **more)
-        self.port = free()
-
-    def apply(self, *backends: int, port: int = 0) -> dict[int, str]:
-        over, failed = threading.Event(), []
-        routes = {port or self.port: tuple(Backend(HERE, each) for each in backends)}
-        self.proxy.apply(routes, lambda result: (failed.append(result), over.set()))  # type: ignore[func-returns-value, arg-type]
-        assert over.wait(PATIENCE)
-        return dict(failed[0])
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection((HERE, self.port), PATIENCE)
-
-    def ask(self, text: bytes = b"") -> bytes:
-        with self.connect() as client:
-            client.sendall(text)
-            client.shutdown(socket.SHUT_WR)
-            return everything(client)
-
-
 @pytest.fixture
 def bench(loop: IoLoop) -> Iterator[Bench]:
     made = Bench(loop)
     yield made
-    run(loop, made.proxy.close())
-
-
-def free() -> int:
-    with socket.socket() as probe:
-        probe.bind((HERE, 0))
-        return int(probe.getsockname()[1])
-
-
-def everything(client: socket.socket) -> bytes:
-    found = b""
-    while data := client.recv(1 << 16):
-        found += data
-    return found
-
-
-@contextlib.contextmanager
-def serving(answer: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A backend: ``answer`` has each connection on a thread of its own; its port."""
-    listener = socket.create_server((HERE, 0))
-
-    def one(connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            answer(connection)
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=one, args=(listener.accept()[0],), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield int(listener.getsockname()[1])
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-
-
-def saying(text: bytes) -> contextlib.AbstractContextManager[int]:
-    def answer(connection: socket.socket) -> None:
-        everything(connection)
-        connection.sendall(text)
-
-    return serving(answer)
+    made.close()
 
 
 def test_connections_go_to_the_backends_in_turn(bench: Bench) -> None:
@@ -173,7 +93,7 @@ def test_a_port_that_is_somebody_elses_is_told_and_had_later(bench: Bench) -> No
     with saying(b"a") as backend:
         with socket.create_server((HERE, bench.port)):
             (failed,) = bench.apply(backend).items()
-            assert failed[0] == bench.port
+            assert failed[0] == PublishedPort(bench.port)
             assert "address already in use" in failed[1].lower()
         assert bench.apply(backend) == {}
         assert bench.ask() == b"a"
@@ -212,7 +132,7 @@ def test_so_many_connections_and_no_more(loop: IoLoop) -> None:
         with bench.connect() as third, contextlib.suppress(ConnectionResetError):
             assert third.recv(5) == b""
         open_ones.close()
-    run(loop, bench.proxy.close())
+    bench.close()
 
 
 def test_closing_ends_every_connection(loop: IoLoop) -> None:
@@ -226,7 +146,7 @@ def test_closing_ends_every_connection(loop: IoLoop) -> None:
         bench.apply(port)
         with bench.connect() as client:
             assert client.recv(5) == b"hello"
-            run(loop, bench.proxy.close())
+            bench.close()
             with contextlib.suppress(ConnectionResetError):
                 assert client.recv(5) == b""
         with pytest.raises(ConnectionRefusedError):
