@@ -43,7 +43,7 @@ class StartConfig:
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentified:
-    """The node has a certificate: who it is, ready or not."""
+    """The node has a certificate: who it is, and as what it takes part, ready or not."""
 
     node_id: str
     role: str
