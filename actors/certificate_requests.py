@@ -16,7 +16,7 @@ from actors.certificate_exchange import CaDirectory, Exchange
 from runtime.errors import Code, Refused
 from runtime.pki.errors import InvalidCertificate, InvalidKey, UnknownAuthority
 from runtime.pki.issuance import CaCall, GaveUp, Issuance, Issued, Retry, Tries
-from runtime.pki.join_tokens import check_bundle, parse_join_token
+from runtime.pki.join_tokens import check_bundle, no_valid_token, parse_join_token
 from runtime.pki.node_identity import MANDATORY_FIPS, NodeIdentity, accept_issued, new_request, under_unlock_key
 from runtime.pki.root import RootCA, load_root
 from runtime.protocol.certificate import CertificateSetup
@@ -97,6 +97,8 @@ class CertificateRequests(Actor):
 
     def _download_root(self, interval: float) -> None:
         """For who joins. ``ClusterError`` for a token that is none, or of a cluster that demands FIPS."""
+        if not self.setup.join_token:
+            raise no_valid_token()  # as the managers would say, but nothing is asked of whom no token vouches for
         try:
             if parse_join_token(self.setup.join_token).fips:
                 raise Refused(Code.FAILED_PRECONDITION, MANDATORY_FIPS)
