@@ -22,7 +22,9 @@ DIFFERENCES = Path(__file__).parent / "differences.toml"
 MORE_MASKS = (
     (re.compile(r"SWMKEY-1-[0-9A-Za-z+/]+"), "<KEY>"),
     (re.compile(r"\b[0-9a-f]{16}\b"), "<RAFT-ID>"),
-    (re.compile(r"Issuer (Subject|Public Key): \S+"), r"Issuer \1: <BYTES>"),
+    (re.compile(r"Issuer (Subject|Public Key):\s+\S+"), r"Issuer \1: <BYTES>"),
+    (re.compile(r"(CPUs|Memory):\s+[\d.]+[KMGT]?(iB)?"), r"\1: <N>"),
+    (re.compile(r"(?<=lookup nosuch\.invalid).*|(?<=nosuch\.invalid:2377: ).*"), "<WHY>"),
     (re.compile(r"127\.0\.0\.1:\d+|(?<=on )[\d.]+:53|(?<=udp )[\d.]+:53"), "<LOCAL>"),
 )
 PATIENCE = 90.0
