@@ -145,6 +145,7 @@ class Keeper:
             "wait": self._wait,
             "remove": self._remove,
             "grown": self._grown,
+            "written": self._written,
             "cancel": self._cancel,
             "probe": self._probe,
             "record": self._record,
@@ -225,6 +226,10 @@ class Keeper:
         waiter = GrowthWaiter((position[0], position[1]), lambda ended: connection.answer(number, ended))
         connection.waiting[number] = (arguments["id"], waiter.reply, waiter)
         self.tasks.grown(arguments["id"], waiter)
+
+    def _written(self, connection: Connection, number: int, arguments: dict[str, Any]) -> None:
+        self.tasks.written(arguments["id"])
+        connection.answer(number, None)
 
     def _cancel(self, connection: Connection, number: int, arguments: dict[str, Any]) -> None:
         waiting = connection.waiting.pop(arguments["call"], None)

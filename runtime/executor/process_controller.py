@@ -181,7 +181,7 @@ class ProcessController:
             work.ended(NO_READING)
             return work
         directory = os.path.join(self._client.directory, LOGS, self._plan.task_id)
-        return self._run(read_log(directory, options, on_line, self._grown), ended)
+        return self._run(read_log(directory, options, on_line, self._grown, self._written), ended)
 
     # Operations
 
@@ -261,6 +261,12 @@ class ProcessController:
         if self._client.kept:
             await self._client.call("remove", id=self._plan.task_id)
         return Done()
+
+    async def _written(self) -> None:
+        try:
+            await self._client.call("written", id=self._plan.task_id)
+        except (KeeperRefused, KeeperUnavailable):
+            return  # an older keeper, or none: what the files hold is what there is
 
     async def _grown(self, position: Position) -> bool | None:
         ended: bool | None = await self._client.call("grown", id=self._plan.task_id, position=list(position))
