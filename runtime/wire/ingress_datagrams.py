@@ -28,15 +28,12 @@ from typing import Final
 
 from runtime.swarm.ingress_tables import Backend
 from runtime.swarm.ingress_turns import Turns
+from runtime.wire.ingress_sockets import IP_PKTINFO, Seldom, opened, unbound
 
 IDLE_S: Final = 90.0
-FLOWS_MAX: Final = 4096
 BURST: Final = 64
 """Datagrams that are read before others have their turn."""
-QUIET_S: Final = 60.0
 DATAGRAM_MAX: Final = 65535
-IP_PKTINFO: Final = 8  # linux/in.h; the socket module does not name it
-NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 ANCILLARY: Final = socket.CMSG_SPACE(32)
 
 Address = tuple[str, int] | tuple[str, int, int, int]
@@ -60,16 +57,16 @@ class _Flow:
 
 
 class DatagramPorts:
-    """``host``: where it listens ("" is everywhere); ``backends``: those of a published port, now."""
+    """``hosts``: where it listens; ``backends``: those of a published port, now."""
 
     def __init__(
         self,
-        host: str,
+        hosts: Sequence[str],
         backends: Callable[[int], Sequence[Backend]],
-        flows_max: int = FLOWS_MAX,
+        flows_max: int,
         idle_s: float = IDLE_S,
     ) -> None:
-        self._hosts = [host] if host else ["0.0.0.0", "::"]  # noqa: S104  # published ports are for everybody
+        self._hosts = hosts
         self._backends = backends
         self._max = flows_max
         self._idle = idle_s
@@ -77,8 +74,8 @@ class DatagramPorts:
         self._flows: OrderedDict[Key, _Flow] = OrderedDict()  # the one that was silent longest first
         self._turns: Turns[int] = Turns(time.monotonic)
         self._timer: asyncio.TimerHandle | None = None
-        self._full = False
-        self._quiet_until = 0.0
+        self._many = Seldom(log)
+        self._trouble = Seldom(log)
 
     @property
     def ports(self) -> Container[int]:
@@ -90,17 +87,11 @@ class DatagramPorts:
         """How many there are."""
         return len(self._flows)
 
-    def listen(self, port: int) -> str:
-        """The reason why it cannot, or nothing."""
-        opened: list[socket.socket] = []
-        try:
-            opened.extend(_opened(self._hosts, port))
-        except OSError as error:
-            return error.strerror or str(error)
-        self._listeners[port] = opened
-        for each in opened:
+    def listen(self, port: int) -> None:
+        """OSError if it cannot."""
+        self._listeners[port] = opened(self._hosts, port, socket.SOCK_DGRAM)
+        for each in self._listeners[port]:
             asyncio.get_running_loop().add_reader(each, self._arrived, port, each)
-        return ""
 
     def end(self, port: int) -> None:
         """Listens there no more; the port's flows are over."""
@@ -185,9 +176,9 @@ class DatagramPorts:
             self._end(before)
         self._make_room()
         try:
-            out = _socket(backend.host)
+            out = unbound(backend.host, socket.SOCK_DGRAM)
         except OSError as error:  # too many files: what is sent is lost
-            self._tell_trouble(error)
+            self._trouble.warn("datagrams to published ports are lost: %s", error.strerror or error)
             return None
         try:
             out.connect((backend.host, backend.port))
@@ -200,20 +191,10 @@ class DatagramPorts:
         self._touch(flow)
         return flow
 
-    def _tell_trouble(self, error: OSError) -> None:
-        now = time.monotonic()
-        if now >= self._quiet_until:
-            self._quiet_until = now + QUIET_S
-            log.error("datagrams to published ports are lost: %s", error.strerror or error)
-
     def _make_room(self) -> None:
-        if len(self._flows) < self._max:
-            self._full = False
-            return
-        if not self._full:
-            log.warning("%d clients of published udp ports: who was silent longest gives way to new ones", self._max)
-        self._full = True
-        self._end(next(iter(self._flows.values())))
+        if len(self._flows) >= self._max:
+            self._many.warn("%d clients of published udp ports: the longest silent gives way to new ones", self._max)
+            self._end(next(iter(self._flows.values())))
 
     def _touch(self, flow: _Flow) -> None:
         loop = asyncio.get_running_loop()
@@ -238,41 +219,6 @@ class DatagramPorts:
         if not self._flows and self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _socket(host: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-
-
-def _opened(hosts: Sequence[str], port: int) -> list[socket.socket]:
-    """A socket at each address, all or none; a machine without IPv6 has none for that."""
-    opened: list[socket.socket] = []
-    for host in hosts:
-        try:
-            opened.append(_bound(host, port))
-        except OSError as error:
-            if host == "::" and opened and error.errno in NO_IPV6:
-                continue
-            for each in opened:
-                each.close()
-            raise
-    return opened
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    made = _socket(host)
-    try:
-        if made.family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        else:
-            made.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-        made.bind((host, port))
-    except OSError:
-        made.close()
-        raise
-    return made
 
 
 def _source(ancillary: Sequence[tuple[int, int, bytes]]) -> Source | None:

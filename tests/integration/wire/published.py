@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -76,6 +77,12 @@ def everything(client: socket.socket) -> bytes:
     while data := client.recv(1 << 16):
         found += data
     return bytes(found)
+
+
+def reset(connection: socket.socket) -> None:
+    """Closes it with a reset."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
 
 
 @contextlib.contextmanager

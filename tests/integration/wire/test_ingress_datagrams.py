@@ -205,7 +205,7 @@ def test_so_many_flows_and_no_more_and_the_longest_silent_gives_way(
         assert bench.proxy.flows == 3
     bench.close()
     assert [record.message for record in caplog.records].count(
-        "3 clients of published udp ports: who was silent longest gives way to new ones"
+        "3 clients of published udp ports: the longest silent gives way to new ones"
     ) == 1
 
 
@@ -214,14 +214,14 @@ def test_a_machine_without_file_descriptors_loses_datagrams_says_so_once_and_goe
 ) -> None:
     tried = []
 
-    def refused(host: str) -> socket.socket:
+    def refused(host: str, kind: socket.SocketKind) -> socket.socket:
         tried.append(host)
         raise OSError(24, "Too many open files")
 
     with saying(b"a") as port, bench.client() as client:
         bench.apply(port)
         with monkeypatch.context() as poor:
-            poor.setattr(ingress_datagrams, "_socket", refused)
+            poor.setattr(ingress_datagrams, "unbound", refused)
             client.send(b"1")
             client.send(b"2")
             until(lambda: len(tried) == 2, "both arrived")
