@@ -3,8 +3,9 @@
 NodeActor starts it while the node's role is manager. It starts the parts in their order (first the servers, so that
 the real address is known; then store and consensus), starts and stops the leader's subtree with the leadership, and
 tells the node once the control API answers: when this manager leads, or when another one does and this one's store has
-the cluster object. Store and consensus live and fail together, with this actor: what they
-hold is read from disk again. A second failed disk within a minute keeps it down.
+everything that was committed by then, so that a manager that was started again never shows less than it did before.
+Store and consensus live and fail together, with this actor: what they hold is read from disk again. A second failed
+disk within a minute keeps it down.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from actors.watch_actor import WatchActor
 from actors.wire_actor import WireActor
 from runtime.disk.errors import CannotUnseal, DiskFailed, LogDamaged, NothingToForce
 from runtime.protocol.certificate import GetDataKeys
+from runtime.protocol.cluster import ReadBarrier
 from runtime.protocol.manager import (
     AskPublished,
     EndManager,
@@ -50,6 +52,12 @@ RAFT = "Raft"
 CLUSTER_WAIT = 60.0
 HAND_OVER_WAIT = 5.0
 DISCARD_WAIT = 20.0
+CATCH_UP_WAIT = 30.0
+CATCH_UP_PAUSE = 0.5
+
+
+class _CatchUp:
+    """Time to ask again how far this manager's store must have come."""
 
 
 class ManagerActor(Serving):
@@ -66,6 +74,7 @@ class ManagerActor(Serving):
         self.status: RaftStatus | None = None
         self.serving = False
         self._has_cluster = False
+        self._catching_up = False
         self._leader_ready = False
         self._leader_told = LeaderIs("", False)
         self._store: Address | None = None
@@ -216,10 +225,28 @@ class ManagerActor(Serving):
         if self.serving or status is None:
             return
         follows = status.leader not in (0, status.raft_id) and self._has_cluster and status.raft_id in status.members
-        if self._leader_ready or follows:
-            self.serving = True
-            self._tell_control(Serve(True))
-            self.tell(self.node, ManagerReady(self.listen_addr))
+        if self._leader_ready:
+            self._begin_to_serve()
+        elif follows and not self._catching_up and self._control is not None:
+            self._catching_up = True
+            self.ask(self._control, ReadBarrier(), self._caught_up, CATCH_UP_WAIT)
+
+    def _caught_up(self, answer: Answer) -> None:
+        if answer.error is not None:
+            self.after(CATCH_UP_PAUSE, _CatchUp())
+        elif not self.serving:
+            self._begin_to_serve()
+
+    @handles(_CatchUp)
+    def catch_up(self, message: _CatchUp) -> None:
+        """The leader was lost meanwhile, or the control API failed."""
+        self._catching_up = False
+        self._serve_when_ready()
+
+    def _begin_to_serve(self) -> None:
+        self.serving = True
+        self._tell_control(Serve(True))
+        self.tell(self.node, ManagerReady(self.listen_addr))
 
     # Its end
 

@@ -7,8 +7,7 @@ no use for it. A table's id says that it is one; no task refers to it and no req
 
 Rules owned here: a task stands in its service's table while it runs and is wanted (a task with a health check runs only
 once it is healthy), on a node that is not down and whose address is known, under the port that its node gave it; so
-it is taken out before it is told to stop. TCP and UDP ports are told; what stands under ``udp`` is passed over by a
-node that forwards TCP alone.
+it is taken out before it is told to stop.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from runtime.swarm.endpoint_ports import is_ingress
 from runtime.wire.pb import objects_pb2 as objects
@@ -25,8 +24,7 @@ from runtime.wire.pb import types_pb2 as types
 PREFIX: Final = "swarmlet.ingress."
 EXECUTOR_LABEL: Final = "swarmlet.executor"
 PROCESS: Final = "process"
-TCP, UDP = types.PortConfig.TCP, types.PortConfig.UDP
-PROTOCOLS: Final = {TCP: "tcp", UDP: "udp"}
+TCP: Final = types.PortConfig.TCP
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -38,20 +36,8 @@ class Backend:
     task_id: str = ""
 
 
-class PublishedPort(NamedTuple):
-    """A port that nodes publish; ``protocol`` is ``tcp`` or ``udp``."""
-
-    number: int
-    protocol: str = "tcp"
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.protocol}"
-
-
-Routes = Mapping[PublishedPort, tuple[Backend, ...]]
-"""The backends of each published port."""
-Target = tuple[str, int]
-"""A protocol, and a port of a service's tasks."""
+Routes = Mapping[int, tuple[Backend, ...]]
+"""The backends of each published TCP port."""
 
 
 def takes_tables(node: objects.Node) -> bool:
@@ -59,65 +45,43 @@ def takes_tables(node: objects.Node) -> bool:
     return node.description.engine.labels.get(EXECUTOR_LABEL) == PROCESS
 
 
-def encode(
-    ports: Iterable[tuple[PublishedPort, int]], backends: Iterable[tuple[str, str, Mapping[Target, int]]]
-) -> bytes:
-    """A table: the target of each published port, and (task, host, target to port) of each task."""
-    wanted, tasks = sorted(ports), sorted(backends, key=lambda each: each[0])
-    table: dict[str, Any] = _encoded("tcp", wanted, tasks)
-    if any(published.protocol == "udp" for published, _ in wanted):
-        table["udp"] = _encoded("udp", wanted, tasks)
-    return json.dumps(table, separators=(",", ":")).encode()
+def encode(ports: Sequence[tuple[int, int]], backends: Iterable[tuple[str, str, Mapping[int, int]]]) -> bytes:
+    """A table: (published, target) of each port, and (task, host, target to port) of each task."""
+    tasks = [[id, host, sorted(given.items())] for id, host, given in sorted(backends, key=lambda each: each[0])]
+    return json.dumps({"ports": sorted(ports), "tasks": tasks}, separators=(",", ":")).encode()
 
 
-def _encoded(
-    protocol: str, ports: Sequence[tuple[PublishedPort, int]], tasks: Sequence[tuple[str, str, Mapping[Target, int]]]
-) -> dict[str, Any]:
-    return {
-        "ports": [(published.number, target) for published, target in ports if published.protocol == protocol],
-        "tasks": [
-            (id, host, sorted((target, port) for (spoken, target), port in given.items() if spoken == protocol))
-            for id, host, given in tasks
-        ],
-    }
-
-
-def routes(tables: Iterable[bytes]) -> dict[PublishedPort, tuple[Backend, ...]]:
+def routes(tables: Iterable[bytes]) -> dict[int, tuple[Backend, ...]]:
     """What several tables say together. A table that cannot be read raises ValueError."""
-    found: dict[PublishedPort, list[Backend]] = {}
+    found: dict[int, list[Backend]] = {}
     for data in tables:
         for published, backends in _read(data):
             found.setdefault(published, []).extend(backends)
     return {published: tuple(sorted(backends)) for published, backends in sorted(found.items())}
 
 
-def _read(data: bytes) -> list[tuple[PublishedPort, list[Backend]]]:
+def _read(data: bytes) -> list[tuple[int, list[Backend]]]:
     try:
         table: Any = json.loads(data)
-        return _decoded("tcp", table) + (_decoded("udp", table["udp"]) if "udp" in table else [])
+        tasks = [
+            (str(id), str(host), {int(key): int(port) for key, port in given}) for id, host, given in table["tasks"]
+        ]
+        return [
+            (int(published), [Backend(host, given[target], id) for id, host, given in tasks if target in given])
+            for published, target in table["ports"]
+        ]
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"a malformed ingress table: {error}") from None
 
 
-def _decoded(protocol: str, table: Any) -> list[tuple[PublishedPort, list[Backend]]]:
-    tasks = [(str(id), str(host), {int(key): int(port) for key, port in given}) for id, host, given in table["tasks"]]
-    return [
-        (
-            PublishedPort(int(number), protocol),
-            [Backend(host, given[target], id) for id, host, given in tasks if target in given],
-        )
-        for number, target in table["ports"]
-    ]
-
-
 class IngressTables:
-    """All services that publish TCP or UDP ports in ingress mode, and their tasks. ``take`` gives what changed."""
+    """All services that publish TCP ports in ingress mode, and their tasks. ``take`` gives what changed."""
 
     __slots__ = ("_changed", "_hosts", "_ports", "_tasks", "_where")
 
     def __init__(self) -> None:
-        self._ports: dict[str, tuple[tuple[PublishedPort, int], ...]] = {}
-        self._tasks: dict[str, dict[str, tuple[str, Mapping[Target, int]]]] = {}  # service -> task -> node, its ports
+        self._ports: dict[str, tuple[tuple[int, int], ...]] = {}
+        self._tasks: dict[str, dict[str, tuple[str, Mapping[int, int]]]] = {}  # service -> task -> node, its ports
         self._where: dict[str, dict[tuple[str, str], None]] = {}  # node -> service and task
         self._hosts: dict[str, str] = {}
         self._changed: dict[str, None] = {}
@@ -130,9 +94,9 @@ class IngressTables:
     def put_service(self, service: objects.Service) -> None:
         """A service appeared or changed."""
         ports = tuple(
-            (PublishedPort(each.published_port, PROTOCOLS[each.protocol]), each.target_port)
+            (each.published_port, each.target_port)
             for each in service.endpoint.ports
-            if is_ingress(each) and each.protocol in PROTOCOLS and each.published_port
+            if is_ingress(each) and each.protocol == TCP and each.published_port
         )
         before = self._ports.get(service.id, ())
         if ports:
@@ -205,7 +169,7 @@ class IngressTables:
         ports = self._ports.get(service_id)
         if ports is None:
             return None
-        targets = {(published.protocol, target) for published, target in ports}
+        targets = {target for _, target in ports}
         backends = [
             (task_id, self._hosts[node_id], {target: port for target, port in given.items() if target in targets})
             for task_id, (node_id, given) in self._tasks.get(service_id, {}).items()
@@ -221,9 +185,9 @@ def _serves(task: objects.Task) -> bool:
     return bool(task.service_id) and task.status.state == types.RUNNING and task.desired_state == types.RUNNING
 
 
-def _ports_of(task: objects.Task) -> dict[Target, int]:
+def _ports_of(task: objects.Task) -> dict[int, int]:
     return {
-        (PROTOCOLS[each.protocol], each.target_port): each.published_port
+        each.target_port: each.published_port
         for each in task.status.port_status.ports
-        if each.protocol in PROTOCOLS and each.published_port
+        if each.protocol == TCP and each.published_port
     }

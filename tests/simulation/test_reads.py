@@ -102,6 +102,29 @@ def test_through_partitions_no_barrier_is_passed_without_what_was_acknowledged_b
     assert passed > 25
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_managers_that_were_all_killed_show_everything_acknowledged_from_their_first_answer_on(seed: int) -> None:
+    swarm = managers(200 + seed, 3)
+    acknowledged = {f"w{number}" for number in range(40) if write(swarm.hosts[number % 3], f"w{number}")}
+    assert acknowledged
+    for host in swarm.hosts:
+        host.crash()
+    for host in swarm.hosts:
+        host.boot()
+    silent = list(swarm.hosts)
+    until = swarm.simulator.time + 60
+    while silent:
+        assert swarm.simulator.time < until, [host.ip for host in silent]
+        swarm.simulator.run_for(0.002)
+        for host in list(silent):
+            try:
+                assert acknowledged <= set(names(host))
+            except Refused as refused:
+                assert "being prepared" in str(refused)
+            else:
+                silent.remove(host)
+
+
 def test_a_manager_that_is_alone_confirms_its_own_reads_and_a_worker_has_none_to_confirm() -> None:
     swarm = Swarm(7, 2)
     manager, worker = swarm.boot()

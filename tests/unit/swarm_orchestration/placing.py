@@ -16,7 +16,7 @@ from runtime.wire.pb import types_pb2 as types
 R = TypeVar("R")
 GIB = 1 << 30
 CPU = 10**9
-TCP, UDP, SCTP = types.PortConfig.TCP, types.PortConfig.UDP, types.PortConfig.SCTP
+TCP, UDP = types.PortConfig.TCP, types.PortConfig.UDP
 INGRESS, HOST = types.PortConfig.INGRESS, types.PortConfig.HOST
 
 
