@@ -8,45 +8,35 @@ first certificate can be had it fails with the reason, which is what ``docker sw
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from google.protobuf.message import Message
 
-from actors.certificate_exchange import CaDirectory, Exchange
+from actors.certificate_requests import CertificateRequests, our_own
 from runtime.disk.data_root import refuse_orphaned_log
 from runtime.disk.errors import StateDamaged
 from runtime.disk.state_files import NODE_CERT, ROOT_CERT, StateFiles
 from runtime.errors import Code, Refused
 from runtime.failpoints import failpoint
-from runtime.pki.errors import InvalidCertificate, InvalidKey, InvalidUnlockKey, UnknownAuthority
+from runtime.pki.errors import InvalidCertificate, InvalidKey, InvalidUnlockKey
 from runtime.pki.issuance import (
     JOIN_INTERVAL,
     RENEWAL_INTERVAL,
-    CaCall,
-    GaveUp,
     Issuance,
-    Issued,
-    Retry,
     Tries,
 )
-from runtime.pki.join_tokens import check_bundle, parse_join_token
 from runtime.pki.key_file import DataKeys, change_kek, new_data_key
 from runtime.pki.keys import dump_key
 from runtime.pki.node_identity import (
-    MANDATORY_FIPS,
     NodeIdentity,
     Start,
-    accept_issued,
     first_step,
     found_identity,
     keep_newer_unlock_key,
-    new_request,
     pair_fits,
     read_identity,
     root_for,
-    under_unlock_key,
 )
 from runtime.pki.renewal import FORCED_PAUSE, Renewal, out_of_date
 from runtime.pki.root import RootCA, load_root
@@ -63,9 +53,8 @@ from runtime.protocol.certificate import (
 )
 from runtime.protocol.cluster import ClusterError
 from runtime.protocol.node import NodeLocked, RenewCertificate
-from runtime.stage import Actor, Address, Policy, Timer, handles
+from runtime.stage import Address, Policy, Timer, handles
 from runtime.wire.pb import ca_pb2
-from runtime.wire.port import CA_NAME, MANAGER, Credentials
 
 LOOK_AGAIN = 3600.0
 """Seconds after which a renewal that lies far ahead is compared with the time of day again: clocks are set, and
@@ -79,43 +68,26 @@ class _RenewalDue:
         self.at = at
 
 
-class _Later:
-    """The next step of an exchange, after a wait."""
-
-    def __init__(self, exchange: Exchange, step: Callable[[], None]) -> None:
-        self.exchange = exchange
-        self.step = step
-
-
-class CertificateActor(Actor):
+class CertificateActor(CertificateRequests):
     """``node`` is who it works for."""
 
     policy = Policy(own_thread=True)
 
     def __init__(self, node: Address, setup: CertificateSetup) -> None:
-        super().__init__()
+        super().__init__(setup)
         self.node = node
-        self.setup = setup
-        self.identity: NodeIdentity | None = None
         self._files = StateFiles(self.world.disk.files)
         self._renewal = Renewal()
-        self._exchange: Exchange | None = None
         self._due: Timer | None = None
-        self._directory = CaDirectory(self.world.transport, self.world.random)
         self._trouble = ""
         self._dates = ""
 
     def started(self) -> None:
         known = (*self.setup.remotes, *([("", self.setup.join_addr)] if self._joins else []))
         self._directory.told(None, known, "")
+        if self.setup.admitted is not None:
+            self._keep(self.setup.admitted)
         self._start(self._root_on_disk())
-
-    def stopped(self) -> None:
-        if self._exchange is not None:
-            self._exchange.hang_up()
-
-    def crashed(self) -> None:
-        self.stopped()
 
     def snapshot(self) -> dict[str, Any]:
         info = self.identity.info if self.identity is not None else None
@@ -147,6 +119,12 @@ class CertificateActor(Actor):
         allow = self.setup.force_new_cluster
         return load_root(bundle, self.now(), signer_cert=signer, signer_key=key, allow_expired=allow)
 
+    def _keep(self, admitted: NodeIdentity) -> None:
+        """The disk has it from here on; a later life finds it there, and perhaps a newer certificate."""
+        if self._files.node_key() is None:
+            self._files.save_root_certificate(admitted.root.bundle)
+            self._files.save_node(admitted.certificate, admitted.encode_key(self.world.entropy))
+
     def _start(self, root: RootCA | None) -> None:
         """Goes on from what is on disk; comes back here once a root was downloaded."""
         try:
@@ -162,7 +140,7 @@ class CertificateActor(Actor):
             self.tell(self.node, NodeLocked())
             return
         except Refused as refused:
-            raise _our_own(refused) from None
+            raise our_own(refused) from None
         if step is Start.DAMAGED:
             raise StateDamaged(f"{ROOT_CERT} is missing, but {NODE_CERT} is there")
         refuse_orphaned_log(self.world.disk.files)
@@ -170,9 +148,9 @@ class CertificateActor(Actor):
             self._found(root)
         elif step is Start.REQUEST:
             assert root is not None
-            self._request_first(root)
+            self._request_first(root, JOIN_INTERVAL)
         else:
-            self._download_root()
+            self._download_root(JOIN_INTERVAL)
 
     @property
     def _joins(self) -> bool:
@@ -186,36 +164,9 @@ class CertificateActor(Actor):
         self._files.save_node(identity.certificate, identity.encode_key(self.world.entropy))
         self._identify(identity, signer)
 
-    def _download_root(self) -> None:
-        self._new_exchange(JOIN_INTERVAL, None)
-        try:
-            if parse_join_token(self.setup.join_token).fips:
-                raise Refused(Code.FAILED_PRECONDITION, MANDATORY_FIPS)
-        except Refused as refused:
-            raise _our_own(refused) from None
-        self._fetch_root(self._root_downloaded)
-
-    def _root_downloaded(self, answer: Message | Refused) -> None:
-        """Trusted only if it is what the token was made for; a wrong answer is asked for again, of another manager."""
-        if isinstance(answer, ca_pb2.GetRootCACertificateResponse):
-            try:
-                check_bundle(parse_join_token(self.setup.join_token), answer.certificate)
-                root = load_root(answer.certificate, self.now())
-            except Refused as refused:
-                answer = _our_own(refused)
-            except (InvalidCertificate, InvalidKey) as error:
-                answer = ClusterError("plain", str(error))
-            else:
-                self._files.save_root_certificate(root.bundle)
-                self._end_exchange()
-                self._start(root)
-                return
-        assert isinstance(answer, Refused)
-        self._try_again(answer, lambda: self._fetch_root(self._root_downloaded))
-
-    def _request_first(self, root: RootCA) -> None:
-        self._new_exchange(JOIN_INTERVAL, root, self.setup.join_token, self.setup.availability)
-        self._ask_certificate()
+    def _root_known(self, root: RootCA) -> None:
+        self._files.save_root_certificate(root.bundle)
+        self._start(root)
 
     def _identify(self, identity: NodeIdentity, root: RootCA) -> None:
         """From here on this node is somebody. ``root`` may have the signer, which is handed on and not kept."""
@@ -274,75 +225,18 @@ class CertificateActor(Actor):
             self._new_exchange(RENEWAL_INTERVAL, None)
             self._ask_certificate()
 
-    # An exchange with a CA
+    # What the CA says
 
-    def _new_exchange(self, interval: float, root: RootCA | None, token: str = "", availability: str = "") -> None:
-        request = new_request(self.world.entropy)
-        issuance = Issuance(request.csr, self.world.random, interval, token=token, availability=availability)
-        self._exchange = Exchange(self._directory, request, issuance, interval, root)
-
-    def _end_exchange(self) -> None:
-        exchange, self._exchange = self._exchange, None
-        assert exchange is not None
-        exchange.hang_up()
-
-    @property
-    def _current(self) -> Exchange:
-        assert self._exchange is not None, "no exchange is under way"
-        return self._exchange
-
-    @property
-    def _trusted(self) -> RootCA:
-        """The root that a certificate must be under: the newest, or that of the cluster being joined."""
-        root = self.identity.root if self.identity is not None else self._current.root
-        assert root is not None, "no root is trusted yet"
-        return root
-
-    def _ask_certificate(self) -> None:
-        renewing = self.identity is not None
-        credentials = self.setup.credentials if renewing else Credentials(self._trusted.bundle)
-        call = self._current.issuance.call(self.monotonic())
-        self._call(call, credentials, MANAGER if renewing else CA_NAME, self._certificate_answered)
-
-    def _certificate_answered(self, answer: Message | Refused) -> None:
-        outcome = self._current.issuance.answered(answer, self.monotonic())
-        if isinstance(outcome, Issued):
-            self._take(outcome.certificate)
-        else:
-            self._follow(outcome, self._ask_certificate)
-
-    def _take(self, issued: bytes) -> None:
+    def _under_another_root(self) -> bool:
+        """The root was rotated while this worker was away. What it has is still good under the new root if that is
+        genuine, which is how it knows without a token."""
         exchange = self._current
-        try:
-            accepted = accept_issued(issued, exchange.request, self._trusted, self.now(), self.identity)
-        except UnknownAuthority as error:
-            if self.identity is not None and not self.identity.info.is_manager and not exchange.root_fetched_anew:
-                # The root was rotated while this worker was away. What it has is still good under the new root if
-                # that is genuine, which is how it knows without a token.
-                exchange.root_fetched_anew = True
-                exchange.tries = Tries(exchange.interval)
-                self._fetch_root(self._root_fetched_anew)
-                return
-            self._give_up(ClusterError("plain", str(error)))
-        except Refused as refused:
-            self._give_up(_our_own(refused))
-        except InvalidCertificate as error:
-            self._give_up(ClusterError("plain", str(error)))
-        else:
-            exchange.next = accepted
-            if accepted.info.is_manager:
-                exchange.tries = Tries(exchange.interval)
-                exchange.hang_up()  # the unlock key is told to the holder of the new certificate
-                self._ask_unlock_key()
-            else:
-                self._install(under_unlock_key(accepted, b"", 0))
-
-    def _fetch_root(self, then: Callable[[Message | Refused], None]) -> None:
-        exchange = self._current
-        exchange.hang_up()
-        exchange.tries.begin(self.monotonic())
-        call = CaCall("CA", "GetRootCACertificate", ca_pb2.GetRootCACertificateRequest())
-        self._call(call, None, None, then)
+        if self.identity is None or self.identity.info.is_manager or exchange.root_fetched_anew:
+            return False
+        exchange.root_fetched_anew = True
+        exchange.tries = Tries(exchange.interval)
+        self._fetch_root(self._root_fetched_anew)
+        return True
 
     def _root_fetched_anew(self, answer: Message | Refused) -> None:
         assert self.identity is not None
@@ -358,27 +252,7 @@ class CertificateActor(Actor):
         exchange.issuance = Issuance(exchange.request.csr, self.world.random, exchange.interval)
         self._ask_certificate()
 
-    def _ask_unlock_key(self) -> None:
-        exchange = self._current
-        new = exchange.next
-        assert new is not None
-        exchange.tries.begin(self.monotonic())
-        credentials = Credentials(self._trusted.bundle, new.certificate, new.private_key)
-        call = CaCall("CA", "GetUnlockKey", ca_pb2.GetUnlockKeyRequest())
-        self._call(call, credentials, CA_NAME, self._unlock_key_answered)
-
-    def _unlock_key_answered(self, answer: Message | Refused) -> None:
-        new = self._current.next
-        assert new is not None
-        if isinstance(answer, ca_pb2.GetUnlockKeyResponse):
-            self._install(under_unlock_key(new, answer.unlock_key, answer.version.index))
-        elif isinstance(answer, Refused) and answer.code is Code.UNIMPLEMENTED:
-            self._install(under_unlock_key(new, b"", 0))
-        else:
-            assert isinstance(answer, Refused)
-            self._try_again(answer, self._ask_unlock_key)
-
-    def _install(self, new: NodeIdentity) -> None:
+    def _issued(self, new: NodeIdentity) -> None:
         """Writes the new certificate and key, then uses and tells them."""
         first = self.identity is None
         if not first:
@@ -387,7 +261,6 @@ class CertificateActor(Actor):
             new = keep_newer_unlock_key(new, self.identity)
             new = new.with_data_keys(_keys_to_keep(self.identity, new)).with_root(self.identity.root)
         self._files.save_node(new.certificate, new.encode_key(self.world.entropy))
-        self._end_exchange()
         if first:
             self._identify(new, new.root)
             return
@@ -398,53 +271,14 @@ class CertificateActor(Actor):
             self.tell(self.node, CertificateRenewed(new.info.role))
         self._schedule()
 
-    def _give_up(self, error: Refused) -> None:
+    def _refused(self, error: Refused) -> None:
         """Without a certificate this actor fails; with one it tries again later."""
-        self._end_exchange()
         if self.identity is None:
             raise error
         self._trouble = str(error)
         self._see_dates()
         self._renewal.failed()
         self._schedule()
-
-    # Calls
-
-    def _call(
-        self, call: CaCall, credentials: Credentials | None, name: str | None, then: Callable[[Message | Refused], None]
-    ) -> None:
-        exchange = self._current
-
-        def answered(answer: Message | Refused) -> None:
-            if self._exchange is exchange:
-                exchange.heard(answer)
-                then(answer)
-
-        if not exchange.call(call, credentials, name, self.sink(answered)):
-            self._later(0.0, lambda: then(Refused(Code.UNAVAILABLE, "no manager is known")))
-
-    def _try_again(self, refusal: Refused, step: Callable[[], None]) -> None:
-        exchange = self._current
-        self._follow(exchange.tries.refused(refusal, self.monotonic()), step)
-
-    def _follow(self, outcome: Retry | GaveUp, step: Callable[[], None]) -> None:
-        exchange = self._current
-        if isinstance(outcome, GaveUp):
-            error = outcome.error
-            self._later(outcome.wait, lambda: self._give_up(error))
-            return
-        if outcome.reconnect:
-            exchange.turn_elsewhere()
-        self._later(outcome.wait, step)
-
-    def _later(self, wait: float, step: Callable[[], None]) -> None:
-        self.after(wait, _Later(self._current, step))
-
-    @handles(_Later)
-    def later(self, message: _Later) -> None:
-        """The next step, unless its exchange is over."""
-        if message.exchange is self._exchange:
-            message.step()
 
     # What the node says
 
@@ -552,11 +386,6 @@ def _keys_to_keep(present: NodeIdentity, new: NodeIdentity) -> DataKeys | None:
     if keys is not None and wished is not None and wished.needs_rotation:
         return replace(keys, needs_rotation=True)
     return keys
-
-
-def _our_own(refused: Refused) -> ClusterError:
-    """A refusal that this node came to by itself: shown without the prefix of one that came over the wire."""
-    return refused if isinstance(refused, ClusterError) else ClusterError("plain", refused.text)
 
 
 def _days(seconds: float) -> float:

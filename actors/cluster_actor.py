@@ -12,18 +12,20 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from actors.cluster_questions import ClusterQuestions, as_cluster_error, checked, error_text
+from actors.admission_actor import AdmissionActor
+from actors.cluster_operations import ClusterOperations, Operation
+from actors.cluster_questions import as_cluster_error, checked, error_text
 from actors.connection_actor import ConnectionActor
 from actors.event_publisher_actor import EventPublisherActor
 from runtime.engine_api.backend import InitRequest, JoinRequest
 from runtime.errors import Code, Refused
-from runtime.pki.join_tokens import parse_join_token
+from runtime.pki.node_identity import NodeIdentity
 from runtime.pki.unlock_key import UnlockKeyBox, parse_unlock_key
 from runtime.protocol import cluster as say
+from runtime.protocol.certificate import CertificateSetup, GetAdmitted
 from runtime.protocol.cluster import CertificateExpired, ClusterError, ConfigEventKind, LocalNodeState, NodeRemoved
 from runtime.protocol.node import (
     ClusterState,
@@ -39,7 +41,7 @@ from runtime.protocol.node import (
     StartConfig,
     SubscribeControlConnection,
 )
-from runtime.stage import Actor, ActorDown, ActorUp, Address, Answer, GiveUp, Policy, Reply, Timer, handles
+from runtime.stage import Actor, ActorDown, ActorUp, Address, Answer, GiveUp, Policy, Reply, handles
 from runtime.swarm import addresses, cluster_config, leaving
 from runtime.swarm.addresses import Interface, IPNetwork, split_host_port
 from runtime.wire.pb import control_pb2, specs_pb2
@@ -74,32 +76,11 @@ class ClusterSettings:
     election_tick: int = 10
 
 
-@dataclasses.dataclass(slots=True)
-class _Operation:
-    """The reconfiguration under way: who asked, and what is to happen at readiness or failure. ``after_stop`` is what
-    to start once the node that runs has ended."""
-
-    kind: str
-    reply: Reply
-    request: InitRequest | None = None
-    spec_tries: int = 0
-    after_stop: StartConfig | None = None
-    failed: ClusterError | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Overdue:
-    """An operation of this kind was not over within 20 s."""
-
-    kind: str
-    text: str
-
-
 class _WriteSpec:
     """Time to write the new cluster's spec (again)."""
 
 
-class ClusterActor(ClusterQuestions):
+class ClusterActor(ClusterOperations):
     """``node_class`` is started at ``node`` with (parent address, StartConfig); a test may give another."""
 
     policy = Policy(give_up=GiveUp.NEVER, children_survive=True, own_thread=True)
@@ -109,15 +90,13 @@ class ClusterActor(ClusterQuestions):
         self.settings = settings
         self.state = state
         self.node_class = node_class
-        self._operation: _Operation | None = None
-        self._waiting: deque[tuple[Any, Reply]] = deque()
-        self._overdue: Timer | None = None
         self._first_error: BaseException | None = None
 
     def started(self) -> None:
         self._connection = self.ensure("connection", ConnectionActor, self.below("node/manager/control"))
         self.watch(self._connection)
         self.ensure("events", EventPublisherActor, self.address, self._connection, self.below("node/manager/store"))
+        self._admission = self.ensure("admission", AdmissionActor)
         try:
             self.config = self.state.load()
         except Refused as refused:
@@ -135,45 +114,14 @@ class ClusterActor(ClusterQuestions):
     def snapshot(self) -> dict[str, Any]:
         return {"state": self.local_state().value, "node": self.node_id, "operation": self._operation_name()}
 
-    # Reconfigurations, one at a time
-
-    @handles(say.Init, say.Join, say.Leave, say.Unlock)
-    def reconfigure(self, message: Any) -> None:
-        """Begins at once if nothing is under way, else waits its turn."""
-        reply = self.defer()
-        if self._operation is None:
-            self._begin(message, reply)
-        else:
-            self._waiting.append((message, reply))
-
-    def _begin(self, message: Any, reply: Reply) -> None:
+    def _carry_out(self, message: Any, reply: Reply) -> None:
         steps: dict[type[Any], Callable[[Any, Reply], None]] = {
             say.Init: self._init,
             say.Join: self._join,
             say.Leave: self._leave,
             say.Unlock: self._unlock,
         }
-        try:
-            steps[type(message)](message, reply)
-        except Refused as refused:
-            reply.fail(refused)
-            self._next()
-
-    def _finish(self, value: Any = None, error: BaseException | None = None) -> None:
-        operation, self._operation = self._operation, None
-        if self._overdue is not None:
-            self._overdue.cancel()
-            self._overdue = None
-        if operation is not None:
-            if error is None:
-                operation.reply.set(value)
-            else:
-                operation.reply.fail(error)
-        self._next()
-
-    def _next(self) -> None:
-        if self._operation is None and self._waiting:
-            self._begin(*self._waiting.popleft())
+        steps[type(message)](message, reply)
 
     # Init
 
@@ -206,7 +154,7 @@ class ClusterActor(ClusterQuestions):
             force_new_cluster=self.world.entropy(8).hex() if request.force_new_cluster else "",
             lock=self.config.lock if request.force_new_cluster and self.config is not None else UnlockKeyBox(),
         )
-        self._operation = _Operation("init", reply, request)
+        self._operation = Operation("init", reply, request)
         if self.node is None:
             self._found(config)
         else:
@@ -305,9 +253,32 @@ class ClusterActor(ClusterQuestions):
             availability=_availability(request.availability),
         )
         if anew:
-            _check_token(request.join_token)  # what the node has is given up only for something that can be used
-        self._operation = _Operation("join", reply)
-        self._overdue = self.after(JOIN_WAIT, _Overdue("join", say.JOIN_TIMEOUT))
+            self._ask_admission(config, reply)
+        else:
+            self._operation = Operation("join", reply)
+            self._answer_within(JOIN_WAIT, "join", say.JOIN_TIMEOUT)
+            self._found(config)
+
+    def _ask_admission(self, config: StartConfig, reply: Reply) -> None:
+        """For a node that is one still: what it has is given up only for a certificate that was issued."""
+        self._operation = Operation("admission", reply)
+        setup = CertificateSetup(config.join_addr, config.join_token, availability=config.availability)
+
+        def answered(answer: Answer) -> None:
+            if answer.error is not None:
+                self._finish(error=answer.error)
+            elif self.error is None:
+                self._finish(error=ClusterError("unavailable", say.SWARM_EXISTS))  # its certificate holds again
+            else:
+                self._admitted(config, answer.value)
+
+        self.ask(self._admission, GetAdmitted(setup, JOIN_WAIT), answered, JOIN_WAIT + 1.0)
+
+    def _admitted(self, config: StartConfig, identity: NodeIdentity) -> None:
+        assert self._operation is not None
+        self._operation.kind = "join"
+        self._answer_within(JOIN_WAIT, "join", say.JOIN_TIMEOUT)
+        config = dataclasses.replace(config, join_token="", admitted=identity, lock=UnlockKeyBox(identity.kek))
         if self.node is None:
             self._found(config)
         else:
@@ -329,12 +300,6 @@ class ClusterActor(ClusterQuestions):
             return ""
         return addresses.join_host_port(*found)
 
-    @handles(_Overdue)
-    def overdue(self, message: _Overdue) -> None:
-        """The caller is told, and the node goes on starting."""
-        if self._operation is not None and self._operation.kind == message.kind:
-            self._finish(error=ClusterError("unavailable", message.text))
-
     # Leave and unlock
 
     def _leave(self, message: say.Leave, reply: Reply) -> None:
@@ -345,7 +310,7 @@ class ClusterActor(ClusterQuestions):
         if self.role == "swarm-manager" and self.node is not None and not message.force:
             self._refuse_leave(reply)
             return
-        self._operation = _Operation("leave", reply)
+        self._operation = Operation("leave", reply)
         executor = self.world.executor
         if self.node is None and executor is not None:
             gone = self.sink(lambda _: self._left())
@@ -357,7 +322,7 @@ class ClusterActor(ClusterQuestions):
 
     def _refuse_leave(self, reply: Reply) -> None:
         """Says what the swarm would lose with this manager, as far as the managers can tell in time."""
-        self._operation = _Operation("refused leave", reply)
+        self._operation = Operation("refused leave", reply)
 
         def listed(answer: Answer) -> None:
             nodes = answer.value.nodes if answer.error is None else ()
@@ -391,8 +356,8 @@ class ClusterActor(ClusterQuestions):
             raise ClusterError("invalid", refused.text) from None
         assert self.config is not None
         self.config = dataclasses.replace(self.config, lock=UnlockKeyBox(key))
-        self._operation = _Operation("unlock", reply)
-        self._overdue = self.after(UNLOCK_WAIT, _Overdue("unlock", say.UNLOCK_TIMEOUT))
+        self._operation = Operation("unlock", reply)
+        self._answer_within(UNLOCK_WAIT, "unlock", say.UNLOCK_TIMEOUT)
         if self.node is None:
             self._start_node(self.config)
 
@@ -442,8 +407,8 @@ class ClusterActor(ClusterQuestions):
         """The node runs (again)."""
         self._is_ready(message.node_id, message.role)
         operation = self._operation
-        if operation is None:
-            return
+        if operation is None or operation.after_stop is not None:
+            return  # who says so is not the one that was asked for
         if operation.kind == "init":
             self.tell(self.address, _WriteSpec())
         elif operation.kind in ("join", "unlock"):
@@ -452,7 +417,9 @@ class ClusterActor(ClusterQuestions):
     def _is_ready(self, node_id: str, role: str) -> None:
         self.node_id, self.role, self.ready, self.error = node_id, role, True, None
         if self.config is not None and self.config.join_in_progress:
-            self.config = dataclasses.replace(self.config, join_in_progress=False, join_addr="", join_token="")
+            self.config = dataclasses.replace(
+                self.config, join_in_progress=False, join_addr="", join_token="", admitted=None
+            )
             self.state.save(self.config)
         self._announce(ConfigEventKind.NODE_READY)
 
@@ -532,22 +499,12 @@ class ClusterActor(ClusterQuestions):
         self.config, self.node, self.error, self.control = None, None, None, None
         self.node_id, self.role, self.ready, self.remotes = "", "", False, ()
 
-    def _operation_name(self) -> str:
-        return self._operation.kind if self._operation is not None else ""
-
     def _ticks(self, config: StartConfig) -> StartConfig:
         settings = self.settings
         return dataclasses.replace(config, heartbeat_tick=settings.heartbeat_tick, election_tick=settings.election_tick)
 
 
 OUT_OF_SEQUENCE = "update out of sequence"
-
-
-def _check_token(token: str) -> None:
-    try:
-        parse_join_token(token)
-    except Refused as refused:
-        raise ClusterError("plain", refused.text) from None
 
 
 def _availability(text: str) -> str:

@@ -34,7 +34,7 @@ from runtime.swarm import constraints
 from runtime.swarm.control import METHODS, Context, Member, Read
 from runtime.swarm.control.applied import applied
 from runtime.swarm.dirty import is_dirty
-from runtime.swarm.membership import LOST_LEADERSHIP, NO_LEADER_MAX, NO_QUORUM
+from runtime.swarm.membership import LOST_LEADERSHIP, NO_LEADER_MAX, NO_QUORUM, OUTCOME_UNKNOWN
 from runtime.swarm.offered import check_offered
 from runtime.swarm.raft_pace import pace_warning
 from runtime.swarm.task_model import the_cluster
@@ -70,6 +70,14 @@ class _Again:
     control: Control
 
 
+@dataclass(eq=False, slots=True)
+class _Elsewhere:
+    """A write that was sent to the leader, whose answer says that it is carried out."""
+
+    reply: Reply
+    answer: Message | None = None
+
+
 class _TryAgain:
     """Time to make what was never proposed once more, although nothing was heard of a new leader."""
 
@@ -101,6 +109,7 @@ class ControlActor(Actor):
         self._nobody_since: float | None = None
         self._health: list[Reply] = []
         self._again: list[_NeverProposed] = []
+        self._sent: set[_Elsewhere] = set()
         self._node_id = node_id
         self._context: Context | None = None
 
@@ -112,6 +121,11 @@ class ControlActor(Actor):
             reply.set(False)
         for each in self._again:
             each.reply.fail(Refused(Code.UNAVAILABLE, LOST_LEADERSHIP))
+        for sent in self._sent:  # a manager that demotes itself ends before its own store shows it
+            if sent.answer is not None:
+                sent.reply.set(sent.answer)
+            else:
+                sent.reply.fail(Refused(Code.UNKNOWN, OUTCOME_UNKNOWN))
 
     def crashed(self) -> None:
         self.stopped()
@@ -281,14 +295,23 @@ class ControlActor(Actor):
     def _elsewhere(self, control: Control, reply: Reply) -> None:
         """Writes at the leader. If that turns out to be this manager by now, the question is asked here anew."""
         name, request = control.method, control.request
+        sent = _Elsewhere(reply)
+        self._sent.add(sent)
+
+        def seen() -> None:
+            self._sent.discard(sent)
+            reply.set(sent.answer)
 
         def answered(answer: Answer) -> None:
+            if answer.error is None and answer.value != LEADS_HERE:
+                sent.answer = answer.value
+                self._seen(applied(name, request, answer.value), seen)
+                return
+            self._sent.discard(sent)
             if answer.error is not None:
                 reply.fail(answer.error)
-            elif answer.value == LEADS_HERE:
-                self.address.send(control, self.address, reply, 0)
             else:
-                self._seen(applied(name, request, answer.value), lambda: reply.set(answer.value))
+                self.address.send(control, self.address, reply, 0)
 
         assert self.proxy is not None
         self.ask(self.proxy, ToLeader(path("Control", name), request), answered, ELSEWHERE_WAIT)

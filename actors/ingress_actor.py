@@ -1,4 +1,4 @@
-"""IngressActor has this node take connections for the services that publish ports in ingress mode.
+"""IngressActor has this node take connections and datagrams for the services that publish ports in ingress mode.
 
 Its agent alone talks to it: it passes on the tables that came with the assignments. Listening and forwarding are the
 world's ``ingress`` edge's; a node without one (its executor runs no processes) takes none. Ports that cannot be
@@ -14,7 +14,7 @@ from typing import Any
 
 from runtime.protocol.agent import IngressLife, IngressTablesAre
 from runtime.stage import Actor, Address, GiveUp, Policy, Timer, handles
-from runtime.swarm.ingress_tables import Routes, routes
+from runtime.swarm.ingress_tables import PublishedPort, Routes, routes
 
 AGAIN_S = 5.0
 
@@ -25,7 +25,7 @@ log = logging.getLogger("swarmlet.ingress")
 class _Applied:
     """The edge has taken over routes, but for these ports."""
 
-    failed: Mapping[int, str]
+    failed: Mapping[PublishedPort, str]
 
 
 class _Again:
@@ -41,7 +41,7 @@ class IngressActor(Actor):
         super().__init__()
         self.agent = agent
         self.routes: Routes = {}
-        self.failed: Mapping[int, str] = {}
+        self.failed: Mapping[PublishedPort, str] = {}
         self._retry: Timer | None = None
 
     def started(self) -> None:

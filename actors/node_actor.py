@@ -14,7 +14,7 @@ from typing import Any
 from actors.agent_actor import AgentActor
 from actors.certificate_actor import CertificateActor
 from actors.manager_actor import ManagerActor
-from actors.role_watcher_actor import MANAGER, RoleWatcherActor
+from actors.role_watcher_actor import MANAGER, WORKER, RoleWatcherActor
 from runtime.disk.state_files import Remote, StateFiles
 from runtime.pki.key_file import DataKeys
 from runtime.protocol.agent import (
@@ -80,6 +80,7 @@ class NodeActor(Actor):
         self._told_ready = False
         self._wanted: NodeChanged | None = None
         self._removed = False
+        self._let_go = False
         self._manager_wanted = False
         self._trouble: BaseException | None = None
 
@@ -98,6 +99,7 @@ class NodeActor(Actor):
             availability=config.availability,
             lock=config.lock,
             force_new_cluster=bool(config.force_new_cluster),
+            admitted=config.admitted,
         )
         self._certificate = self.spawn("certificate", CertificateActor, self.address, setup)
         self.watch(self._certificate)
@@ -110,6 +112,15 @@ class NodeActor(Actor):
             "manager ready": self._manager_ready,
             "managers known": len(self.remotes),
         }
+
+    @property
+    def _part(self) -> str:
+        """As what this node takes part: whom the other managers let go of is a worker, before its certificate is."""
+        return WORKER if self._let_go else self.role
+
+    def _tell_part(self) -> None:
+        if self.identity is not None:
+            self.tell(self.cluster, NodeIdentified(self.identity.node_id, self._part))
 
     # Identity
 
@@ -135,9 +146,9 @@ class NodeActor(Actor):
     @handles(CertificateRenewed)
     def certificate_renewed(self, message: CertificateRenewed) -> None:
         """The certificate was renewed, perhaps with another role."""
-        if message.role != self.role and self.identity is not None:
-            self.tell(self.cluster, NodeIdentified(self.identity.node_id, message.role))
-        self.role = message.role
+        changed, self.role = message.role != self.role, message.role
+        if changed:
+            self._tell_part()
         if self._roles is not None:
             self.tell(self._roles, RoleObserved(message.role))
         if self.agent is not None:
@@ -236,7 +247,7 @@ class NodeActor(Actor):
         """The agent is looking for a manager again; that this node was removed is said once."""
         self._has_session = False
         if message.removed and self.identity is not None and not isinstance(self._trouble, NodeRemoved):
-            self._tell_trouble(NodeRemoved(self.identity.node_id, manager=self.role == MANAGER))
+            self._tell_trouble(NodeRemoved.of(self.identity.node_id, manager=self.role == MANAGER))
 
     def _tell_ready(self) -> None:
         identity = self.identity
@@ -285,6 +296,9 @@ class NodeActor(Actor):
         )
         self.manager = self.spawn("manager", ManagerActor, self.address, setup)
         self.watch(self.manager)
+        if self._let_go:
+            self._let_go = False
+            self._tell_part()
 
     @handles(StopManager)
     def stop_manager(self, message: StopManager) -> None:
@@ -309,6 +323,9 @@ class NodeActor(Actor):
         """The watcher of roles hears that the manager ended. One that was removed has no log any more: what sealed it
         is forgotten first."""
         removed, self._removed = self._removed, False
+        if removed:
+            self._let_go = True
+            self._tell_part()
         if removed and self._certificate is not None:
             self.ask(self._certificate, DropDataKeys(), lambda answer: self._tell_ended(True), KEYS_WAIT)
         else:
@@ -379,7 +396,7 @@ class NodeActor(Actor):
         """What this node says of itself."""
         return NodeStatus(
             node_id=self.identity.node_id if self.identity is not None else "",
-            role=self.role,
+            role=self._part,
             ready=self._told_ready,
             manager=self.manager is not None,
             remotes=self.remotes,

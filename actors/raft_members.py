@@ -164,16 +164,23 @@ class RaftMembers(Actor):
                     self.node.propose_conf_change(wanted)
                     change.index = self.node.raft.log.last_index()
                     return
-                self._changes.popleft().reply.set(self._outcome(change.request))
+                self._change_over().reply.set(self._outcome(change.request))
             except Refused as refused:
-                self._changes.popleft().reply.fail(refused)
+                self._change_over().reply.fail(refused)
             except ProposalDropped as dropped:
-                self._changes.popleft().reply.fail(Refused(Code.UNAVAILABLE, str(dropped)))
+                self._change_over().reply.fail(Refused(Code.UNAVAILABLE, str(dropped)))
+
+    def _change_over(self) -> Change:
+        """The change under way is no more: nothing waits for a slower pace."""
+        self.pace.admitting = False
+        return self._changes.popleft()
 
     def _too_fast_for(self, request: AddMember | RemoveMember) -> bool:
-        """Whether the group must slow down first, before it takes this member in; then that has begun."""
+        """Whether the group must slow down first, before it takes this member in; then that has begun. Refused, at any
+        moment of that, if nobody wants a manager there any more."""
         if isinstance(request, RemoveMember) or self._member_of(request.node_id) is not None:
             return False
+        membership.check_wanted(self.published.view, request.node_id)
         if can_be_fast(self.published.view, request.node_id):
             return False
         self.pace.admitting = True
@@ -247,8 +254,7 @@ class RaftMembers(Actor):
     def _change_applied(self, index: int) -> None:
         """The entry at ``index`` was applied: if it is the change under way, whoever asked hears of it."""
         if self._changes and self._changes[0].index == index:
-            change = self._changes.popleft()
-            self.pace.admitting = False
+            change = self._change_over()
             change.reply.set(self._outcome(change.request))
             self._start_change()
 

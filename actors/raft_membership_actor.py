@@ -17,7 +17,7 @@ from runtime.failpoints import failpoint
 from runtime.protocol.manager import LeaderContext
 from runtime.protocol.raft import AddMember, Joined, RemoveMember
 from runtime.stage import Address, Answer, Policy, Reply
-from runtime.swarm.membership import joining_address
+from runtime.swarm.membership import check_caller, joining_address
 from runtime.wire.certificates import subject_of_der
 from runtime.wire.pb import health_pb2, raft_pb2
 from runtime.wire.port import Call
@@ -38,6 +38,7 @@ class RaftMembershipActor(Serving):
         super().__init__()
         assert context.raft is not None, "membership is the consensus's"
         self.raft: Address = context.raft
+        self.published = context.published
         self.credentials = context.credentials
 
     @serves("RaftMembership", "Join")
@@ -46,6 +47,7 @@ class RaftMembershipActor(Serving):
         request, identity = call.request, call.identity
         assert isinstance(request, raft_pb2.JoinRequest)
         addr = joining_address(request.addr, identity.remote_addr)
+        check_caller(self.published.view, identity.node_id)
         reply, add = self.defer(), AddMember(identity.node_id, addr)
         self._check(add, lambda refused: reply.fail(refused) if refused is not None else self._add(add, reply))
 

@@ -189,9 +189,8 @@ class Assembly:
         self._cluster = self.stage.mount(
             "cluster", ClusterActor, self._cluster_settings(), FileClusterState(disk.files), self._node_class()
         )
-        enforced = executor.describe().engine.labels.get("swarmlet.limits") == "enforced"
-        images = images_of(settings.executor)
-        system = host.system_info(hostname, settings.state_dir, settings.executor.name, enforced, images)
+        described, images = executor.describe(), images_of(settings.executor)
+        system = host.system_info(hostname, settings.state_dir, settings.executor.name, described, images)
         self.backend = ClusterBackend(self._cluster, transport, self._control_socket, lambda: system)
         parts.callback(loop.call_soon, self.backend.close)
         self._serve(self.backend, self.stage)

@@ -1,7 +1,7 @@
 """Ports of compose files, short and long: published on the host of each task unless ``mode: ingress`` asks otherwise.
 
 Rules it owns: a process opens its ports itself, so on a host a published port equals its target. In ingress mode every
-node takes connections and hands them to tasks, TCP alone, and a task listens where ``PORT`` says; the short form, which
+node takes TCP and UDP and hands it to tasks, and a task listens where ``PORT`` says; the short form, which
 elsewhere means that mode, does not suit programs that know nothing of it: it means the host, with a warning.
 """
 
@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from runtime.swarm.ingress_tables import PROTOCOLS
 from runtime.wire.pb import types_pb2
 from swarmlet.compose_values import Place
 
@@ -37,8 +38,8 @@ def ports(place: Place, process: bool) -> Iterator[types_pb2.PortConfig]:
                     f"a process opens its ports itself: published {port.published_port} and target {port.target_port} "
                     "must be the same"
                 )
-            if process and port.publish_mode == INGRESS and port.protocol != types_pb2.PortConfig.TCP:
-                item.fault("only tcp is forwarded to processes; use mode: host")
+            if process and port.publish_mode == INGRESS and port.protocol not in PROTOCOLS:
+                item.fault("tcp and udp alone are forwarded to processes; use mode: host")
             yield port
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from runtime.engine_api.backend import SystemInfo
+from runtime.wire.pb.types_pb2 import NodeDescription
 from swarmlet import __version__
 
 _RELEASE_FILES: Final = ("/etc/os-release", "/usr/lib/os-release")
@@ -72,9 +73,14 @@ def features(limits_enforced: bool) -> frozenset[str]:
 
 
 def system_info(
-    name: str, root_dir: Path, executor: str, limits_enforced: bool = False, image_names: tuple[str, ...] = ()
+    name: str,
+    root_dir: Path,
+    executor: str,
+    described: NodeDescription | None = None,
+    image_names: tuple[str, ...] = (),
 ) -> SystemInfo:
-    """The host and this node, as the Engine API shows them."""
+    """The host and this node, as the Engine API shows them; ``described`` is what the executor says of it."""
+    engine = (described or NodeDescription()).engine
     return SystemInfo(
         name=name,
         ncpu=cpus(),
@@ -85,8 +91,9 @@ def system_info(
         operating_system=operating_system(),
         architecture=platform.machine(),
         kernel_version=platform.release(),
-        features=features(limits_enforced),
+        features=features(engine.labels.get("swarmlet.limits") == "enforced"),
         image_names=image_names,
+        plugins=tuple((plugin.type, plugin.name) for plugin in engine.plugins),
     )
 
 

@@ -98,6 +98,7 @@ class SystemInfo:
 
     ``features`` names what is true of this host and executor among the flags of ``GET /info`` (``MemoryLimit``,
     ``IPv4Forwarding``, ...); clients warn their users of those that are missing.
+    ``plugins`` are the kind (``Log``, ``Network``, ``Volume``) and name of what the executor says of its node.
     """
 
     name: str
@@ -117,6 +118,7 @@ class SystemInfo:
     image_names: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    plugins: tuple[tuple[str, str], ...] = ()
 
 
 class Backend(Protocol):

@@ -14,6 +14,7 @@ Standard library and msgpack only: it must start in no time and stay small.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -145,11 +146,13 @@ class Keeper:
             "wait": self._wait,
             "remove": self._remove,
             "grown": self._grown,
+            "written": self._written,
             "cancel": self._cancel,
             "probe": self._probe,
             "record": self._record,
         }
         self._listener = self._listen()
+        write_place(self._lock, os.getpid(), self.socket_path)
 
     def run(self) -> None:
         """Until there is nothing more to keep."""
@@ -225,6 +228,10 @@ class Keeper:
         waiter = GrowthWaiter((position[0], position[1]), lambda ended: connection.answer(number, ended))
         connection.waiting[number] = (arguments["id"], waiter.reply, waiter)
         self.tasks.grown(arguments["id"], waiter)
+
+    def _written(self, connection: Connection, number: int, arguments: dict[str, Any]) -> None:
+        self.tasks.written(arguments["id"])
+        connection.answer(number, None)
 
     def _cancel(self, connection: Connection, number: int, arguments: dict[str, Any]) -> None:
         waiting = connection.waiting.pop(arguments["call"], None)
@@ -302,7 +309,7 @@ class Keeper:
     def _end(self) -> None:
         # The socket goes first: who comes from here on finds nobody, starts the next keeper, and that one waits for
         # our lock.
-        if not self.reactor.stopped:
+        if not self.reactor.stopped and os.path.exists(self.socket_path):
             os.unlink(self.socket_path)
         self.reactor.stopped = True
 
@@ -361,8 +368,24 @@ def raise_nofile() -> tuple[int, int]:
     return int(was) if was.isdigit() else soft, hard
 
 
+def write_place(lock: int, pid: int, socket_path: str) -> None:
+    """Writes into the lock where its holder listens: daemons come back with another run directory, and look here."""
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{pid} {socket_path}".encode(), 0)
+
+
+def read_place(directory: str) -> tuple[int, str]:
+    """Which process holds a directory, or held it last, and where it listens; (0, "") where nothing says so."""
+    try:
+        with open(os.path.join(directory, LOCK), "rb") as lock:
+            pid, _, path = lock.read(4096).partition(b" ")
+    except FileNotFoundError:
+        return 0, ""
+    return (int(pid), os.fsdecode(path)) if pid.isdigit() and path else (0, "")
+
+
 def _lock(path: str) -> int:
-    """The lock of the directory; BlockingIOError if another keeper holds on to it."""
+    """The lock of the directory; BlockingIOError, with who it is, if another keeper holds on to it."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + LOCK_WAIT
     while True:
@@ -370,7 +393,9 @@ def _lock(path: str) -> int:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise
+                pid, place = read_place(os.path.dirname(path))
+                text = f"another keeper has tasks here and cannot be reached (process {pid} at {place or '?'})"
+                raise BlockingIOError(errno.EWOULDBLOCK, text, path) from None
             time.sleep(0.02)
         else:
             return fd

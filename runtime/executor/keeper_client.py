@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +21,7 @@ import msgpack
 import runtime
 from runtime.executor.frames import VERSION, BrokenFrame, Decoder, encode
 from runtime.executor.journal import Record
-from runtime.executor.keeper import JOURNAL, SOCKET
+from runtime.executor.keeper import JOURNAL, SOCKET, read_place
 from runtime.executor.procfs import OPEN_FILES_MARK, TASK_MARK
 
 LOSSES_MAX = 5  # in a row, each within a second of its start
@@ -180,13 +182,24 @@ class KeeperClient:
         if len(os.fsencode(self._socket)) > SOCKET_PATH_MAX:
             raise KeeperUnavailable(f"{self._socket} is too long for a socket; choose a shorter run directory")
         for launches in range(3):
-            try:
-                return await self._greet(*await asyncio.open_unix_connection(self._socket))
-            except (FileNotFoundError, ConnectionError, _Lost):
-                await self._launch(launches)
+            for path in self._places():
+                try:
+                    return await self._greet(*await asyncio.open_unix_connection(path))
+                except (FileNotFoundError, ConnectionError, _Lost):
+                    continue
+            await self._launch(launches)
         raise KeeperUnavailable(f"a keeper for {self.directory} was started but cannot be reached")
 
+    def _places(self) -> list[str]:
+        """Where the directory's keeper may listen: below our run directory, or below that of the daemon which started
+        it."""
+        other = read_place(self.directory)[1]
+        return [self._socket, *([other] if other not in ("", self._socket) else [])]
+
     async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> _Link:
+        if _owner(writer) not in (0, os.geteuid()):
+            writer.close()
+            raise KeeperUnavailable(f"{writer.get_extra_info('peername')} belongs to another user")
         link = _Link(reader, writer)
         hello = {"version": VERSION, "directory": self.directory, "linger": self._linger}
         try:
@@ -202,6 +215,12 @@ class KeeperClient:
         status = await loop.run_in_executor(None, launch, self.directory, self._run_dir)
         if status != "ready" and launches:
             raise KeeperUnavailable(f"no keeper can be started: {status or 'it ended at once'}")
+
+
+def _owner(writer: asyncio.StreamWriter) -> int:
+    """The user whose process listens at the other end."""
+    credentials = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int(struct.unpack("3i", credentials)[1])
 
 
 def launch(directory: str, run_dir: str) -> str:

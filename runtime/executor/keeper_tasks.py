@@ -168,6 +168,12 @@ class Tasks:
         else:
             output.grown(waiter)
 
+    def written(self, task_id: str) -> None:
+        """What the task has said until now is in its log when this returns."""
+        output = self._output(task_id)
+        if output is not None:
+            output.drain()
+
     def cancel(self, task_id: str, reply: Reply, waiter: GrowthWaiter | None) -> None:
         """Somebody waits no more."""
         output = self._output(task_id)

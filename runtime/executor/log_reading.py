@@ -59,14 +59,18 @@ class Tail:
         return last.partial and (self._count == 0 or self.pieces[0] is not last) and self._lines >= self._count
 
 
-async def read_log(directory: str, options: LogOptions, on_line: OnLine, grown: Grown) -> None:
+async def read_log(
+    directory: str, options: LogOptions, on_line: OnLine, grown: Grown, written: Callable[[], Awaitable[None]]
+) -> None:
     """Gives lines until the end (or, following, the end of the task's output).
 
     ``grown(position)`` waits until there is more than that: True if the output has ended, None if it has not begun.
+    ``written()`` sees to it that what the task has said until now is in the files: it was in a pipe a moment ago.
     """
     loop = asyncio.get_running_loop()
     reader = LogReader(directory)
     chosen = _Chosen(options, on_line)
+    await written()
     try:
         if options.tail < 0:
             tail = Tail(-options.tail - 1)

@@ -181,7 +181,7 @@ class ProcessController:
             work.ended(NO_READING)
             return work
         directory = os.path.join(self._client.directory, LOGS, self._plan.task_id)
-        return self._run(read_log(directory, options, on_line, self._grown), ended)
+        return self._run(read_log(directory, options, on_line, self._grown, self._written), ended)
 
     # Operations
 
@@ -212,7 +212,10 @@ class ProcessController:
             known = await self._client.call("record", id=self._plan.task_id)
             if known is None:
                 added = write_payloads(self._payloads, self._plan, self._context.secret, self._context.config)
-                given = self._task_ports.assign(self._plan.task_id, [port.target_port for port in self._plan.ingress])
+                targets = [port.target_port for port in self._plan.ingress]
+                given = self._task_ports.assign(
+                    self._plan.task_id, targets, {port.published_port for port in self._plan.ingress}
+                )
                 env = {**environment(given, spec["env"]), **spec["env"], **added}
                 spec = {**spec, "env": env, "ports": as_record(given)}
         except (KeyError, Refused, OSError) as error:
@@ -258,6 +261,12 @@ class ProcessController:
         if self._client.kept:
             await self._client.call("remove", id=self._plan.task_id)
         return Done()
+
+    async def _written(self) -> None:
+        try:
+            await self._client.call("written", id=self._plan.task_id)
+        except (KeeperRefused, KeeperUnavailable):
+            return  # an older keeper, or none: what the files hold is what there is
 
     async def _grown(self, position: Position) -> bool | None:
         ended: bool | None = await self._client.call("grown", id=self._plan.task_id, position=list(position))

@@ -27,6 +27,7 @@ LOG_DRIVERS = ("", "json-file", "local", "none")
 ENCRYPTED = "encrypted"  # the overlay driver's option
 INHERITED = ("LANG", "LC_ALL", "TZ")
 _SIZE = re.compile(r"(\d+)([bkmg]?)b?", re.IGNORECASE)
+FORWARDED: Final = (types_pb2.PortConfig.TCP, types_pb2.PortConfig.UDP)
 _HOST_MODE = types_pb2.PortConfig.PublishMode.Value("HOST")
 
 
@@ -169,14 +170,14 @@ def _ports(task: objects_pb2.Task) -> types_pb2.PortStatus:
 
 
 def _ingress(task: objects_pb2.Task) -> tuple[types_pb2.PortConfig, ...]:
-    """The ports that nodes publish for this task's service; connections are forwarded, and nothing else is."""
+    """The ports that nodes publish for this task's service: those that can be forwarded."""
     found = tuple(port for port in task.endpoint.ports if port.publish_mode != _HOST_MODE)
     for port in found:
-        if port.protocol != types_pb2.PortConfig.TCP:
+        if port.protocol not in FORWARDED:
             protocol = types_pb2.PortConfig.Protocol.Name(port.protocol).lower()
             raise Rejected(
                 f"the process executor cannot honour the ingress port {port.published_port}/{protocol}: "
-                "only tcp is forwarded, publish it in host mode"
+                "tcp and udp alone are forwarded, publish it in host mode"
             )
     return found
 

@@ -1,7 +1,8 @@
 """The ports of this machine that tasks are given to answer on, where their services publish ports in ingress mode.
 
-All tasks of a node share its ports, so each gets one of its own for every port that its service publishes: the target
-port itself if nobody has it, else any free one. The task finds the number in ``SWARMLET_PORT_<TARGET>`` (and, if
+All tasks of a node share its ports, so each gets one of its own for every target that its service publishes, the same
+for TCP and UDP: the target port itself if nobody has it, else any free one, and never a number that its service
+publishes, for there its node listens itself. The task finds the number in ``SWARMLET_PORT_<TARGET>`` (and, if
 there is only one and its service says nothing else, in ``PORT``); connections come from the nodes that publish.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 Given = Mapping[int, int]
 
@@ -21,12 +22,12 @@ class TaskPorts:
         self._lock = threading.Lock()
         self._owners: dict[int, str] = {}
 
-    def assign(self, task_id: str, targets: Iterable[int]) -> dict[int, int]:
-        """A port for each target; OSError if this machine has none left."""
+    def assign(self, task_id: str, targets: Iterable[int], published: Container[int] = ()) -> dict[int, int]:
+        """A port for each target, none of them ``published``; OSError if this machine has none left."""
         with self._lock:
             given: dict[int, int] = {}
-            for target in targets:
-                given[target] = self._pick(target)
+            for target in dict.fromkeys(targets):
+                given[target] = self._pick(target, published)
                 self._owners[given[target]] = task_id
             return given
 
@@ -40,27 +41,29 @@ class TaskPorts:
         with self._lock:
             self._owners = {port: owner for port, owner in self._owners.items() if owner != task_id}
 
-    def _pick(self, target: int) -> int:
-        if target not in self._owners and _bound(target):
+    def _pick(self, target: int, published: Container[int]) -> int:
+        if target not in self._owners and target not in published and _bound(target):
             return target
         refused = 0
         while refused < 100:
             port = _bound(0)
-            if port and port not in self._owners:
+            if port and port not in self._owners and port not in published:
                 return port
             refused += 1
         raise OSError(98, "no port is free", "")
 
 
 def _bound(port: int) -> int:
-    """The port that could be bound (any for 0), or 0 if that could not."""
-    with socket.socket() as probe:
+    """The port that could be bound for TCP and for UDP (any for 0), or 0 if that could not."""
+    with socket.socket() as probe, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))
+            found = int(probe.getsockname()[1])
+            datagrams.bind(("", found))
         except OSError:
             return 0
-        return int(probe.getsockname()[1])
+        return found
 
 
 def environment(given: Given, present: Mapping[str, str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from runtime.store.view import View
 from runtime.swarm.explaining import whose_turn
+from runtime.swarm.explaining_past import how_it_ended
 from runtime.swarm.filters import NO_SUITABLE_NODE
 from runtime.swarm.naming import task_name
 from runtime.swarm.task_model import ended
@@ -52,7 +53,7 @@ def waiting(view: View, now: float, limit: int = WAITING_SHOWN) -> dict[str, Any
             "node": _hostname(view, task.node_id),
             "since_s": max(0.0, now - _since(task)),
             "who": who,
-            "why": why,
+            "why": f"{why}; {how_it_ended(task)}" if ended(task) else why,
         }
         for task, who, why in found
     ]

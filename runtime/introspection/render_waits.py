@@ -25,7 +25,8 @@ def plan(value: dict[str, Any]) -> str:
     """What ``plan`` was answered: where each task would go, and what would end."""
     did = {"drain": "drained", "rm": "removed"}[value["action"]]
     moves, ends = value["moves"], value["ends"]
-    lines = [f"if node {value['name'] or value['id']} were {did}: {len(moves)} tasks would move, {len(ends)} would end"]
+    would = f"{_tasks(len(moves))} would move, {len(ends)} would end"
+    lines = [f"if node {value['name'] or value['id']} were {did}: {would}"]
     lines += [f"  warning: {text}" for text in value["warnings"]]
     for move in moves[:MOVES_SHOWN]:
         where = f"to {move['to']}" if move["to"] else f"nowhere yet: {move['waits'] or 'it would wait'}"
@@ -34,3 +35,7 @@ def plan(value: dict[str, Any]) -> str:
         lines.append(f"  and {len(moves) - MOVES_SHOWN} more")
     lines += [f"  {end['task']} ends: {end['why']}" for end in ends]
     return "\n".join(lines)
+
+
+def _tasks(count: int) -> str:
+    return "1 task" if count == 1 else f"{count} tasks"

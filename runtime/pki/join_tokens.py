@@ -83,4 +83,9 @@ def match_role(token: str, *, manager: str, worker: str) -> str:
         return MANAGER_ROLE
     if is_worker:
         return WORKER_ROLE
-    raise Refused(Code.INVALID_ARGUMENT, "A valid join token is necessary to join this cluster")
+    raise no_valid_token()
+
+
+def no_valid_token() -> Refused:
+    """What a cluster says to a token that is none of its own, and to who comes without one."""
+    return Refused(Code.INVALID_ARGUMENT, "A valid join token is necessary to join this cluster")

@@ -12,6 +12,7 @@ from runtime.pki.unlock_key import UnlockKeyBox
 from runtime.wire.port import Credentials
 
 if TYPE_CHECKING:
+    from runtime.pki.node_identity import NodeIdentity
     from runtime.pki.root import RootCA
 
 
@@ -23,6 +24,7 @@ def _nobody() -> Credentials:
 class CertificateSetup:
     """How a node comes by its certificate: from disk, by joining at ``join_addr``, or by founding a cluster.
 
+    ``admitted`` is an identity that was issued to this node before it began, and stands on no disk yet.
     ``remotes`` are (node id, address) of known managers. ``lock`` has what opens the key file of a
     locked manager, and is kept up to date.
     ``force_new_cluster`` lets an expired certificate pass. ``credentials`` are filled in place and stay the same
@@ -36,6 +38,7 @@ class CertificateSetup:
     lock: UnlockKeyBox = field(default_factory=UnlockKeyBox)
     force_new_cluster: bool = False
     credentials: Credentials = field(default_factory=_nobody)
+    admitted: NodeIdentity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,15 @@ class Identified:
     cluster_id: str
     credentials: Credentials
     root: RootCA
+
+
+@dataclass(frozen=True, slots=True)
+class GetAdmitted:
+    """Question: have a swarm admit this machine, as ``setup`` says, ``within`` so many seconds. The answer is the
+    NodeIdentity that was issued; nothing was done with it yet."""
+
+    setup: CertificateSetup
+    within: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,13 +53,17 @@ class CertificateExpired(ClusterError):
 class NodeRemoved(ClusterError):
     """The managers have removed this node from the swarm, and take it back under no certificate that it has."""
 
-    def __init__(self, node_id: str, *, manager: bool) -> None:
+    def __init__(self, text: str) -> None:
+        super().__init__("plain", text)
+
+    @classmethod
+    def of(cls, node_id: str, *, manager: bool) -> NodeRemoved:
+        """With what to do about it."""
         leave = "docker swarm leave --force" if manager else "docker swarm leave"
-        text = (
+        return cls(
             f"Node {node_id} was removed from the swarm. Its tasks run on until it leaves: run "
             f'"{leave}" on this node, then "docker swarm join" to make it a new node of the swarm.'
         )
-        super().__init__("plain", text)
 
 
 NO_SWARM = "This node is not part of a swarm"
@@ -69,6 +73,10 @@ SWARM_EXISTS = (
 JOIN_TIMEOUT = (
     "Timeout was reached before node joined. The attempt to join the swarm will continue in the background. "
     'Use the "docker info" command to see the current swarm status of your node.'
+)
+ADMISSION_TIMEOUT = (
+    "Timeout was reached before a certificate was issued. Nothing was changed: this node is what it was, and its tasks "
+    "run on."
 )
 LOCKED = (
     'Swarm is encrypted and needs to be unlocked before it can be used. Please use "docker swarm unlock" to unlock it.'

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from runtime.pki.unlock_key import UnlockKeyBox
 
 if TYPE_CHECKING:
+    from runtime.pki.node_identity import NodeIdentity
     from runtime.stage.address import Address
 
 
@@ -16,8 +17,8 @@ class StartConfig:
     """How a node is started. The first block is what ``docker-state.json`` keeps; the rest lives with the process.
 
     ``default_address_pool`` is None after a join, a tuple (perhaps empty) after an init. ``force_new_cluster`` names an
-    order to make a new cluster of this manager alone, which is carried out once. Tokens and keys are secrets and appear
-    in no repr.
+    order to make a new cluster of this manager alone, which is carried out once. ``admitted`` is an identity that was
+    issued already, for a node that joins with it. Tokens and keys are secrets and appear in no repr.
     """
 
     local_addr: str = ""
@@ -37,11 +38,12 @@ class StartConfig:
     election_tick: int = 10
     join_token: str = field(default="", repr=False)
     lock: UnlockKeyBox = field(default_factory=UnlockKeyBox, compare=False)
+    admitted: NodeIdentity | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentified:
-    """The node has a certificate: who it is, ready or not."""
+    """The node has a certificate: who it is, and as what it takes part, ready or not."""
 
     node_id: str
     role: str

@@ -28,7 +28,7 @@ class Clock(Protocol):
 
 
 class IngressEdge(Protocol):
-    """Takes connections for published services and hands them on (``runtime.wire.ingress_proxy`` does)."""
+    """Takes what comes for published services and hands it on (``runtime.wire.ingress_proxy`` does)."""
 
     def apply(self, routes: Any, done: Callable[[Any], None]) -> None:
         """Takes over routes; ``done`` hears of the ports that cannot be listened on, from any thread."""

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from runtime.errors import Code, Refused
 from runtime.swarm import jobs
 from runtime.swarm.constraints import node_fits
+from runtime.swarm.explaining_past import given_up, with_past
 from runtime.swarm.naming import task_name
 from runtime.swarm.ports import View
 from runtime.swarm.task_model import ended, is_invalid, node_of
@@ -32,18 +33,30 @@ _STATES: Final = {types.NodeStatus.READY: "ready", types.NodeStatus.DOWN: "down"
 
 
 def find(view: View, kind: SubjectKind, text: str) -> Subject:
-    """The one object that is meant; ``Refused`` if there is none or more than one."""
-    for each in [kind] if kind else list(_KINDS):
-        table = _KINDS[each]
-        exact = view.get(table, text)
-        found = [exact] if exact is not None else list(view.find(table, "name", text.lower()))
-        found = found or (list(view.prefix(table, "id", text)) if text else [])
-        if len(found) > 1:
-            raise Refused(Code.INVALID_ARGUMENT, f"{each} {text} is ambiguous ({len(found)} found)")
-        if found:
-            subject: Subject = found[0]
-            return subject
+    """The one object that is meant; ``Refused`` if there is none or more than one. A whole id or name of any kind goes
+    before the beginning of an id: ids are of random letters, and a node's short name may begin a task's."""
+    kinds = [kind] if kind else list(_KINDS)
+    for look in (_by_id, _by_name, _by_prefix):
+        for each in kinds:
+            found = look(view, _KINDS[each], text)
+            if len(found) > 1:
+                raise Refused(Code.INVALID_ARGUMENT, f"{each} {text} is ambiguous ({len(found)} found)")
+            if found:
+                return found[0]
     raise Refused(Code.NOT_FOUND, f"no such {kind or 'service, task or node'}: {text}")
+
+
+def _by_id(view: View, kind: type[Any], text: str) -> list[Subject]:
+    found = view.get(kind, text)
+    return [found] if found is not None else []
+
+
+def _by_name(view: View, kind: type[Any], text: str) -> list[Subject]:
+    return list(view.find(kind, "name", text.lower())) if text else []
+
+
+def _by_prefix(view: View, kind: type[Any], text: str) -> list[Subject]:
+    return list(view.prefix(kind, "id", text)) if text else []
 
 
 def concerns(subject: Subject) -> tuple[str, str]:
@@ -65,7 +78,7 @@ def explain(view: View, subject: Subject, told: Sequence[Wait], silent: Sequence
         name, kind, state = task_name(subject), "task", _task_state(subject)
         mine = [wait for wait in told if wait.subject == subject.id]
         waits = mine or _task_waits(view, subject)
-    waits = [wait for wait in waits if wait.why]
+    waits = [with_past(view, wait) for wait in waits if wait.why]
     return {
         "kind": kind,
         "id": subject.id,
@@ -122,13 +135,15 @@ def _counts(view: View, service: objects.Service, tasks: Sequence[objects.Task])
     running = sum(task.status.state == types.RUNNING and task.desired_state <= types.COMPLETE for task in tasks)
     mode = service.spec.WhichOneof("mode")
     if mode == "replicated":
-        return f"{running} of {service.spec.replicated.replicas} tasks run", []
+        return f"{running} of {service.spec.replicated.replicas} tasks run", given_up(view, service, tasks)
     if mode == "global":
         left_out = [wait for node in view.all(objects.Node) if (wait := _left_out(service, node)) is not None]
-        return f"{_tasks(running)} on {view.count(objects.Node)} nodes", left_out
+        nodes = view.count(objects.Node)
+        state = f"{_tasks(running)} on {nodes} {'node' if nodes == 1 else 'nodes'}"
+        return state, left_out + given_up(view, service, tasks)
     current = [task for task in tasks if jobs.is_current(task, service)]
     complete = sum(task.status.state == types.COMPLETE for task in current)
-    given_up = [
+    failed = [
         Wait(
             task.id, "operator", "failed, and its restart policy gives up; the next docker service update runs it anew"
         )
@@ -138,8 +153,8 @@ def _counts(view: View, service: objects.Service, tasks: Sequence[objects.Task])
     total = f" of {service.spec.replicated_job.total_completions}" if mode == "replicated_job" else ""
     state = f"{complete}{total} tasks of iteration {service.job_status.job_iteration.index} are complete, {running} run"
     if mode == "replicated_job" and not service.spec.replicated_job.max_concurrent:
-        given_up.append(Wait(service.id, "operator", "no task may run at once (max concurrent is 0)"))
-    return state, given_up
+        failed.append(Wait(service.id, "operator", "no task may run at once (max concurrent is 0)"))
+    return state, failed
 
 
 def _tasks(running: int) -> str:

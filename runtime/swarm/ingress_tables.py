@@ -7,7 +7,8 @@ no use for it. A table's id says that it is one; no task refers to it and no req
 
 Rules owned here: a task stands in its service's table while it runs and is wanted (a task with a health check runs only
 once it is healthy), on a node that is not down and whose address is known, under the port that its node gave it; so
-it is taken out before it is told to stop.
+it is taken out before it is told to stop. TCP and UDP ports are told; what stands under ``udp`` is passed over by a
+node that forwards TCP alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from runtime.swarm.endpoint_ports import is_ingress
 from runtime.wire.pb import objects_pb2 as objects
@@ -24,7 +25,8 @@ from runtime.wire.pb import types_pb2 as types
 PREFIX: Final = "swarmlet.ingress."
 EXECUTOR_LABEL: Final = "swarmlet.executor"
 PROCESS: Final = "process"
-TCP: Final = types.PortConfig.TCP
+TCP, UDP = types.PortConfig.TCP, types.PortConfig.UDP
+PROTOCOLS: Final = {TCP: "tcp", UDP: "udp"}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -36,8 +38,20 @@ class Backend:
     task_id: str = ""
 
 
-Routes = Mapping[int, tuple[Backend, ...]]
-"""The backends of each published TCP port."""
+class PublishedPort(NamedTuple):
+    """A port that nodes publish; ``protocol`` is ``tcp`` or ``udp``."""
+
+    number: int
+    protocol: str = "tcp"
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.protocol}"
+
+
+Routes = Mapping[PublishedPort, tuple[Backend, ...]]
+"""The backends of each published port."""
+Target = tuple[str, int]
+"""A protocol, and a port of a service's tasks."""
 
 
 def takes_tables(node: objects.Node) -> bool:
@@ -45,43 +59,65 @@ def takes_tables(node: objects.Node) -> bool:
     return node.description.engine.labels.get(EXECUTOR_LABEL) == PROCESS
 
 
-def encode(ports: Sequence[tuple[int, int]], backends: Iterable[tuple[str, str, Mapping[int, int]]]) -> bytes:
-    """A table: (published, target) of each port, and (task, host, target to port) of each task."""
-    tasks = [[id, host, sorted(given.items())] for id, host, given in sorted(backends, key=lambda each: each[0])]
-    return json.dumps({"ports": sorted(ports), "tasks": tasks}, separators=(",", ":")).encode()
+def encode(
+    ports: Iterable[tuple[PublishedPort, int]], backends: Iterable[tuple[str, str, Mapping[Target, int]]]
+) -> bytes:
+    """A table: the target of each published port, and (task, host, target to port) of each task."""
+    wanted, tasks = sorted(ports), sorted(backends, key=lambda each: each[0])
+    table: dict[str, Any] = _encoded("tcp", wanted, tasks)
+    if any(published.protocol == "udp" for published, _ in wanted):
+        table["udp"] = _encoded("udp", wanted, tasks)
+    return json.dumps(table, separators=(",", ":")).encode()
 
 
-def routes(tables: Iterable[bytes]) -> dict[int, tuple[Backend, ...]]:
+def _encoded(
+    protocol: str, ports: Sequence[tuple[PublishedPort, int]], tasks: Sequence[tuple[str, str, Mapping[Target, int]]]
+) -> dict[str, Any]:
+    return {
+        "ports": [(published.number, target) for published, target in ports if published.protocol == protocol],
+        "tasks": [
+            (id, host, sorted((target, port) for (spoken, target), port in given.items() if spoken == protocol))
+            for id, host, given in tasks
+        ],
+    }
+
+
+def routes(tables: Iterable[bytes]) -> dict[PublishedPort, tuple[Backend, ...]]:
     """What several tables say together. A table that cannot be read raises ValueError."""
-    found: dict[int, list[Backend]] = {}
+    found: dict[PublishedPort, list[Backend]] = {}
     for data in tables:
         for published, backends in _read(data):
             found.setdefault(published, []).extend(backends)
     return {published: tuple(sorted(backends)) for published, backends in sorted(found.items())}
 
 
-def _read(data: bytes) -> list[tuple[int, list[Backend]]]:
+def _read(data: bytes) -> list[tuple[PublishedPort, list[Backend]]]:
     try:
         table: Any = json.loads(data)
-        tasks = [
-            (str(id), str(host), {int(key): int(port) for key, port in given}) for id, host, given in table["tasks"]
-        ]
-        return [
-            (int(published), [Backend(host, given[target], id) for id, host, given in tasks if target in given])
-            for published, target in table["ports"]
-        ]
+        return _decoded("tcp", table) + (_decoded("udp", table["udp"]) if "udp" in table else [])
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"a malformed ingress table: {error}") from None
 
 
+def _decoded(protocol: str, table: Any) -> list[tuple[PublishedPort, list[Backend]]]:
+    tasks = [(str(id), str(host), {int(key): int(port) for key, port in given}) for id, host, given in table["tasks"]]
+    return [
+        (
+            PublishedPort(int(number), protocol),
+            [Backend(host, given[target], id) for id, host, given in tasks if target in given],
+        )
+        for number, target in table["ports"]
+    ]
+
+
 class IngressTables:
-    """All services that publish TCP ports in ingress mode, and their tasks. ``take`` gives what changed."""
+    """All services that publish TCP or UDP ports in ingress mode, and their tasks. ``take`` gives what changed."""
 
     __slots__ = ("_changed", "_hosts", "_ports", "_tasks", "_where")
 
     def __init__(self) -> None:
-        self._ports: dict[str, tuple[tuple[int, int], ...]] = {}
-        self._tasks: dict[str, dict[str, tuple[str, Mapping[int, int]]]] = {}  # service -> task -> node, its ports
+        self._ports: dict[str, tuple[tuple[PublishedPort, int], ...]] = {}
+        self._tasks: dict[str, dict[str, tuple[str, Mapping[Target, int]]]] = {}  # service -> task -> node, its ports
         self._where: dict[str, dict[tuple[str, str], None]] = {}  # node -> service and task
         self._hosts: dict[str, str] = {}
         self._changed: dict[str, None] = {}
@@ -94,9 +130,9 @@ class IngressTables:
     def put_service(self, service: objects.Service) -> None:
         """A service appeared or changed."""
         ports = tuple(
-            (each.published_port, each.target_port)
+            (PublishedPort(each.published_port, PROTOCOLS[each.protocol]), each.target_port)
             for each in service.endpoint.ports
-            if is_ingress(each) and each.protocol == TCP and each.published_port
+            if is_ingress(each) and each.protocol in PROTOCOLS and each.published_port
         )
         before = self._ports.get(service.id, ())
         if ports:
@@ -169,7 +205,7 @@ class IngressTables:
         ports = self._ports.get(service_id)
         if ports is None:
             return None
-        targets = {target for _, target in ports}
+        targets = {(published.protocol, target) for published, target in ports}
         backends = [
             (task_id, self._hosts[node_id], {target: port for target, port in given.items() if target in targets})
             for task_id, (node_id, given) in self._tasks.get(service_id, {}).items()
@@ -185,9 +221,9 @@ def _serves(task: objects.Task) -> bool:
     return bool(task.service_id) and task.status.state == types.RUNNING and task.desired_state == types.RUNNING
 
 
-def _ports_of(task: objects.Task) -> dict[int, int]:
+def _ports_of(task: objects.Task) -> dict[Target, int]:
     return {
-        each.target_port: each.published_port
+        (PROTOCOLS[each.protocol], each.target_port): each.published_port
         for each in task.status.port_status.ports
-        if each.protocol == TCP and each.published_port
+        if each.protocol in PROTOCOLS and each.published_port
     }

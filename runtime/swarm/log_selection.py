@@ -1,7 +1,9 @@
 """Whose logs a subscription wants: which nodes are asked, which are still awaited, and how it ends.
 
 Rules owned here (SwarmKit's log broker): one that does not follow asks the nodes of the tasks that have run, and ends
-when every node has said that it is done; what could not be had is named at the end. One that follows never ends by
+when every node has said that it is done; what could not be had is named at the end. A node of processes is asked from
+the assignment on: a task may have written while its status is still on the way here. (A container engine would hold its
+answer back until the container starts.) One that follows never ends by
 itself, and asks nodes as tasks come to them. Nodes that were named themselves are awaited as well.
 """
 
@@ -10,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from runtime.errors import Code, Refused, invalid
+from runtime.swarm.ingress_tables import EXECUTOR_LABEL, PROCESS
 from runtime.swarm.ports import View
 from runtime.wire.pb import logs_pb2 as logs
 from runtime.wire.pb import objects_pb2 as objects
@@ -50,7 +53,7 @@ class LogSelection:
                 self.add(task)
         for service_id in self.selector.service_ids:
             for task in view.find(objects.Task, "service", service_id):
-                if self.follow or task.status.state >= types.RUNNING:
+                if self.follow or task.status.state >= types.RUNNING or _may_have_written(view, task):
                     self.add(task)
 
     def add(self, task: objects.Task) -> bool:
@@ -96,6 +99,11 @@ class LogSelection:
     def message(self, close: bool = False) -> logs.SubscriptionMessage:
         """What nodes are told of it."""
         return logs.SubscriptionMessage(id=self.id, selector=self.selector, options=self.options, close=close)
+
+
+def _may_have_written(view: View, task: objects.Task) -> bool:
+    node = view.get(objects.Node, task.node_id) if task.status.state >= types.ASSIGNED else None
+    return node is not None and node.description.engine.labels.get(EXECUTOR_LABEL) == PROCESS
 
 
 def not_available(node_id: str) -> str:

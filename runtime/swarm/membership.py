@@ -1,6 +1,7 @@
 """Who may be a member of the consensus group: SwarmKit's rules for joining and leaving it.
 
-Pure: members are seen through two fields, randomness is handed in.
+Pure: members are seen through two fields, randomness is handed in. A rule that SwarmKit does not have: a certificate
+alone admits no manager, its node must be wanted as one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from typing import Final, Protocol
 
 from runtime.errors import Code, Refused
 from runtime.swarm.addresses import join_host_port, split_host_port
+from runtime.swarm.ports import View
+from runtime.wire.pb import objects_pb2 as objects
+from runtime.wire.pb import types_pb2 as types
 
 NOT_MEMBER: Final = "raft: node is not yet part of a raft cluster"
 LOST_LEADERSHIP: Final = "raft: failed to process the request: node lost leader status"
@@ -60,6 +64,24 @@ def joining_address(addr: str, remote_addr: str) -> str:
     if is_unspecified(caller):
         raise Refused(Code.INVALID_ARGUMENT, f"{addr} names no host, and where the request came from is unknown")
     return join_host_port(caller, port)
+
+
+def check_wanted(view: View, node_id: str) -> None:
+    """Refuses (FAILED_PRECONDITION) to take in a manager whose node is to be none: a node that was demoted holds a
+    manager's certificate until it renews it, and one that was removed until that runs out."""
+    node = view.get(objects.Node, node_id)
+    if node is None:
+        raise Refused(Code.FAILED_PRECONDITION, f"raft: node {node_id} is not part of the swarm")
+    if node.spec.desired_role != types.MANAGER:
+        raise Refused(Code.FAILED_PRECONDITION, f"raft: node {node_id} is not to be a manager: it was demoted")
+
+
+def check_caller(view: View, node_id: str) -> None:
+    """Refuses whoever cannot be a member and is not to be one. One that is being demoted may be a member still (its
+    observed role says so), and is to be found where it is as long as the others need it."""
+    node = view.get(objects.Node, node_id)
+    if node is None or node.role != types.MANAGER:
+        check_wanted(view, node_id)
 
 
 def is_unspecified(host: str) -> bool:

@@ -1,8 +1,8 @@
 """From the role that a node is to have to the one that it has (SwarmKit's role manager).
 
 Rules owned here: a promotion is written at once; a demotion only when the node is no member of the consensus any more,
-because from then on only a worker's certificate is issued to it; a member whose node is gone is put out; and nothing is
-written over a wish that has changed meanwhile.
+because from then on only a worker's certificate is issued to it; a member whose node is gone, or is a worker already,
+is put out; and nothing is written over a wish that has changed meanwhile.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ def need_of(node: objects.Node | None, *, is_member: bool) -> Need:
     wanted = node.spec.desired_role
     if wanted == types.MANAGER and node.role == types.WORKER:
         return Need.PROMOTION
+    if wanted == types.WORKER and is_member:
+        return Need.REMOVAL  # also of one that was admitted while its demotion was written
     if wanted == types.WORKER and node.role == types.MANAGER:
-        return Need.REMOVAL if is_member else Need.DEMOTION
+        return Need.DEMOTION
     return Need.NOTHING
 
 

@@ -1,28 +1,32 @@
 """The edge of published ports: this node listens on each, and hands every connection to a task, here or elsewhere.
 
+UDP is ``ingress_datagrams``'s, and what becomes of a connection that a task took is ``ingress_pipes``'s.
+
 Rules owned here:
-1. A connection goes to the next backend in turn; one that does not take it within two seconds is passed over, and
-   after all of them were tried the connection is closed.
-2. New routes count for new connections. Those that there are go on until one side ends them; a side that has said all
-   is passed on as such, and the other may go on.
+1. A connection goes to the next backend in turn; one that does not take it within two seconds is passed over, and then
+   for a while (``ingress_turns``); after all of them were tried the connection is reset.
+2. New routes count for new connections. Those that there are go on until one side ends them.
 3. A port that cannot be had (somebody else listens there) is told once, and tried again with each ``apply``.
-4. So many connections at a time and no more: what comes beyond is closed at once.
+4. So many connections at a time and no more: what comes beyond is reset at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import socket
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Protocol
 
-from runtime.swarm.ingress_tables import Backend, Routes
+from runtime.swarm.ingress_tables import Backend, PublishedPort, Routes
+from runtime.swarm.ingress_turns import Turns
+from runtime.wire.ingress_datagrams import IDLE_S, DatagramPorts
+from runtime.wire.ingress_pipes import PIECE, Side, join
+from runtime.wire.ingress_sockets import BACKLOG, EVERYWHERE, NO_FILES, Seldom, opened, shares
 
 CONNECT_S: Final = 2.0
-CONNECTIONS_MAX: Final = 8192
-BACKLOG: Final = 512
-CHUNK: Final = 1 << 16
+SWEEP_S: Final = 30.0
 
 log = logging.getLogger("swarmlet.ingress")
 
@@ -35,115 +39,158 @@ class Loop(Protocol):
 
 
 class IngressProxy:
-    """``host``: where it listens ("" is everywhere). ``apply`` may be called from any thread."""
+    """``host``: where it listens ("" is everywhere). Limits of 0 are what this process's open files allow.
 
-    def __init__(self, loop: Loop, host: str = "", connections_max: int = CONNECTIONS_MAX) -> None:
+    ``apply`` may be called from any thread.
+    """
+
+    def __init__(
+        self, loop: Loop, host: str = "", connections_max: int = 0, flows_max: int = 0, idle_s: float = IDLE_S
+    ) -> None:
+        connections, flows = shares()
         self._loop = loop
-        self._host = host or None
-        self._max = connections_max
-        self._routes: Mapping[int, tuple[Backend, ...]] = {}
-        self._turns: dict[int, int] = {}
-        self._servers: dict[int, asyncio.Server] = {}
-        self._pipes: set[asyncio.Task[Any]] = set()
-        self._failed: dict[int, str] = {}
-        self._full = False
+        self._hosts = (host,) if host else EVERYWHERE
+        self._max = connections_max or connections
+        self._routes: Routes = {}
+        self._datagrams = DatagramPorts(self._hosts, self._datagram_backends, flows_max or flows, idle_s)
+        self._turns: Turns[int] = Turns(time.monotonic)
+        self._servers: dict[int, list[asyncio.Server]] = {}
+        self._sides: set[Side] = set()  # those of clients
+        self._backs: set[Side] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._piece = memoryview(bytearray(PIECE))
+        self._sweep: asyncio.TimerHandle | None = None
+        self._failed: dict[PublishedPort, str] = {}
+        self._many = Seldom(log)
         self._order: asyncio.Lock | None = None
         self._closed = False
+        self._all_over: asyncio.Event | None = None
 
-    def apply(self, routes: Routes, done: Callable[[Mapping[int, str]], None]) -> None:
+    def apply(self, routes: Routes, done: Callable[[Mapping[PublishedPort, str]], None]) -> None:
         """Takes over routes; ``done`` hears of the ports that cannot be listened on, with the reason."""
         self._loop.submit(self._apply(dict(routes)), lambda result: done(result if isinstance(result, dict) else {}))
 
     async def close(self) -> None:
-        """Listens no more and ends every connection."""
+        """Listens no more and resets every connection."""
         self._closed = True
         await self._apply({})
-        for pipe in list(self._pipes):
-            pipe.cancel()
-        await asyncio.gather(*self._pipes, return_exceptions=True)
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for task in self._connecting:
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        for side in [*self._sides, *self._backs]:
+            side.abort()
+        if self._sides or self._backs:
+            self._all_over = asyncio.Event()
+            await self._all_over.wait()
 
-    async def _apply(self, routes: Mapping[int, tuple[Backend, ...]]) -> dict[int, str]:
+    @property
+    def connections(self) -> int:
+        """How many clients of TCP ports there are."""
+        return len(self._sides)
+
+    @property
+    def flows(self) -> int:
+        """How many clients of UDP ports there are."""
+        return self._datagrams.flows
+
+    async def _apply(self, routes: Routes) -> dict[PublishedPort, str]:
         self._order = self._order or asyncio.Lock()
         async with self._order:
             self._routes = routes
-            for port in [port for port in self._servers if port not in routes]:
-                server = self._servers.pop(port)
-                server.close()
-                self._turns.pop(port, None)
-            missing = [port for port in routes if port not in self._servers]
-            failed = {port: text for port in missing if (text := await self._listen(port))}
+            for number in [number for number in self._servers if PublishedPort(number) not in routes]:
+                for server in self._servers.pop(number):
+                    server.close()
+            self._turns.keep_to(self._servers, (each for backends in routes.values() for each in backends))
+            self._datagrams.keep_to({port.number for port in routes if port.protocol == "udp"})
+            failed = {port: text for port in routes if not self._listens(port) and (text := await self._listen(port))}
             for port, text in failed.items():
                 if self._failed.get(port) != text:
-                    log.warning("port %d is published and cannot be listened on here: %s", port, text)
+                    log.warning("port %s is published and cannot be listened on here: %s", port, text)
             self._failed = failed
             return failed
 
-    async def _listen(self, port: int) -> str:
+    def _datagram_backends(self, number: int) -> tuple[Backend, ...]:
+        return self._routes.get(PublishedPort(number, "udp"), ())
+
+    def _listens(self, port: PublishedPort) -> bool:
+        return port.number in (self._datagrams.ports if port.protocol == "udp" else self._servers)
+
+    async def _listen(self, port: PublishedPort) -> str:
+        """The reason why it cannot, or nothing."""
         if self._closed:
             return ""
         try:
-            self._servers[port] = await asyncio.start_server(
-                lambda reader, writer: self._accepted(port, reader, writer), self._host, port, backlog=BACKLOG
-            )
+            if port.protocol == "udp":
+                self._datagrams.listen(port.number)
+            else:
+                await self._listen_tcp(port.number)
         except OSError as error:
             return error.strerror or str(error)
         return ""
 
+    async def _listen_tcp(self, number: int) -> None:
+        def made() -> Side:
+            return Side(self._piece, lambda side: self._accepted(number, side), self._over)
+
+        loop = asyncio.get_running_loop()
+        self._servers[number] = [
+            await loop.create_server(made, sock=each, backlog=BACKLOG)
+            for each in opened(self._hosts, number, socket.SOCK_STREAM)
+        ]
+
     # Connections
 
-    def _accepted(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._pipes) >= self._max:
-            if not self._full:
-                log.warning("%d connections to published ports are open: more are refused", self._max)
-            self._full = True
-            writer.transport.abort()
+    def _accepted(self, number: int, side: Side) -> None:
+        self._sides.add(side)
+        if len(self._sides) > self._max:
+            self._many.warn("%d connections to published ports are open: more are refused", self._max)
+        if self._closed or len(self._sides) > self._max:
+            side.abort()
             return
-        self._full = False
-        pipe = asyncio.get_running_loop().create_task(self._serve(port, reader, writer))
-        self._pipes.add(pipe)
-        pipe.add_done_callback(self._pipes.discard)
+        task = asyncio.get_running_loop().create_task(self._serve(number, side))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
 
-    async def _serve(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            backend = await self._connect(port)
-            if backend is None:
-                return
-            back_reader, back_writer = backend
+    async def _serve(self, number: int, side: Side) -> None:
+        for backend in self._turns.order(number, self._routes.get(PublishedPort(number), ())):
             try:
-                await _both(_pump(reader, back_writer), _pump(back_reader, writer))
-            finally:
-                back_writer.close()
-        finally:
-            writer.close()
+                back = await self._connect(backend)
+            except OSError as error:  # TimeoutError is one
+                if error.errno in NO_FILES:
+                    self._many.warn("connections to published ports are refused: %s", error.strerror)
+                    break
+                self._turns.refused(backend)
+                continue
+            self._turns.served(backend)
+            join(side, back)
+            self._sweep_later()
+            return
+        side.abort()
 
-    async def _connect(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        backends = self._routes.get(port, ())
-        first = self._turns.get(port, 0)
-        for step in range(len(backends)):
-            chosen = backends[(first + step) % len(backends)]
-            self._turns[port] = first + step + 1
-            with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(CONNECT_S):
-                    return await asyncio.open_connection(chosen.host, chosen.port)
-        return None
+    async def _connect(self, backend: Backend) -> Side:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(CONNECT_S):
+            _, back = await loop.create_connection(
+                lambda: Side(self._piece, self._backs.add, self._over), backend.host, backend.port
+            )
+        return back
 
+    def _over(self, side: Side) -> None:
+        self._sides.discard(side)
+        self._backs.discard(side)
+        if self._all_over is not None and not self._sides and not self._backs:
+            self._all_over.set()
 
-async def _both(*pumps: Coroutine[Any, Any, None]) -> None:
-    """Runs both directions; when one breaks, the other ends with it."""
-    tasks = [asyncio.ensure_future(pump) for pump in pumps]
-    try:
-        await asyncio.gather(*tasks)
-    except OSError:
-        pass  # reset by one side: both are closed
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def _sweep_later(self) -> None:
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._swept)
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(CHUNK):
-        writer.write(data)
-        await writer.drain()
-    if writer.can_write_eof():
-        writer.write_eof()
+    def _swept(self) -> None:
+        """Peers that are gone after they said all are heard of in no other way."""
+        self._sweep = None
+        for side in [side for side in (*self._sides, *self._backs) if side.gone]:
+            side.abort()
+        if self._sides:
+            self._sweep_later()

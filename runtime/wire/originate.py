@@ -217,9 +217,13 @@ def _settle(future: asyncio.Future[TlsEnd], end: TlsEnd) -> None:
 
 
 def _reason(error: Exception | None) -> str:
-    """An error in words: OpenSSL's reason without its file names."""
+    """An error in words: OpenSSL's reason without its file names, the system's without its number."""
     if error is None:
         return "connection closed"
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.lower().replace("_", " ")
+    if isinstance(error, socket.gaierror):
+        return (error.strerror or "no such host").lower()
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
+        return os.strerror(error.errno).lower()  # what asyncio writes beside it repeats the address
     return str(error) or type(error).__name__

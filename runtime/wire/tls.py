@@ -302,10 +302,11 @@ class TlsEnd(asyncio.BufferedProtocol):
 class PlainEnd(asyncio.BufferedProtocol):
     """The side of a splice that faces gRPC over a private unix socket."""
 
-    __slots__ = ("_buffer", "partner", "transport")
+    __slots__ = ("_buffer", "_finished", "partner", "transport")
 
     def __init__(self, buffer: memoryview) -> None:
         self._buffer = buffer
+        self._finished = False
         self.transport: asyncio.Transport | None = None
         self.partner: TlsEnd | None = None
 
@@ -315,6 +316,8 @@ class PlainEnd(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=4 * READ_SIZE)
         if self.partner is None:
             transport.pause_reading()
+        if self._finished:
+            transport.close()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -344,7 +347,8 @@ class PlainEnd(asyncio.BufferedProtocol):
             self.transport.write(data)
 
     def finish(self) -> None:
-        """Flushes and closes."""
+        """Flushes and closes, at once or as soon as it is connected: a peer may be known to be out of reach by then."""
+        self._finished = True
         if self.transport is not None:
             self.transport.close()
 

@@ -20,7 +20,14 @@ from runtime.protocol import cluster
 
 PLAIN = (type(None), bool, int, float, str, bytes)
 REFUSALS: dict[str, type[errors.Refused]] = {
-    each.__name__: each for each in (errors.Refused, errors.NotSent, cluster.ClusterError, cluster.CertificateExpired)
+    each.__name__: each
+    for each in (
+        errors.Refused,
+        errors.NotSent,
+        cluster.ClusterError,
+        cluster.CertificateExpired,
+        cluster.NodeRemoved,
+    )
 }
 CLASSES: dict[str, type[Any]] = {
     name: each
@@ -80,6 +87,7 @@ def _refusal(name: str, code: int, text: str, kind: str) -> errors.Refused:
     refusal = REFUSALS.get(name, errors.Refused)
     if refusal is cluster.ClusterError:
         return cluster.ClusterError(kind, text)
-    if refusal is cluster.CertificateExpired:
-        return cluster.CertificateExpired(text)
+    for known in (cluster.CertificateExpired, cluster.NodeRemoved):
+        if refusal is known:
+            return known(text)
     return refusal(errors.Code(code), text)

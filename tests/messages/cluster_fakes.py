@@ -166,11 +166,11 @@ def fake_node(behaviour: Behaviour) -> type[Actor]:
 
 
 class ClusterBench:
-    """A simulator with one node on which a ClusterActor lives."""
+    """A simulator with one node on which a ClusterActor lives; ``stage`` is one that is there already."""
 
-    def __init__(self, saved: StartConfig | None = None, **settings: Any) -> None:
+    def __init__(self, saved: StartConfig | None = None, stage: Stage | None = None, **settings: Any) -> None:
         self.simulator = Simulator(11)
-        self.stage: Stage = self.simulator.node("n1")
+        self.stage: Stage = stage or self.simulator.node("n1")
         self.state = MemoryState(saved)
         self.behaviour = Behaviour()
         self.settings = ClusterSettings(**{"name": "n1", "interfaces": lambda: (CARD,), **settings})

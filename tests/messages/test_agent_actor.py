@@ -31,7 +31,7 @@ from runtime.protocol.cluster import LocalTasks
 from runtime.stage import Stage
 from runtime.stage.probe import Probe
 from runtime.stage.simulator import Simulator
-from runtime.swarm.ingress_tables import PREFIX, encode
+from runtime.swarm.ingress_tables import PREFIX, PublishedPort, encode
 from runtime.wire.pb import objects_pb2, types_pb2
 from tests.unit.agent import dispatcher
 from tests.unit.agent.dispatcher import SOCKET, later, silence, task
@@ -111,6 +111,8 @@ class Bench:
 
 # Published services
 
+WEB = PublishedPort(8080)
+
 
 class Edge:
     """An ingress edge that takes note."""
@@ -125,7 +127,9 @@ class Edge:
 
 def table(service: str, *hosts: str) -> objects_pb2.Config:
     made = objects_pb2.Config(id=PREFIX + service)
-    made.spec.data = encode([(8080, 80)], [(f"t{number}", host, {80: 9000}) for number, host in enumerate(hosts)])
+    made.spec.data = encode(
+        [(WEB, 80)], [(f"t{number}", host, {("tcp", 80): 9000}) for number, host in enumerate(hosts)]
+    )
     return made
 
 
@@ -133,16 +137,16 @@ def test_tables_of_published_services_reach_the_edge_in_every_life_and_go_with_t
     bench = Bench()
     edge = bench.stage.world.ingress = Edge()
     bench.assign(task(), configs=(table("web", "10.0.0.1"),))
-    assert edge.applied == [{8080: ["10.0.0.1"]}]
+    assert edge.applied == [{WEB: ["10.0.0.1"]}]
     bench.assign(configs=(table("web", "10.0.0.1", "10.0.0.2"),))
-    assert edge.applied[-1] == {8080: ["10.0.0.1", "10.0.0.2"]}
+    assert edge.applied[-1] == {WEB: ["10.0.0.1", "10.0.0.2"]}
     count = len(edge.applied)
     bench.assign(task("t2"))
     assert len(edge.applied) == count
     cell = bench.stage.cells["/agent/ingress"]
     cell.control(lambda: cell.failed(RuntimeError("broken by the test"), None))
     later(bench.simulator, 1)
-    assert edge.applied[-1] == {8080: ["10.0.0.1", "10.0.0.2"]}
+    assert edge.applied[-1] == {WEB: ["10.0.0.1", "10.0.0.2"]}
     bench.agent.tell(DropTasks())
     later(bench.simulator, 1)
     assert edge.applied[-1] == {}

@@ -127,6 +127,15 @@ def test_a_malformed_token_fails_at_once_with_the_engines_text(world: World, ca:
     assert ca.calls == []
 
 
+def test_who_joins_without_a_token_hears_what_the_managers_would_say_and_asks_nobody(world: World, ca: CaHost) -> None:
+    error = NodeHost(world, join_addr=CA_ADDRESS).boot().fails(within=0.1)
+    assert isinstance(error, Refused)
+    assert error.rpc_text == (
+        "rpc error: code = InvalidArgument desc = A valid join token is necessary to join this cluster"
+    )
+    assert ca.calls == []
+
+
 def test_a_cluster_that_demands_fips_is_not_joined(world: World, ca: CaHost) -> None:
     token = ca.tokens.worker.replace("SWMTKN-1-", "SWMTKN-2-1-")
     error = NodeHost(world, join_addr=CA_ADDRESS, join_token=token).boot().fails(within=0.1)

@@ -34,6 +34,7 @@ class FakeStore(Actor):
         super().__init__()
         self.refusals = refusals
         self.writes = 0
+        self.behind = False
 
     @handles(Write)
     def write(self, message: Write) -> Any:
@@ -43,7 +44,10 @@ class FakeStore(Actor):
         return DONE
 
     @handles(AwaitView)
-    def seen(self, message: AwaitView) -> int:
+    def seen(self, message: AwaitView) -> int | None:
+        if self.behind:
+            self.awaiting = self.defer()
+            return None
         return 1
 
 
@@ -53,10 +57,14 @@ class FakeProxy(Actor):
     def __init__(self) -> None:
         super().__init__()
         self.calls = 0
+        self.silent = False
 
     @handles(ToLeader)
     def to_leader(self, message: ToLeader) -> Any:
         self.calls += 1
+        if self.silent:
+            self.unanswered = self.defer()
+            return None
         return DONE
 
 
@@ -80,6 +88,18 @@ class Bench:
     def counts(self) -> tuple[int, int]:
         """Writes at the store here, and at the leader elsewhere."""
         return self.instance("store").writes, self.instance("proxy").calls
+
+    def end(self, fails: bool) -> None:
+        """Of this life of the control actor."""
+        control = self.instance("control")
+
+        def end(_: Any) -> None:
+            if fails:
+                raise RuntimeError("made to fail")
+            control.stop()
+
+        control.sink(end)(None)
+        self.simulator.settle()
 
     def begin(self) -> Future:
         future = self.control.ask(Control("CreateService", control_pb2.CreateServiceRequest(spec=service())))
@@ -124,6 +144,29 @@ def test_what_may_have_been_proposed_or_was_refused_for_good_is_never_made_again
     bench.control.tell(ELSEWHERE)
     bench.simulator.run_for(5)
     assert bench.counts == (1, 0)
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["ends", "fails"])
+def test_a_manager_that_ends_before_its_store_shows_a_write_answers_as_the_leader_did(fails: bool) -> None:
+    bench = Bench()
+    bench.control.tell(ELSEWHERE)
+    bench.instance("store").behind = True
+    future = bench.begin()
+    assert not future.done
+    bench.end(fails)
+    assert future.result(0) == DONE
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["ends", "fails"])
+def test_a_manager_that_ends_before_the_leader_answers_says_that_the_outcome_is_unknown(fails: bool) -> None:
+    bench = Bench()
+    bench.control.tell(ELSEWHERE)
+    bench.instance("proxy").silent = True
+    future = bench.begin()
+    assert not future.done
+    bench.end(fails)
+    with pytest.raises(Refused, match=OUTCOME_UNKNOWN):
+        future.result(0)
 
 
 class FakeCall:

@@ -23,7 +23,7 @@ from runtime.stage import Actor, Address, handles
 from runtime.stage.cell import Life
 from runtime.stage.simulator import Simulator
 from runtime.store.view import Published
-from runtime.swarm.ingress_tables import Backend, routes
+from runtime.swarm.ingress_tables import Backend, PublishedPort, routes
 from runtime.wire.inbound import Ending, InboundCall
 from runtime.wire.memory import MemoryNetwork
 from runtime.wire.pb import dispatcher_pb2 as dispatcher
@@ -1119,6 +1119,9 @@ def test_over_a_network_with_certificates() -> None:
 # Published services
 
 
+WEB = PublishedPort(8080)
+
+
 def process_node(bench: Bench, node_id: str = "w1") -> Sent:
     """The assignments of a node of processes."""
     request = dispatcher.SessionRequest()
@@ -1155,11 +1158,11 @@ def test_a_node_of_processes_is_told_where_the_tasks_of_published_services_answe
     stream = process_node(bench)
     first = stream.take()
     assert told(first[0]) == ["+config swarmlet.ingress.web"]
-    assert tables(*first)[-1] == {8080: (Backend("10.0.0.9", 9000, "t1"),)}
+    assert tables(*first)[-1] == {WEB: (Backend("10.0.0.9", 9000, "t1"),)}
     bench.create(serving("t2"))
     bench.run_for(0.3)
     (told_now,) = tables(*stream.take())
-    assert [each.task_id for each in told_now[8080]] == ["t1", "t2"]
+    assert [each.task_id for each in told_now[WEB]] == ["t1", "t2"]
 
 
 def test_a_task_is_taken_out_when_it_is_to_stop_and_a_lost_nodes_tasks_are_too() -> None:
@@ -1171,10 +1174,10 @@ def test_a_task_is_taken_out_when_it_is_to_stop_and_a_lost_nodes_tasks_are_too()
     bench.change(objects.Task, "t2", lambda made: setattr(made, "desired_state", types.SHUTDOWN))
     bench.run_for(0.3)
     (told_now,) = tables(*stream.take())
-    assert [each.task_id for each in told_now[8080]] == ["t1"]
+    assert [each.task_id for each in told_now[WEB]] == ["t1"]
     bench.change(objects.Node, "w2", lambda made: setattr(made.status, "state", DOWN))
     bench.run_for(0.3)
-    assert tables(*stream.take()) == [{8080: ()}]
+    assert tables(*stream.take()) == [{WEB: ()}]
     bench.delete(objects.Service, "web")
     bench.run_for(0.3)
     assert [told(message) for message in stream.take()] == [["-config swarmlet.ingress.web"]]

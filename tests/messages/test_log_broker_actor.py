@@ -121,6 +121,22 @@ def test_logs_of_all_nodes_come_and_the_end_when_each_has_closed() -> None:
     assert bench.instance.snapshot() == {"subscriptions": 0, "listening nodes": 3, "uploads": 0}
 
 
+def test_a_task_that_wrote_before_its_status_came_here_is_read_with_the_others() -> None:
+    nodes = [objects.Node(id="n1"), objects.Node(id="n2")]
+    for node in nodes:
+        node.description.engine.labels["swarmlet.executor"] = "process"
+    late = running("b", "n2")
+    late.status.state = types.ASSIGNED
+    bench = Bench(*nodes, running("a", "n1"), late)
+    heard = {node.id: bench.listen(node.id) for node in nodes}
+    client = bench.subscribe(service_ids=["web"])
+    for node_id, sent in heard.items():
+        (asked,) = sent.take()
+        bench.upload(node_id).say(asked.id, f"line of {node_id}", close=True)
+    assert lines(client) == ["line of n1", "line of n2"]
+    assert ended_well(client)
+
+
 def test_an_upload_that_ends_without_close_counts_as_closed() -> None:
     bench = Bench(running("a", "w1"))
     listener = bench.listen("w1")

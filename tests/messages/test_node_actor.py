@@ -24,12 +24,13 @@ from runtime.protocol.agent import (
     SessionUp,
 )
 from runtime.protocol.certificate import GetDataKeys, Identified
-from runtime.protocol.manager import EndManager, ManagerReady
+from runtime.protocol.manager import EndManager, ManagerReady, ManagerRemoved
 from runtime.protocol.node import (
     GetNodeStatus,
     LeaveNode,
     ManagersKnown,
     NodeChanged,
+    NodeIdentified,
     NodeMended,
     NodeReady,
     NodeTrouble,
@@ -294,6 +295,26 @@ def test_a_manager_that_never_came_up_is_told_to_have_ended(monkeypatch: pytest.
     bench.node.tell(CertificateRenewed(MANAGER))
     bench.simulator.settle()
     assert bench.told.started[-1] == "manager"
+
+
+def test_a_manager_that_the_others_let_go_of_takes_part_as_a_worker_until_it_is_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(monkeypatch)
+    bench.start()
+    bench.node.tell(SessionUp("node-1"))
+    bench.node.tell(ManagerReady("10.0.0.1:2377"))
+    bench.cluster.expect(NodeReady)
+    bench.node.tell(ManagerRemoved())
+    bench.simulator.run_for(1)
+    assert bench.cluster.messages[-1] == NodeIdentified("node-1", WORKER)
+    status = bench.simulator.ask(bench.node, GetNodeStatus())
+    assert (status.role, status.manager, status.ready) == (WORKER, False, True)
+    bench.node.tell(CertificateRenewed(WORKER))
+    bench.node.tell(CertificateRenewed(MANAGER))
+    bench.simulator.run_for(1)
+    assert bench.cluster.messages[-1] == NodeIdentified("node-1", MANAGER)
+    assert bench.simulator.ask(bench.node, GetNodeStatus()).manager
 
 
 def test_a_role_that_goes_while_the_keys_are_fetched_starts_no_manager(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,53 @@ def test_an_expired_worker_keeps_its_tasks_says_what_is_wrong_and_joins_anew() -
     assert states == [types.NodeStatus.DOWN, types.NodeStatus.READY, types.NodeStatus.READY]
 
 
+def an_expired_worker(seed: int) -> tuple[Swarm, Host, Host]:
+    """A manager, and a worker that was off until its certificate was too old; its tasks run on."""
+    swarm, (manager, worker) = a_swarm(seed, 1)
+    service = manager.control("CreateService", spec=replicated("web", 2)).service.id
+    swarm.wait_running(manager, service, 2)
+    worker.crash()
+    pass_over(swarm, worker)
+    worker.boot()
+    wait(swarm, lambda: worker.state() == "error")
+    return swarm, manager, worker
+
+
+def kept(host: Host) -> dict[str, bytes | None]:
+    """What makes this node the node that it is."""
+    names = ("certificates/swarm-node.crt", "certificates/swarm-node.key", "certificates/swarm-root-ca.crt")
+    return {name: host.disk.files.read(name) for name in (*names, "docker-state.json", "state.json")}
+
+
+def test_a_join_that_is_refused_leaves_an_expired_node_everything_that_it_had() -> None:
+    swarm, manager, worker = an_expired_worker(7)
+    running, before = worker.executor.running, kept(worker)
+    assert running
+    token = worker_token(manager)
+    foreign = "SWMTKN-1-" + "0" * 50 + token[-26:]
+    wrong_secret = token[:-25] + "0" * 25
+    for wrong, said in ((wrong_secret, "A valid join token is necessary"), (foreign, "does not match fingerprint")):
+        with pytest.raises(Refused, match=said):
+            worker.join(manager, wrong)
+        assert (worker.executor.running, kept(worker)) == (running, before)
+        assert (worker.state(), "expired on" in worker.ask(Info()).error) == ("error", True)
+    manager.crash()
+    with pytest.raises(Refused):
+        worker.join(manager, token)
+    assert (worker.executor.running, kept(worker)) == (running, before)
+    manager.boot()
+    worker.crash()
+    worker.boot()
+    wait(swarm, lambda: worker.state() == "error")
+    assert worker.executor.running == running
+    worker.join(manager, token)
+    assert (worker.state(), worker.ask(Info()).error) == ("active", "")
+    assert kept(worker)["certificates/swarm-node.crt"] != before["certificates/swarm-node.crt"]
+    worker.crash()
+    worker.boot()
+    wait(swarm, lambda: (worker.state(), worker.ask(Info()).error) == ("active", ""))
+
+
 def test_a_node_that_is_cut_off_until_its_certificate_is_too_old_says_so_while_it_runs() -> None:
     swarm, (manager, worker) = a_swarm(4, 1)
     manager.crash()

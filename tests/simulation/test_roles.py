@@ -7,12 +7,20 @@ from typing import Any
 
 import pytest
 
+from runtime.disk.state_files import StateFiles
 from runtime.errors import Code, Refused
 from runtime.pki.certificates import certificate_info
+from runtime.pki.key_file import decode_key_file
+from runtime.pki.keys import dump_key
+from runtime.pki.node_identity import pair_fits
 from runtime.pki.pem import load_certificates
 from runtime.protocol.cluster import Info, Init, Leave
-from runtime.wire.pb import objects_pb2, specs_pb2
+from runtime.protocol.raft import AddMember
+from runtime.protocol.store import Write
+from runtime.wire.pb import health_pb2, objects_pb2, raft_pb2, specs_pb2
 from runtime.wire.pb import types_pb2 as types
+from runtime.wire.port import Access, Credentials
+from runtime.wire.services import path, routes
 from tests.simulation.cluster import Host, Swarm, replicated, worker_token
 from tests.simulation.managers import leader_of, managers, raft_of, write
 
@@ -114,6 +122,70 @@ def test_a_manager_that_is_away_is_demoted_and_learns_it_when_it_is_back() -> No
     wait(swarm, lambda: certificate_role(away) == "swarm-worker", 120.0)
     wait(swarm, lambda: listed(leader)[away.name].status.state == types.NodeStatus.READY, 120.0)
     assert not is_manager(away)
+
+
+def join_as(swarm: Swarm, away: Host, leader: Host) -> Any:
+    """The leader's answer to a host that is down, and asks for membership with the certificate that it still has."""
+    files = StateFiles(away.disk.files)
+    certificate, key = files.load_node(lambda *pair: pair_fits(*pair, b"")) or (b"", b"")
+    mine = Credentials(files.root_certificate() or b"", certificate, dump_key(decode_key_file(key, b"").key))
+    transport = swarm.network.transport(away.ip, away.clock.now)
+    serving = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+    table = routes({path("Health", "Check"): lambda call: call.reply(serving)})
+    access = Access(certificate_info(load_certificates(certificate)[0]).organization)
+    server = transport.serve(f"{away.ip}:2377", table, access=lambda: access, credentials=mine)
+    answers: list[Any] = []
+    request = raft_pb2.JoinRequest(addr=f"{away.ip}:2377")
+    channel = transport.connect(f"{leader.ip}:2377", mine)
+    channel.unary(path("RaftMembership", "Join"), request, timeout=25.0, done=answers.append)
+    swarm.simulator.run_until(lambda: bool(answers), 30.0)
+    server.close(0.0)
+    swarm.network.crash(away.ip)
+    return answers[0]
+
+
+def test_a_demoted_manager_does_not_get_in_again_with_the_certificate_that_it_has() -> None:
+    swarm = managers(12, 3)
+    leader = leader_of(swarm)
+    away, _ = (host for host in swarm.hosts if host is not leader)
+    away.crash()
+    swarm.simulator.run_for(5.0)
+    want(leader, away, W)
+    wait(swarm, lambda: listed(leader)[away.name].role == W)
+    before = dict(raft_of(leader).members)
+    answer = join_as(swarm, away, leader)
+    assert isinstance(answer, Refused)
+    assert (answer.code, "is not to be a manager" in answer.text) == (Code.FAILED_PRECONDITION, True)
+    assert raft_of(leader).members == before
+    want(leader, away, M)
+    wait(swarm, lambda: listed(leader)[away.name].role == M)
+    assert isinstance(join_as(swarm, away, leader), raft_pb2.JoinResponse)
+
+
+def test_a_node_that_is_demoted_while_the_group_slows_down_for_it_is_not_taken_in_and_the_group_goes_on_fast() -> None:
+    swarm = managers(13, 3)
+    leader = leader_of(swarm)
+    raft = raft_of(leader)
+    wait(swarm, lambda: raft.pace.fast)
+    assert leader.stage is not None
+    store = leader.stage.at("/cluster/node/manager/store")
+    ghost = objects_pb2.Node(id="ghost", role=M, spec=specs_pb2.NodeSpec(desired_role=M))
+    swarm.simulator.ask(store, Write(lambda tx: tx.create(ghost)))
+    asked = leader.stage.at("/cluster/node/manager/raft").ask(AddMember("ghost", "10.9.9.9:2377"))
+    swarm.simulator.run_until(lambda: raft.pace.admitting, 5.0)
+
+    def demote(tx: Any) -> None:
+        node = objects_pb2.Node()
+        node.CopyFrom(tx.get(objects_pb2.Node, "ghost"))
+        node.spec.desired_role = W
+        tx.update(node)
+
+    swarm.simulator.ask(store, Write(demote))
+    swarm.simulator.run_until(lambda: asked.done, 20.0)
+    with pytest.raises(Refused, match="is not to be a manager: it was demoted"):
+        asked.result(0)
+    swarm.simulator.run_for(5.0)
+    assert (raft.pace.fast, raft.pace.admitting, len(raft.members)) == (True, False, 3)
 
 
 def test_refused_demotions_in_dockers_words() -> None:

@@ -7,22 +7,28 @@ runs, or when it ended.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.engine_api.convert import common
+from runtime.engine_api.convert.container import health_to_json
 from runtime.store.kinds import task_name
-from runtime.wire.pb import types_pb2
+from runtime.swarm.generic import environment
+from runtime.swarm.templates import TemplateContext, TemplateError, expand
+from runtime.wire.pb import specs_pb2, types_pb2
 
 if TYPE_CHECKING:
     from runtime.engine_api.filters import Filters
     from runtime.engine_api.jsonio import JsonObject
     from runtime.wire.pb.objects_pb2 import Task
-    from runtime.wire.pb.types_pb2 import TaskStatus
+    from runtime.wire.pb.specs_pb2 import ContainerSpec
+    from runtime.wire.pb.types_pb2 import NodeDescription, TaskStatus
 
 LABEL: Final = "com.docker.swarm."
 FILTERS: Final = ("ancestor", "exited", "id", "is-task", "label", "name", "status")
+UNHEALTHY: Final = "unhealthy container"
 UNITS: Final = (("week", 604800), ("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
@@ -45,8 +51,9 @@ class Container:
 
     @property
     def state(self) -> str:
-        """created, running or exited."""
-        if self.status.state == types_pb2.RUNNING:
+        """created, running or exited; it runs while its health is still to be found out."""
+        starting = self.status.state == types_pb2.STARTING and bool(self.status.container.pid) and self.is_checked
+        if self.status.state == types_pb2.RUNNING or starting:
             return "running"
         return "created" if self.status.state < types_pb2.RUNNING else "exited"
 
@@ -69,11 +76,29 @@ class Container:
         """What it runs."""
         return [*self.task.spec.container.command, *self.task.spec.container.args]
 
+    @property
+    def is_checked(self) -> bool:
+        """Whether a health check of the service's own looks after it."""
+        test = self.task.spec.container.healthcheck.test
+        return bool(test) and test[0] != "NONE"
+
+    @property
+    def health(self) -> str:
+        """starting, healthy or unhealthy; empty without a check. A task with one runs once it is healthy, and ends when
+        it is so no more."""
+        if not self.is_checked:
+            return ""
+        if self.status.state < types_pb2.RUNNING:
+            return "starting"
+        ill = self.state == "exited" and UNHEALTHY in self.status.err
+        return "unhealthy" if ill else "healthy"
+
     def described(self, now: float) -> str:
         """Its state for people."""
         ago = _ago(now - self.status.timestamp.seconds)
+        health = f" ({'health: ' if self.health == 'starting' else ''}{self.health})" if self.is_checked else ""
         exited = f"Exited ({self.status.container.exit_code}) {ago} ago"
-        return {"running": f"Up {ago}", "created": "Created", "exited": exited}[self.state]
+        return {"running": f"Up {ago}{health}", "created": "Created", "exited": exited}[self.state]
 
 
 def _ago(seconds: float) -> str:
@@ -147,9 +172,29 @@ def ports_to_json(status: TaskStatus) -> list[JsonObject]:
     ]
 
 
-def container_to_json(container: Container) -> JsonObject:
-    """A container whole."""
-    spec, status = container.task.spec.container, container.status
+def ports_by_target(status: TaskStatus) -> JsonObject:
+    """The same ports as a container shows them: by target port, with where they are on this node."""
+    out: JsonObject = {}
+    for port in ports_to_json(status):
+        bound = {"HostIp": port["IP"], "HostPort": str(port["PublicPort"])}
+        out.setdefault(f"{port['PrivatePort']}/{port['Type']}", []).append(bound)
+    return out
+
+
+def expanded(task: Task, node: NodeDescription) -> ContainerSpec:
+    """What the task was started with: its templates filled in, and what it was given of generic resources beside its
+    environment. A template that fails starts nothing, and is shown as it was written."""
+    full = specs_pb2.ContainerSpec()
+    full.CopyFrom(task.spec.container)
+    with contextlib.suppress(TemplateError):
+        full = expand(task.spec.container, TemplateContext.of(task, node))
+    full.env.extend(environment(task.assigned_generic_resources))
+    return full
+
+
+def container_to_json(container: Container, node: NodeDescription) -> JsonObject:
+    """A container whole, on this node."""
+    spec, status = expanded(container.task, node), container.status
     words = container.words
     since = common.time_to_json(status.timestamp)
     return {
@@ -171,14 +216,14 @@ def container_to_json(container: Container) -> JsonObject:
             "ReadonlyRootfs": spec.read_only,
         },
         "Mounts": [],
-        "Config": _config_to_json(container),
-        "NetworkSettings": {"Ports": {}, "Networks": {}},
+        "Config": _config_to_json(container, spec),
+        "NetworkSettings": {"Ports": ports_by_target(status), "Networks": {}},
     }
 
 
 def _state_to_json(container: Container, since: str) -> JsonObject:
     status, state = container.status, container.state
-    return {
+    out: JsonObject = {
         "Status": state,
         "Running": state == "running",
         "Paused": False,
@@ -191,11 +236,13 @@ def _state_to_json(container: Container, since: str) -> JsonObject:
         "StartedAt": since if state == "running" else common.ZERO_TIME,
         "FinishedAt": since if state == "exited" else common.ZERO_TIME,
     }
+    if container.is_checked:
+        out["Health"] = {"Status": container.health, "FailingStreak": 0, "Log": None}
+    return out
 
 
-def _config_to_json(container: Container) -> JsonObject:
-    spec = container.task.spec.container
-    return {
+def _config_to_json(container: Container, spec: ContainerSpec) -> JsonObject:
+    out: JsonObject = {
         "Hostname": spec.hostname,
         "User": spec.user,
         "Tty": spec.tty,
@@ -207,6 +254,9 @@ def _config_to_json(container: Container) -> JsonObject:
         "WorkingDir": spec.dir,
         "Labels": dict(sorted(container.labels.items())),
     }
+    if container.is_checked:
+        out["Healthcheck"] = health_to_json(spec.healthcheck)
+    return out
 
 
 def image_to_json(name: str, containers: int, listed: bool) -> JsonObject:

@@ -17,12 +17,16 @@ from runtime.engine_api.call import Answer, Call, Stream, answer
 from runtime.engine_api.convert import local
 from runtime.engine_api.errors import ApiError, bad
 from runtime.engine_api.routes import logs
-from runtime.wire.pb import logs_pb2
+from runtime.wire.pb import logs_pb2, types_pb2
 
 if TYPE_CHECKING:
     from runtime.engine_api.backend import Backend
 
 LIMIT_DIGITS: Final = 9
+ENDED_ARE_KEPT: Final = (
+    "ended tasks are the swarm's history and are not removed by their node: "
+    "docker swarm update --task-history-limit says how many are kept"
+)
 
 
 async def containers_of(backend: Backend) -> list[local.Container]:
@@ -65,7 +69,10 @@ async def find(backend: Backend, term: str) -> local.Container:
 
 async def inspect(call: Call) -> Answer:
     """``GET /containers/{id}/json``."""
-    return answer(local.container_to_json(await find(call.backend, call.target)))
+    found, system = await find(call.backend, call.target), await call.backend.system()
+    node = types_pb2.NodeDescription(hostname=system.name)
+    node.platform.architecture, node.platform.os = system.architecture, system.os_type
+    return answer(local.container_to_json(found, node))
 
 
 async def container_logs(call: Call) -> Stream:
@@ -76,6 +83,33 @@ async def container_logs(call: Call) -> Stream:
         raise ApiError(501, "logs are read on a manager of the swarm: docker service logs TASK")
     selector = logs_pb2.LogSelector(task_ids=[found.task.id])
     return logs.stream(call, selector, options, found.task.spec.container.tty)
+
+
+async def prune_containers(call: Call) -> Answer:
+    """``POST /containers/prune``: ended tasks are the swarm's to keep; without any, there is nothing to remove."""
+    if any(each.state == "exited" for each in await containers_of(call.backend)):
+        raise ApiError(501, ENDED_ARE_KEPT)
+    return answer({"ContainersDeleted": None, "SpaceReclaimed": 0})
+
+
+async def prune_images(call: Call) -> Answer:
+    """``POST /images/prune``: images are names here, and none of them is without one."""
+    return answer({"ImagesDeleted": None, "SpaceReclaimed": 0})
+
+
+async def prune_volumes(call: Call) -> Answer:
+    """``POST /volumes/prune``: there are none."""
+    return answer({"VolumesDeleted": [], "SpaceReclaimed": 0})
+
+
+async def prune_builds(call: Call) -> Answer:
+    """``POST /build/prune``: nothing is built here, so nothing is kept of it."""
+    return answer({"CachesDeleted": None, "SpaceReclaimed": 0})
+
+
+async def plugins(call: Call) -> Answer:
+    """``GET /plugins``: there are none."""
+    return answer([])
 
 
 async def images(call: Call) -> Answer:
@@ -139,4 +173,9 @@ ROUTES: Final[dict[str, Callable[[Call], Awaitable[Answer | Stream]]]] = {
     "GET /volumes/*": volume,
     "DELETE /volumes/*": volume,
     "GET /system/df": disk_usage,
+    "POST /containers/prune": prune_containers,
+    "POST /images/prune": prune_images,
+    "POST /volumes/prune": prune_volumes,
+    "POST /build/prune": prune_builds,
+    "GET /plugins": plugins,
 }

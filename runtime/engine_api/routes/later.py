@@ -11,6 +11,10 @@ from runtime.engine_api.call import Call
 from runtime.engine_api.convert import fields
 from runtime.engine_api.errors import ApiError
 
+CHANGES: Final = (
+    "start", "stop", "restart", "kill", "pause", "unpause", "rename", "update", "resize", "attach", "wait",
+)  # fmt: skip
+LOOKS: Final = ("top", "stats", "changes", "export", "archive")
 SENTENCES: Final = {
     "volumes": "volumes are not offered by this version of the daemon",
     "images": "this daemon pulls and keeps no images",
@@ -18,6 +22,12 @@ SENTENCES: Final = {
     "exec": "running commands in containers is not offered by this daemon",
     "auth": "this daemon asks no registry, so it checks no credentials",
     "plugins": "this daemon has no plugins",
+    "build": "this daemon builds no images",
+    "session": "this daemon builds no images",
+    "commit": "this daemon builds no images",
+    **dict.fromkeys(LOOKS, "tasks here are processes of the machine: look at them with its own ps, top and files"),
+    "wait": "waiting for a container is not offered by this daemon: docker service ps says how its tasks ended",
+    "attach": "attaching to a container is not offered by this daemon: docker service logs follows what its tasks say",
 }
 CLUSTER_VOLUMES: Final = "cluster volumes are not offered by this version of the daemon"
 
@@ -35,27 +45,20 @@ async def create_volume(call: Call) -> NoReturn:
 
 
 async def refuse(call: Call) -> NoReturn:
-    """Say that this subject is not offered."""
-    raise ApiError(501, SENTENCES[call.parts[0]])
+    """Say that this subject is not offered, in the words for what is done to it if there are some."""
+    raise ApiError(501, SENTENCES.get(call.parts[2] if len(call.parts) > 2 else "", SENTENCES[call.parts[0]]))
 
 
 PATHS: Final = (
-    "POST /volumes/prune",
-    "PUT /volumes/*",
-    "POST /images/create",
-    "POST /images/prune",
-    "DELETE /images/*",
-    "POST /containers/create",
-    "POST /containers/prune",
-    "POST /containers/*/start",
-    "POST /containers/*/stop",
-    "POST /containers/*/kill",
-    "POST /containers/*/exec",
-    "DELETE /containers/*",
-    "POST /exec/*/start",
-    "GET /exec/*/json",
-    "POST /auth",
-    "GET /plugins",
+    *("PUT /volumes/*", "POST /auth", "GET /images/search"),
+    *(f"POST /images/{what}" for what in ("create", "load", "*/tag", "*/push")),
+    *("GET /images/*/history", "GET /images/*/get", "GET /images/get", "DELETE /images/*"),
+    *("POST /build", "POST /session", "POST /commit", "POST /containers/create"),
+    *(f"POST /containers/*/{what}" for what in CHANGES),
+    *(f"GET /containers/*/{what}" for what in LOOKS),
+    *("DELETE /containers/*", "HEAD /containers/*/archive", "PUT /containers/*/archive", "GET /containers/*/attach/ws"),
+    *("POST /containers/*/exec", "POST /exec/*/start", "POST /exec/*/resize", "GET /exec/*/json"),
+    *("POST /plugins/pull", "POST /plugins/create", "GET /plugins/privileges", "GET /plugins/*/json"),
 )
 
 ROUTES = {**dict.fromkeys(PATHS, refuse), "POST /volumes/create": create_volume}

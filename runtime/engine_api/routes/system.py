@@ -103,7 +103,7 @@ def info_to_json(system: SystemInfo, info: SwarmInfo, states: Sequence[str] = ()
         "ContainersStopped": len(states) - states.count("running"),
         "Images": len(system.image_names),
         "Driver": system.executor,
-        "Plugins": {"Volume": [], "Network": [], "Authorization": None, "Log": []},
+        "Plugins": {"Authorization": None, **{kind: _plugins(system, kind) for kind in ("Volume", "Network", "Log")}},
         **{flag: flag in system.features for flag in FEATURES},
         "DriverStatus": [],
         "SecurityOptions": [],
@@ -123,6 +123,10 @@ def info_to_json(system: SystemInfo, info: SwarmInfo, states: Sequence[str] = ()
         "LiveRestoreEnabled": False,
         "Warnings": [*system.warnings, *swarm_json.get("Warnings", ())] or None,
     }
+
+
+def _plugins(system: SystemInfo, kind: str) -> list[str]:
+    return sorted(name for each, name in system.plugins if each == kind)
 
 
 def swarm_info_to_json(info: SwarmInfo) -> JsonObject:

@@ -1,8 +1,10 @@
-"""A published service of a real daemon: its running tasks answer, and no connection is lost when they are replaced."""
+"""Published services of a real daemon: running tasks answer, and none is missed when they are replaced or die."""
 
 from __future__ import annotations
 
 import http.client
+import os
+import signal
 import socket
 import threading
 
@@ -82,6 +84,44 @@ def test_every_task_of_a_published_service_answers_and_a_rolling_update_loses_no
     assert lost == []
     assert daemon.call("DELETE", "/services/web")[0] == 200
     daemon.until(lambda: refuses(port), "the port is not listened on")
+
+
+UDP_SERVE = (
+    "import os, socket\n"
+    "server = socket.socket(type=socket.SOCK_DGRAM)\n"
+    "server.bind(('', int(os.environ['PORT'])))\n"
+    "while True:\n"
+    "    data, client = server.recvfrom(1000)\n"
+    "    server.sendto(str(os.getpid()).encode(), client)\n"
+)
+
+
+def heard(client: socket.socket) -> int:
+    """The pid of the task that answers a datagram, or 0 if none does."""
+    client.send(b"who?")
+    try:
+        return int(client.recv(100))
+    except (ConnectionRefusedError, TimeoutError):
+        return 0
+
+
+def test_datagrams_go_to_running_tasks_and_the_clients_of_a_killed_one_move_to_the_other(daemon: Daemon) -> None:
+    port = free()
+    made = service("echo", 2, "python3", "-c", UDP_SERVE)
+    made["TaskTemplate"]["RestartPolicy"] = {"Condition": "none"}
+    made["EndpointSpec"] = {"Ports": [{"Protocol": "udp", "TargetPort": port, "PublishedPort": port}]}
+    status, answer = daemon.call("POST", "/services/create", made)
+    assert status == 201, answer
+    pids = set(daemon.wait_running("echo", 2).values())
+    with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket(type=socket.SOCK_DGRAM) as two:
+        for each in (one, two):
+            each.settimeout(0.5)
+            each.connect(("127.0.0.1", port))
+        found = daemon.until(lambda: {heard(one), heard(two)} == pids and (heard(one), heard(two)), "both tasks answer")
+        os.kill(found[0], signal.SIGKILL)
+        daemon.until(lambda: heard(one) == found[1], "the other task answers")
+        assert heard(two) == found[1]
+    assert daemon.call("DELETE", "/services/echo")[0] == 200
 
 
 def refuses(port: int) -> bool:

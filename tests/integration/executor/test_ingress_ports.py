@@ -6,7 +6,7 @@ import pytest
 
 from runtime.executor import process_controller
 from runtime.executor.port import Already, Done, Failed
-from runtime.wire.pb import objects_pb2
+from runtime.wire.pb import objects_pb2, types_pb2
 from tests.integration.executor.conftest import Answer, Bench, processes_of
 from tests.unit.executor.builders import task
 
@@ -41,6 +41,17 @@ def test_each_task_is_given_a_port_of_its_own_and_keeps_it_through_a_restart_of_
     for controller, port in zip(again, ports, strict=True):
         bench.do(controller.shutdown)
         assert [line.data for line in bench.lines(controller)] == [f"{port} {port}\n".encode()]
+
+
+def test_a_target_of_tcp_and_udp_is_one_number_that_is_not_the_published_one(bench: Bench) -> None:
+    made = task("t", "sh", "-c", 'echo "$PORT"; exec sleep 60')
+    for protocol in (types_pb2.PortConfig.TCP, types_pb2.PortConfig.UDP):
+        made.endpoint.ports.add(target_port=18081, published_port=18081, protocol=protocol)
+    outcome = bench.do(bench.controller(made).start)
+    assert outcome.port_status is not None
+    tcp, udp = outcome.port_status.ports
+    assert (tcp.protocol, udp.protocol) == (types_pb2.PortConfig.TCP, types_pb2.PortConfig.UDP)
+    assert tcp.published_port == udp.published_port != 18081
 
 
 def test_a_published_task_goes_on_for_a_while_before_it_is_stopped(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+import signal
 import threading
 
 import pytest
@@ -23,6 +25,24 @@ def test_both_streams_line_by_line_with_growing_time_stamps(bench: Bench) -> Non
     ]
     stamps = [line.timestamp_ns for line in lines]
     assert stamps == sorted(set(stamps))
+
+
+def test_what_a_running_task_has_written_is_read_although_its_keeper_had_not_read_it(
+    bench: Bench, tmp_path: pathlib.Path
+) -> None:
+    go, said = tmp_path / "go", tmp_path / "said"
+    script = f"while ! test -e {go}; do sleep 0.01; done; echo one; echo two; echo three; > {said}; exec sleep 60"
+    controller = bench.started("t", "sh", "-c", script)
+    keeper = bench.keeper()
+    os.kill(keeper, signal.SIGSTOP)
+    go.touch()
+    until(said.exists, "three lines")
+    lines: list[bytes] = []
+    over = threading.Event()
+    controller.logs(LogOptions(tail=-3), lambda line: lines.append(line.data), lambda _: over.set())
+    os.kill(keeper, signal.SIGCONT)
+    assert over.wait(20)
+    assert lines == [b"two\n", b"three\n"]
 
 
 @pytest.mark.parametrize(

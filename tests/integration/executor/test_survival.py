@@ -14,7 +14,7 @@ import pytest
 from runtime.executor import procfs
 from runtime.executor.frames import VERSION, Decoder, encode
 from runtime.executor.journal import Journal
-from runtime.executor.keeper import LOST_WITH_BOOT, LOST_WITH_KEEPER
+from runtime.executor.keeper import LOST_WITH_BOOT, LOST_WITH_KEEPER, Keeper, read_place
 from runtime.executor.port import Already, Done, Failed, LogOptions, Stream
 from tests.integration.executor.conftest import Answer, Bench, alive, processes_of, until
 
@@ -45,6 +45,37 @@ def killed_daemon(bench: Bench, linger: float | None, *commands: str) -> None:
     daemon.kill()
     daemon.wait()
     daemon.stdout.close()
+
+
+def test_a_daemon_with_another_run_directory_finds_its_tasks_keeper(bench: Bench) -> None:
+    killed_daemon(bench, None, "sleep 60")
+    keeper, (task, *_) = bench.keeper(), processes_of("t0")
+    bench.run_dir = str(bench.root / "elsewhere")
+    bench.boot()
+    outcome = bench.do(bench.controller("t0", "ignored").start)
+    assert isinstance(outcome, Already)
+    assert (bench.keeper(), alive(task)) == (keeper, True)
+    assert read_place(bench.directory) == (keeper, str(bench.root / "run" / "keeper.sock"))
+
+
+def test_a_keeper_whose_run_directory_is_gone_is_named_with_its_process(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    killed_daemon(bench, None, "sleep 60")
+    keeper = bench.keeper()
+    os.unlink(bench.root / "run" / "keeper.sock")
+    monkeypatch.setattr("runtime.executor.keeper.LOCK_WAIT", 0.1)
+    with pytest.raises(BlockingIOError, match=rf"cannot be reached \(process {keeper} at .*/run/keeper.sock\)"):
+        Keeper(bench.directory, str(tmp_path))
+    os.kill(keeper, signal.SIGTERM)
+    until(lambda: not alive(keeper), "its end, although its socket is gone")
+
+
+def test_what_a_lock_does_not_say_is_nothing(tmp_path: pathlib.Path) -> None:
+    assert read_place(str(tmp_path)) == (0, "")
+    for content in (b"", b"12", b"x /y", b"12 "):
+        (tmp_path / "keeper.lock").write_bytes(content)
+        assert read_place(str(tmp_path)) == (0, "")
 
 
 def test_a_killed_daemons_task_is_found_again_and_is_the_same(bench: Bench) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
+import resource
+import select
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
-from runtime.swarm.ingress_tables import Backend
+from runtime.swarm.ingress_tables import Backend, PublishedPort
+from runtime.wire import ingress_proxy
+from runtime.wire.ingress_pipes import PIECE, Side
 from runtime.wire.ingress_proxy import IngressProxy
 from runtime.wire.loop import IoLoop
-
-HERE = "127.0.0.1"
-PATIENCE = 10.0
+from tests.integration.wire.published import HERE, PATIENCE, Bench, everything, free, reset, run, saying, serving
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -24,87 +28,11 @@ def loop() -> Iterator[IoLoop]:
         yield running
 
 
-def run(loop: IoLoop, coro: Any) -> Any:
-    over, found = threading.Event(), []
-    loop.submit(coro, lambda result: (found.append(result), over.set()))  # type: ignore[func-returns-value, arg-type]
-    assert over.wait(PATIENCE)
-    assert not isinstance(found[0], BaseException), found[0]
-    return found[0]
-
-
-class Bench:
-    """A proxy at a free port."""
-
-    def __init__(self, loop: IoLoop, **more: Any) -> None:
-        self.loop = loop
-        self.proxy = IngressProxy(loop, HERE, **more)
-        self.port = free()
-
-    def apply(self, *backends: int, port: int = 0) -> dict[int, str]:
-        over, failed = threading.Event(), []
-        routes = {port or self.port: tuple(Backend(HERE, each) for each in backends)}
-        self.proxy.apply(routes, lambda result: (failed.append(result), over.set()))  # type: ignore[func-returns-value, arg-type]
-        assert over.wait(PATIENCE)
-        return dict(failed[0])
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection((HERE, self.port), PATIENCE)
-
-    def ask(self, text: bytes = b"") -> bytes:
-        with self.connect() as client:
-            client.sendall(text)
-            client.shutdown(socket.SHUT_WR)
-            return everything(client)
-
-
 @pytest.fixture
 def bench(loop: IoLoop) -> Iterator[Bench]:
     made = Bench(loop)
     yield made
-    run(loop, made.proxy.close())
-
-
-def free() -> int:
-    with socket.socket() as probe:
-        probe.bind((HERE, 0))
-        return int(probe.getsockname()[1])
-
-
-def everything(client: socket.socket) -> bytes:
-    found = b""
-    while data := client.recv(1 << 16):
-        found += data
-    return found
-
-
-@contextlib.contextmanager
-def serving(answer: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A backend: ``answer`` has each connection on a thread of its own; its port."""
-    listener = socket.create_server((HERE, 0))
-
-    def one(connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            answer(connection)
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=one, args=(listener.accept()[0],), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield int(listener.getsockname()[1])
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-
-
-def saying(text: bytes) -> contextlib.AbstractContextManager[int]:
-    def answer(connection: socket.socket) -> None:
-        everything(connection)
-        connection.sendall(text)
-
-    return serving(answer)
+    made.close()
 
 
 def test_connections_go_to_the_backends_in_turn(bench: Bench) -> None:
@@ -119,11 +47,12 @@ def test_a_backend_that_does_not_answer_is_passed_over(bench: Bench) -> None:
         assert [bench.ask() for _ in range(4)] == [b"a"] * 4
 
 
-def test_without_any_backend_a_connection_is_closed(bench: Bench) -> None:
-    bench.apply()
-    assert bench.ask() == b""
-    bench.apply(free())
-    assert bench.ask() == b""
+@pytest.mark.parametrize("dead", [0, 1, 3])
+def test_where_nobody_takes_it_a_connection_is_reset_and_not_ended_as_if_all_were_said(bench: Bench, dead: int) -> None:
+    bench.apply(*(free() for _ in range(dead)))
+    with pytest.raises(ConnectionResetError):
+        bench.ask()
+    until(lambda: bench.proxy.connections == 0, "it is forgotten")
 
 
 def test_much_goes_both_ways_and_ends_are_passed_on(bench: Bench) -> None:
@@ -173,7 +102,7 @@ def test_a_port_that_is_somebody_elses_is_told_and_had_later(bench: Bench) -> No
     with saying(b"a") as backend:
         with socket.create_server((HERE, bench.port)):
             (failed,) = bench.apply(backend).items()
-            assert failed[0] == bench.port
+            assert failed[0] == PublishedPort(bench.port)
             assert "address already in use" in failed[1].lower()
         assert bench.apply(backend) == {}
         assert bench.ask() == b"a"
@@ -192,9 +121,198 @@ def test_a_reset_of_one_side_ends_the_other(bench: Bench) -> None:
         bench.apply(port)
         client = bench.connect()
         assert client.recv(5) == b"hello"
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        client.close()
+        reset(client)
         assert ended.wait(PATIENCE)
+
+
+def test_a_reset_of_the_task_is_a_reset_to_the_client(bench: Bench) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"hello")
+        connection.recv(1)
+        reset(connection)
+
+    with serving(answer) as port:
+        bench.apply(port)
+        with bench.connect() as client:
+            assert client.recv(5) == b"hello"
+            client.sendall(b"!")
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+
+
+def test_a_task_that_has_said_all_is_still_told_more(bench: Bench) -> None:
+    heard: list[bytes] = []
+    over = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        connection.shutdown(socket.SHUT_WR)
+        heard.append(everything(connection))
+        over.set()
+
+    with serving(answer) as port:
+        bench.apply(port)
+        with bench.connect() as client:
+            assert client.recv(1) == b""
+            client.sendall(b"more")
+            client.shutdown(socket.SHUT_WR)
+            assert over.wait(PATIENCE)
+    assert heard == [b"more"]
+    until(lambda: bench.proxy.connections == 0, "the connection is over")
+
+
+def test_a_client_that_vanished_after_it_had_said_all_is_noticed_although_the_task_is_silent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingress_proxy, "SWEEP_S", 0.05)
+    asked, ended = threading.Event(), threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        everything(connection)
+        asked.set()
+        connection.setblocking(True)
+        poll = select.poll()
+        poll.register(connection, 0)  # hears of errors alone
+        poll.poll(PATIENCE * 1000)
+        ended.set()
+
+    with serving(answer) as port:
+        bench.apply(port)
+        client = bench.connect()
+        client.shutdown(socket.SHUT_WR)
+        assert asked.wait(PATIENCE)
+        reset(client)
+        until(lambda: bench.proxy.connections == 0, "the client is given up")
+        assert ended.wait(PATIENCE)
+
+
+def test_of_what_a_slow_client_does_not_take_one_piece_is_held(bench: Bench) -> None:
+    total = 64 << 20
+    sent = 0
+
+    def answer(connection: socket.socket) -> None:
+        nonlocal sent
+        while sent < total:
+            connection.sendall(bytes(PIECE))
+            sent += PIECE
+
+    def held() -> int:
+        found = sum(side.transport.get_write_buffer_size() for side in bench.proxy._sides if side.transport is not None)
+        assert found <= PIECE
+        return found
+
+    with serving(answer) as port:
+        bench.apply(port)
+        with bench.connect() as client:
+            until(held, "the client's buffers are full", 60)
+            assert sent < total
+            assert len(everything(client)) == total
+
+
+def test_a_hundred_slow_clients_do_not_hold_up_another(bench: Bench) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(bytes(8 << 20) if connection.recv(1) == b"m" else b"little")
+
+    with serving(answer) as port, contextlib.ExitStack() as slow:
+        bench.apply(port)
+        for _ in range(100):
+            slow.enter_context(bench.connect()).sendall(b"much")
+        assert bench.ask(b"l") == b"little"
+        assert bench.proxy.connections >= 100
+
+
+def test_a_thousand_connections_at_a_time(loop: IoLoop) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = 1000
+    wanted = count * 4 + 1000
+    if hard < wanted:
+        pytest.skip(f"this machine allows {hard} open files, {wanted} are needed")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    bench = Bench(loop, connections_max=count)
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(100):
+            writer.write(data)
+        writer.close()
+
+    async def serve() -> asyncio.Server:
+        return await asyncio.start_server(echo, HERE, 0, backlog=count)
+
+    server = run(loop, serve())
+    try:
+        bench.apply(server.sockets[0].getsockname()[1])
+        with contextlib.ExitStack() as clients:
+            crowd = [clients.enter_context(bench.connect()) for _ in range(count)]
+            for number, client in enumerate(crowd):
+                client.sendall(b"%04d" % number)
+            assert [client.recv(4) for client in crowd] == [b"%04d" % number for number in range(count)]
+            assert bench.proxy.connections == count
+        until(lambda: bench.proxy.connections == 0, "all are over")
+    finally:
+        bench.close()
+        server.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_task_that_does_not_take_connections_is_asked_once_and_then_left_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    connect = IngressProxy._connect
+
+    async def noted(self: IngressProxy, backend: Backend) -> Side:
+        asked.append(backend.port)
+        return await connect(self, backend)
+
+    monkeypatch.setattr(IngressProxy, "_connect", noted)
+    monkeypatch.setattr(ingress_proxy, "CONNECT_S", 0.2)
+    with saying(b"a") as living, socket.socket() as deaf, contextlib.ExitStack() as crowd:
+        deaf.bind((HERE, 0))
+        deaf.listen(0)
+        dead = int(deaf.getsockname()[1])
+        for _ in range(2):  # its queue is full from now on
+            waiting = crowd.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex((HERE, dead))
+        bench.apply(dead, living)
+        assert [bench.ask() for _ in range(5)] == [b"a"] * 5
+    assert asked.count(dead) == 1
+
+
+def test_a_machine_without_file_descriptors_refuses_connections_and_blames_no_task(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def poor(self: IngressProxy, backend: Backend) -> Side:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with saying(b"a") as port:
+        bench.apply(port)
+        with monkeypatch.context() as patch:
+            patch.setattr(IngressProxy, "_connect", poor)
+            for _ in range(3):
+                with pytest.raises(ConnectionResetError):
+                    bench.ask()
+        assert bench.ask() == b"a"
+    assert [record.message for record in caplog.records] == [
+        "connections to published ports are refused: Too many open files"
+    ]
+
+
+def test_it_is_reached_by_ipv4_and_ipv6_and_reaches_tasks_by_both(loop: IoLoop) -> None:
+    bench = Bench(loop, host="")
+    with saying(b"four") as four, socket.create_server(("::1", 0), family=socket.AF_INET6) as six:
+        port = PublishedPort(bench.port)
+        assert bench.apply_routes({port: (Backend(HERE, four), Backend("::1", six.getsockname()[1]))}) == {}
+        for host in (HERE, "::1"):
+            with bench.connect(host) as client:
+                client.shutdown(socket.SHUT_WR)
+                if host == HERE:
+                    assert everything(client) == b"four"
+                    continue
+                accepted, _ = six.accept()
+                with accepted:
+                    accepted.sendall(b"six")
+                assert everything(client) == b"six"
+    bench.close()
 
 
 def test_so_many_connections_and_no_more(loop: IoLoop) -> None:
@@ -212,7 +330,7 @@ def test_so_many_connections_and_no_more(loop: IoLoop) -> None:
         with bench.connect() as third, contextlib.suppress(ConnectionResetError):
             assert third.recv(5) == b""
         open_ones.close()
-    run(loop, bench.proxy.close())
+    bench.close()
 
 
 def test_closing_ends_every_connection(loop: IoLoop) -> None:
@@ -226,7 +344,7 @@ def test_closing_ends_every_connection(loop: IoLoop) -> None:
         bench.apply(port)
         with bench.connect() as client:
             assert client.recv(5) == b"hello"
-            run(loop, bench.proxy.close())
+            bench.close()
             with contextlib.suppress(ConnectionResetError):
                 assert client.recv(5) == b""
         with pytest.raises(ConnectionRefusedError):

@@ -217,6 +217,20 @@ def test_a_peer_that_speaks_no_tls_is_named_so(world: SocketWorld) -> None:
     assert "wrong version number" in answer.text
 
 
+def test_an_address_that_cannot_be_reached_is_told_in_the_systems_words_and_once(
+    world: SocketWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = world.transport("client").connect("255.255.255.255:1", authority().worker())
+    assert world.ask(nowhere, HEARTBEAT, Beat()).text == "connecting to 255.255.255.255:1: network is unreachable"
+
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    named = world.transport("client").connect("nosuch.invalid:1", authority().worker())
+    assert world.ask(named, HEARTBEAT, Beat()).text == "connecting to nosuch.invalid:1: name or service not known"
+
+
 def test_the_reason_of_a_failure_is_forgotten_after_a_success(world: SocketWorld) -> None:
     mine = Credentials(stranger().pem)
     server = world.serve({ROOT: root})

@@ -159,6 +159,44 @@ def test_a_container_is_found_by_id_name_and_prefix() -> None:
     assert ask(backend, "GET", "/containers/nosuch/json") == (404, "No such container: nosuch")
 
 
+def test_a_container_shows_what_its_task_was_started_with() -> None:
+    backend = Local()
+    task = backend.task(1)
+    task.spec.container.env.extend(["SLOT={{.Task.Slot}}", "AT={{.Node.Hostname}}/{{.Node.Platform.OS}}"])
+    task.spec.container.hostname = "{{.Service.Name}}-{{.Task.Slot}}"
+    gpu = task.assigned_generic_resources.add().named_resource_spec
+    gpu.kind, gpu.value = "gpu", "a"
+    port = task.status.port_status.ports.add()
+    port.target_port, port.published_port = 80, 40001
+    found = ask(backend, "GET", f"/containers/{1:064x}/json")[1]
+    assert found["Config"]["Env"] == ["SLOT=1", "AT=vm/linux", "DOCKER_RESOURCE_GPU=a"]
+    assert found["Config"]["Hostname"] == "web-1"
+    assert found["NetworkSettings"]["Ports"] == {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "40001"}]}
+    task.spec.container.env.append("BAD={{.Nope}}")
+    found = ask(backend, "GET", f"/containers/{1:064x}/json")[1]
+    assert found["Config"]["Env"][0] == "SLOT={{.Task.Slot}}"
+
+
+@pytest.mark.parametrize(
+    ("state", "err", "shown", "health"),
+    [
+        (types.STARTING, "", "Up 1 minute (health: starting)", "starting"),
+        (types.RUNNING, "", "Up 1 minute (healthy)", "healthy"),
+        (types.FAILED, "dockerexec: unhealthy container", "Exited (0) 1 minute ago", "unhealthy"),
+    ],
+)
+def test_a_container_with_a_health_check_shows_its_health(state: Any, err: str, shown: str, health: str) -> None:
+    backend = Local()
+    task = backend.task(1, state)
+    task.status.err = err
+    assert "Health" not in ask(backend, "GET", f"/containers/{1:064x}/json")[1]["State"]
+    task.spec.container.healthcheck.test.extend(["CMD", "true"])
+    assert ask(backend, "GET", "/containers/json?all=1")[1][0]["Status"] == shown
+    found = ask(backend, "GET", f"/containers/{1:064x}/json")[1]
+    assert found["State"]["Health"]["Status"] == health
+    assert found["Config"]["Healthcheck"] == {"Test": ["CMD", "true"]}
+
+
 def test_logs_of_a_container_are_those_of_its_task_on_a_manager_alone() -> None:
     import asyncio
     import dataclasses
@@ -223,6 +261,53 @@ def test_info_counts_containers_and_is_answered_when_the_agent_is_not() -> None:
     backend.trouble = ClusterError("unavailable", "starting again")
     assert ask(backend, "GET", "/info")[1]["Containers"] == 0
     assert ask(backend, "GET", "/containers/json") == (503, "starting again")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "word"),
+    [
+        ("POST", "/containers/c/exec", "running commands"),
+        ("POST", "/containers/c/restart", "containers are made by services"),
+        ("POST", "/containers/c/wait", "docker service ps"),
+        ("POST", "/containers/c/attach", "docker service logs"),
+        ("GET", "/containers/c/top", "processes of the machine"),
+        ("GET", "/containers/c/stats", "processes of the machine"),
+        ("PUT", "/containers/c/archive", "processes of the machine"),
+        ("POST", "/commit", "builds no images"),
+        ("POST", "/build", "builds no images"),
+        ("GET", "/images/host/history", "keeps no images"),
+        ("POST", "/images/host/tag", "keeps no images"),
+        ("POST", "/plugins/pull", "no plugins"),
+    ],
+)
+def test_what_is_not_offered_is_refused_in_words_for_it(method: str, path: str, word: str) -> None:
+    status, text = ask(Local(), method, path)
+    assert (status, word in text) == (501, True), text
+
+
+def test_there_is_nothing_to_prune_but_the_swarms_history_which_stays() -> None:
+    backend = Local()
+    backend.task(1)
+    for path, key in (("images", "ImagesDeleted"), ("volumes", "VolumesDeleted"), ("build", "CachesDeleted")):
+        status, found = ask(backend, "POST", f"/{path}/prune")
+        assert (status, found[key] or None, found["SpaceReclaimed"]) == (200, None, 0)
+    assert ask(backend, "POST", "/containers/prune") == (200, {"ContainersDeleted": None, "SpaceReclaimed": 0})
+    backend.task(2, types.FAILED)
+    status, text = ask(backend, "POST", "/containers/prune")
+    assert (status, "--task-history-limit" in text) == (501, True)
+    assert ask(backend, "GET", "/plugins") == (200, [])
+
+
+def test_info_names_the_plugins_that_the_executor_says_its_node_has() -> None:
+    class Plugged(Local):
+        async def system(self) -> Any:
+            import dataclasses
+
+            names = (("Network", "overlay"), ("Log", "local"), ("Log", "json-file"))
+            return dataclasses.replace(await super().system(), plugins=names)
+
+    found = ask(Plugged(), "GET", "/info")[1]["Plugins"]
+    assert found == {"Volume": [], "Network": ["overlay"], "Authorization": None, "Log": ["json-file", "local"]}
 
 
 @pytest.mark.parametrize(

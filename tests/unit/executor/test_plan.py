@@ -104,7 +104,7 @@ def test_what_cannot_be_had_is_refused_with_its_reason(change: Change, text: str
 
 @pytest.mark.parametrize(
     ("published", "mode", "protocol", "text"),
-    [(8080, HOST, 0, "cannot publish 80/tcp as 8080"), (80, 0, types_pb2.PortConfig.UDP, "ingress port 80/udp")],
+    [(8080, HOST, 0, "cannot publish 80/tcp as 8080"), (80, 0, types_pb2.PortConfig.SCTP, "ingress port 80/sctp")],
 )
 def test_a_port_that_a_process_cannot_listen_on_is_refused(published: int, mode: int, protocol: int, text: str) -> None:
     def publish(made: Any) -> None:
@@ -116,8 +116,12 @@ def test_a_port_that_a_process_cannot_listen_on_is_refused(published: int, mode:
 
 
 def test_ports_that_nodes_publish_are_given_when_the_task_starts() -> None:
-    made = plan(lambda each: each.endpoint.ports.add(target_port=80, published_port=8080))
-    assert [port.target_port for port in made.ingress] == [80]
+    def publish(made: Any) -> None:
+        made.endpoint.ports.add(target_port=80, published_port=8080)
+        made.endpoint.ports.add(target_port=53, published_port=5353, protocol=types_pb2.PortConfig.UDP)
+
+    made = plan(publish)
+    assert [port.target_port for port in made.ingress] == [80, 53]
     assert list(made.ports.ports) == []
 
 

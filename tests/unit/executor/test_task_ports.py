@@ -47,6 +47,30 @@ def test_two_targets_of_one_task_have_two_ports() -> None:
     assert len(set(given.values())) == 2
 
 
+def test_a_target_of_tcp_and_udp_has_one_port_that_is_free_for_both() -> None:
+    assert list(TaskPorts().assign("a", [0x1, 0x1])) == [0x1]
+    with socket.socket(type=socket.SOCK_DGRAM) as taken:
+        taken.bind(("", 0))
+        target = taken.getsockname()[1]
+        given = TaskPorts().assign("a", [target])[target]
+    assert given != target
+
+
+def test_a_number_that_the_service_publishes_is_its_nodes() -> None:
+    one, target = TaskPorts(), free()
+    given = one.assign("a", [target], {target})[target]
+    assert given != target
+    assert one.assign("b", [target]) == {target: target}
+
+
+def test_a_number_that_the_service_publishes_is_not_chosen_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = iter([7001, 7002, 7003])
+    monkeypatch.setattr(task_ports, "_bound", lambda port: port or next(offered))
+    one = TaskPorts()
+    one.restore("old", [7002])
+    assert one.assign("a", [7001], {7001})[7001] == 7003
+
+
 def test_a_machine_without_free_ports_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_ports, "_bound", lambda port: 0)
     with pytest.raises(OSError, match="no port is free"):

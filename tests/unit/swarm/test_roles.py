@@ -23,7 +23,7 @@ def node(id: str, role: types.NodeRole, desired: types.NodeRole) -> objects.Node
     ("role", "desired", "is_member", "need"),
     [
         (W, W, False, Need.NOTHING),
-        (W, W, True, Need.NOTHING),
+        (W, W, True, Need.REMOVAL),
         (W, M, False, Need.PROMOTION),
         (W, M, True, Need.PROMOTION),
         (M, M, False, Need.NOTHING),

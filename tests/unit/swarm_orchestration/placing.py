@@ -16,7 +16,7 @@ from runtime.wire.pb import types_pb2 as types
 R = TypeVar("R")
 GIB = 1 << 30
 CPU = 10**9
-TCP, UDP = types.PortConfig.TCP, types.PortConfig.UDP
+TCP, UDP, SCTP = types.PortConfig.TCP, types.PortConfig.UDP, types.PortConfig.SCTP
 INGRESS, HOST = types.PortConfig.INGRESS, types.PortConfig.HOST
 
 

@@ -145,6 +145,84 @@ def test_subjects_are_found_by_name_id_and_beginning_and_refused_when_ambiguous_
         assert refused.value.code is code
 
 
+@pytest.mark.parametrize("beginner", ["host-n1-of-a-task", "webbing", "n1x"])
+def test_a_whole_name_or_id_of_any_kind_goes_before_the_beginning_of_an_id(beginner: str) -> None:
+    store = store_of(task_of(service_of(), beginner, node="n2"), node_of_id("host-n1-and-more"))
+    assert find(store.view, "", "host-n1").id == "n1"
+    assert find(store.view, "", "n1").id == "n1"
+    assert find(store.view, "", "web").id == "web"
+
+
+# What came before
+
+
+def dead(id: str, state: types.TaskState, err: str = "", **more: Any) -> objects.Task:
+    task = task_of(service_of(), id, state=state, desired=more.pop("desired", types.SHUTDOWN), **more)
+    task.status.err = err
+    return task
+
+
+POLICIES = [
+    (types.RestartPolicy.NONE, 0, types.COMPLETE, "", "complete; its restart policy (condition none) runs none after"),
+    (types.RestartPolicy.ON_FAILURE, 0, types.COMPLETE, "", "complete; its restart policy (condition on-failure)"),
+    (types.RestartPolicy.ANY, 2, types.FAILED, "exit 1", "failed: exit 1; its restart policy (condition any, at"),
+]
+
+
+@pytest.mark.parametrize(("condition", "attempts", "state", "err", "text"), POLICIES)
+def test_a_place_that_its_restart_policy_gives_up_waits_for_an_operator(
+    condition: Any, attempts: int, state: types.TaskState, err: str, text: str
+) -> None:
+    over = dead("t", state, err, node="n1")
+    over.spec.restart.condition, over.spec.restart.max_attempts = condition, attempts
+    store = store_of(over)
+    ((who, reason),) = waits(store, "web")
+    assert who == "operator"
+    assert reason.startswith(text)
+    assert "docker service update --force" in reason
+
+
+def test_places_that_are_filled_not_wanted_or_ended_by_order_are_not_given_up() -> None:
+    store = store_of(
+        dead("a", types.FAILED, slot=1),
+        task_of(service_of(), "b", slot=1, state=types.RUNNING, node="n1"),
+        dead("c", types.SHUTDOWN, slot=2),
+        dead("d", types.FAILED, slot=3, desired=types.REMOVE),
+    )
+    assert waits(store, "web") == []
+    store.put(dead("e", types.FAILED, slot=4), dead("f", types.FAILED, slot=5), dead("g", types.FAILED, slot=6))
+    (group,) = why(store, "web")["waits"]
+    assert group["subjects"] == ["task .4 (e)", "task .5 (f)"]
+
+
+def test_a_global_service_gives_up_places_on_nodes_that_are_to_run_it() -> None:
+    store = store_of(dead("a", types.FAILED, slot=0, node="n0"), dead("b", types.FAILED, slot=0, node="n1"))
+    store.edit(objects.Service, "web", lambda it: getattr(it.spec, "global").SetInParent())
+    store.edit(objects.Node, "n1", lambda node: setattr(node.status, "state", DOWN))
+    reasons = [(each["why"][:12], each["subjects"]) for each in why(store, "web")["waits"]]
+    assert reasons == [("it is down; ", ["node host-n1 (n1)"]), ("failed; its ", ["task .n0 (a)"])]
+
+
+def test_who_comes_after_a_failure_waits_with_that_failure() -> None:
+    rejected = dead("a", types.REJECTED, "no such file", at=NOW - 9)
+    held = task_of(service_of(), "b", state=types.READY, desired=types.READY, node="n1")
+    store = store_of(rejected, held)
+    told = Wait("b", "orchestrator", "it is held", 4.0)
+    for subject in ("web", "b"):
+        assert waits(store, subject, told) == [
+            ("orchestrator", "it is held; the one before it: rejected: no such file")
+        ]
+    store.edit(objects.Task, "a", lambda it: setattr(it.status, "state", types.COMPLETE))
+    assert waits(store, "b", told) == [("orchestrator", "it is held")]
+
+
+def test_a_task_that_is_about_to_be_replaced_says_how_it_ended_and_says_it_once() -> None:
+    store = store_of(dead("a", types.FAILED, "task: non-zero exit (1)", desired=types.RUNNING))
+    ((_, reason),) = waits(store, "a")
+    assert reason == "it ended and is about to be replaced; failed: task: non-zero exit (1)"
+    assert waits(store, "a", Wait("a", "x", reason)) == [("x", reason)]
+
+
 # Plans
 
 
@@ -203,5 +281,9 @@ def test_removing_a_node_that_is_up_or_a_manager_is_warned_about() -> None:
     for node in ("n1", "n2"):
         store.edit(objects.Node, node, lambda it: setattr(it.status, "state", DOWN))
     assert planned(store)["warnings"] == ["no other node takes tasks"]
+    store.put(running(1))
+    text = render_waits.plan(planned(store, "rm"))
+    assert text.splitlines()[0] == "if node host-n0 were removed: 1 task would move, 0 would end"
+    store.delete(objects.Task, "t1")
     text = render_waits.plan(planned(store, "rm"))
     assert text.splitlines()[0] == "if node host-n0 were removed: 0 tasks would move, 0 would end"

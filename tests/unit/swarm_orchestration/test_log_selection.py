@@ -18,9 +18,9 @@ def task(id: str, node: str = "", state: int = types.RUNNING, service: str = "we
     return objects.Task(id=id, node_id=node, service_id=service, status=types.TaskStatus(state=state))  # type: ignore[arg-type]
 
 
-def store(*tasks: objects.Task) -> View:
+def store(*things: objects.Task | objects.Node) -> View:
     tx = Transaction(View(), 1, 0.0)
-    for each in tasks:
+    for each in things:
         tx.create(each)
     return apply(View(), tx.changes, 2)
 
@@ -47,6 +47,21 @@ def test_without_following_only_tasks_of_a_service_that_have_run_are_asked_for()
     selection = select(view, service_ids=["web"])
     assert list(selection.nodes) == ["n1", "n2"]
     assert not selection.complete
+
+
+@pytest.mark.parametrize(
+    ("executor", "state", "asked"),
+    [
+        ("process", types.ASSIGNED, True),
+        ("process", types.STARTING, True),
+        ("process", types.PENDING, False),
+        ("container", types.STARTING, False),
+    ],
+)
+def test_a_node_of_processes_is_asked_before_its_tasks_are_known_to_run(executor: str, state: int, asked: bool) -> None:
+    node = objects.Node(id="n1")
+    node.description.engine.labels["swarmlet.executor"] = executor
+    assert list(select(store(node, task("a", "n1", state)), service_ids=["web"]).nodes) == (["n1"] if asked else [])
 
 
 def test_following_asks_the_nodes_of_all_tasks() -> None:

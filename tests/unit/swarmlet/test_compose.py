@@ -256,7 +256,7 @@ def test_ports_are_published_on_the_host(port: object, expected: list[tuple[int,
         "1-3:1-2",
         "80:80/icmp",
         {"published": 80},
-        {"target": 53, "published": 53, "mode": "ingress", "protocol": "udp"},
+        {"target": 53, "published": 53, "mode": "ingress", "protocol": "sctp"},
         {"target": 80, "published": 81, "mode": "host"},
         {"target": 80, "mode": "other"},
         {"target": 80, "hostport": 1},
@@ -282,9 +282,11 @@ def test_a_port_that_would_go_through_the_mesh_by_default_is_warned_about() -> N
     assert warnings({"ports": [{"target": 80, "published": 80, "mode": "host"}]}) == ()
 
 
-def test_a_port_in_ingress_mode_may_have_another_number_than_its_target() -> None:
-    fields = {"ports": [{"target": 80, "published": 8080, "mode": "ingress"}]}
-    assert ports(one(fields)) == [(8080, 80, 0, types_pb2.PortConfig.INGRESS)]
+@pytest.mark.parametrize("protocol", [types_pb2.PortConfig.TCP, types_pb2.PortConfig.UDP])
+def test_a_port_in_ingress_mode_may_have_another_number_than_its_target(protocol: int) -> None:
+    name = types_pb2.PortConfig.Protocol.Name(protocol).lower()
+    fields = {"ports": [{"target": 80, "published": 8080, "mode": "ingress", "protocol": name}]}
+    assert ports(one(fields)) == [(8080, 80, protocol, types_pb2.PortConfig.INGRESS)]
     assert warnings(fields) == ()
 
 

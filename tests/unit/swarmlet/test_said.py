@@ -12,7 +12,7 @@ from runtime import errors
 from runtime.engine_api.backend import InitRequest, JoinRequest, RemoteManager, SwarmInfo
 from runtime.protocol import cluster as say
 from runtime.wire.pb import control_pb2, specs_pb2
-from swarmlet.testing.said import pack, unpack
+from swarmlet.testing.said import REFUSALS, pack, unpack
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -50,6 +50,7 @@ def test_messages_of_the_cluster_layer_come_back(message: Any) -> None:
         errors.NotSent(errors.Code.UNAVAILABLE, "no"),
         say.ClusterError("conflict", "no"),
         say.CertificateExpired("no"),
+        say.NodeRemoved.of("node-1", manager=True),
     ],
     ids=lambda refusal: type(refusal).__name__,
 )
@@ -71,3 +72,8 @@ def test_only_classes_of_the_cluster_layer_come_out() -> None:
 
     with pytest.raises(KeyError):
         unpack(msgpack.packb(["object", "Popen"]))
+
+
+def test_every_refusal_of_the_cluster_layer_comes_back_as_what_it_is() -> None:
+    kinds = [each for each in vars(say).values() if isinstance(each, type) and issubclass(each, errors.Refused)]
+    assert {each.__name__ for each in kinds} <= set(REFUSALS)
