@@ -394,7 +394,8 @@ def _lock(path: str) -> int:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 pid, place = read_place(os.path.dirname(path))
-                text = f"another keeper has tasks here and cannot be reached (process {pid} at {place or '?'})"
+                who = f" (process {pid} at {place})" if pid else ""
+                text = f"another keeper has tasks here and cannot be reached{who}"
                 raise BlockingIOError(errno.EWOULDBLOCK, text, path) from None
             time.sleep(0.02)
         else:
