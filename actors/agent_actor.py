@@ -35,6 +35,7 @@ from runtime.protocol.agent import (
     Assignments,
     CertificateRenewed,
     DropTasks,
+    IngressBlocked,
     IngressLife,
     IngressTablesAre,
     LogBrokerAt,
@@ -124,6 +125,7 @@ class AgentActor(Actor):
         self.target: str | None = None
         self.begun = False
         self._managers: Managers | None = None
+        self._blocked = IngressBlocked()
         self._database: TaskDatabase | None = None
         self._unsaved: dict[str, types_pb2.TaskStatus] = {}
         self._removed: list[str] = []
@@ -240,6 +242,7 @@ class AgentActor(Actor):
         self._session_at(None)
         if self._managers is not None:
             self._tell_session(self._managers)
+        self._tell_session(self._blocked)
 
     @handles(SessionBegan)
     @of_this_life
@@ -261,7 +264,7 @@ class AgentActor(Actor):
         self.target = target
         self._tell_logs(LogBrokerAt(target))
 
-    def _tell_session(self, message: Managers | CertificateRenewed | RenewSession) -> None:
+    def _tell_session(self, message: Managers | CertificateRenewed | RenewSession | IngressBlocked) -> None:
         session = self.child("session")
         assert session is not None, "the session's actor is there as long as the agent"
         self.tell(session, message)
@@ -474,6 +477,13 @@ class AgentActor(Actor):
     def ingress_life(self, message: IngressLife) -> None:
         """It knows nothing yet."""
         self._tell_ingress()
+
+    @handles(IngressBlocked)
+    @of_this_life
+    def ingress_blocked(self, message: IngressBlocked) -> None:
+        """The node's description says so."""
+        self._blocked = message
+        self._tell_session(message)
 
     def _tell_ingress(self) -> None:
         ingress = self.child("ingress")

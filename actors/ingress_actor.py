@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.protocol.agent import IngressLife, IngressTablesAre
+from runtime.protocol.agent import IngressBlocked, IngressLife, IngressTablesAre
 from runtime.stage import Actor, Address, GiveUp, Policy, Timer, handles
 from runtime.swarm.ingress_tables import PublishedPort, Routes, routes
 
@@ -42,6 +42,7 @@ class IngressActor(Actor):
         self.agent = agent
         self.routes: Routes = {}
         self.failed: Mapping[PublishedPort, str] = {}
+        self._told: tuple[tuple[str, str], ...] | None = None
         self._retry: Timer | None = None
 
     def started(self) -> None:
@@ -76,8 +77,12 @@ class IngressActor(Actor):
 
     @handles(_Applied)
     def applied(self, message: _Applied) -> None:
-        """Some ports may be somebody else's for now."""
+        """Some ports may be somebody else's for now: the agent is told of them, and of their end."""
         self.failed = message.failed
+        blocked = tuple(sorted((str(port), text) for port, text in self.failed.items()))
+        if blocked != self._told:
+            self._told = blocked
+            self.tell(self.agent, IngressBlocked(blocked))
         if self.failed and self._retry is None:
             self._retry = self.after(AGAIN_S, _Again())
 

@@ -23,6 +23,7 @@ from runtime.protocol.agent import (
     AgentSetup,
     Assignments,
     CertificateRenewed,
+    IngressBlocked,
     Managers,
     ManagersSeen,
     RenewSession,
@@ -37,6 +38,7 @@ from runtime.protocol.agent import (
 from runtime.protocol.node import NodeChanged
 from runtime.stage import Actor, Address, GiveUp, Policy, Timer, handles
 from runtime.stage.answers import Reply
+from runtime.swarm import ingress_blocked
 from runtime.swarm.agent_remotes import BAD, GOOD, Remote, Remotes
 from runtime.swarm.agent_session import REMOVED_PAUSE, AssignmentSequence, SessionBackoff, from_tasks, says_removed
 from runtime.swarm.raft_pace import PACE_LABEL, PACE_VALUE
@@ -108,6 +110,7 @@ class SessionActor(Actor):
         self._node_seen: objects_pb2.Node | None = None
         self._root_told = b""
         self._tls: tuple[int, types_pb2.NodeTLSInfo, str] | None = None
+        self._blocked: dict[str, str] = {}
 
     def started(self) -> None:
         self.every(DESCRIPTION_CHECK, _CheckDescription())
@@ -348,6 +351,12 @@ class SessionActor(Actor):
         else:
             self._announce_anew("the node's certificate has another issuer")
 
+    @handles(IngressBlocked)
+    def ingress_blocked(self, message: IngressBlocked) -> None:
+        """What this node cannot do for the swarm is in its description."""
+        self._blocked = dict(message.ports)
+        self._announce_anew("other published ports cannot be listened on")
+
     def _announce_anew(self, text: str) -> None:
         session = self.current
         if session is not None and session.registered and session.description != self._describe():
@@ -359,6 +368,8 @@ class SessionActor(Actor):
         description.CopyFrom(self.world.executor.describe())
         description.hostname = self.setup.hostname
         description.engine.labels[PACE_LABEL] = PACE_VALUE
+        if self._blocked:
+            description.engine.labels[ingress_blocked.LABEL] = ingress_blocked.to_label(self._blocked)
         description.tls_info.CopyFrom(self._identity()[0])
         return description
 

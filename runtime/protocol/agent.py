@@ -220,6 +220,14 @@ class IngressTablesAre:
 
 
 @dataclass(frozen=True, slots=True)
+class IngressBlocked:
+    """Told to the agent by that actor, and by the agent to its session: the published ports that cannot be listened on
+    here, as ``8080/tcp``, each with the system's reason. All of them, each time that they change."""
+
+    ports: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ReadLogs:
     """Question to a task: read its logs. Answered with a callable that breaks it off once the reading has begun, or
     with None if there is nothing to read from. The callbacks are called from any thread."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal
 
 from runtime.errors import Code, Refused
-from runtime.swarm import jobs
+from runtime.swarm import ingress_blocked, jobs
 from runtime.swarm.constraints import node_fits
 from runtime.swarm.explaining_past import given_up, with_past
 from runtime.swarm.naming import task_name
@@ -128,7 +128,7 @@ def _service(view: View, service: objects.Service, told: Sequence[Wait]) -> tupl
         if task.id not in about:
             waits += _task_waits(view, task)
     state, missing = _counts(view, service, tasks)
-    return state, waits + missing
+    return state, [*waits, *missing, *ingress_blocked.service_waits(view, service)]
 
 
 def _counts(view: View, service: objects.Service, tasks: Sequence[objects.Task]) -> tuple[str, list[Wait]]:
@@ -252,4 +252,4 @@ def _node(view: View, node: objects.Node, told: Sequence[Wait]) -> tuple[str, li
         waits.append(Wait(node.id, "operator", f"it takes no new tasks: its availability is {availability}"))
     for task in tasks:
         waits += _task_waits(view, task)
-    return state, waits
+    return state, waits + ingress_blocked.node_waits(node)

@@ -1,13 +1,15 @@
 """What an operator has to hear of without asking: the sentences that ``docker info`` shows as warnings.
 
 Rules owned here: an update or a rollback that is paused is told until the service is updated again, an update that is
-being rolled back because it failed until the rollback ended. At most `SHOWN_MAX` services are named.
+being rolled back because it failed until the rollback ended, a published port as long as a node cannot listen on it. At
+most `SHOWN_MAX` services and as many nodes are named.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from runtime.swarm import ingress_blocked
 from runtime.swarm.ports import View
 from runtime.swarm.update_steps import FAILURE
 from runtime.wire.pb import objects_pb2 as objects
@@ -18,14 +20,17 @@ _PAUSED: Final = (types.UpdateStatus.PAUSED, types.UpdateStatus.ROLLBACK_PAUSED)
 
 
 def warnings(view: View) -> list[str]:
-    """One sentence for each service whose update went wrong, by name, and one for those that are left out."""
+    """One sentence for each service whose update went wrong, by name, and one for those that are left out; then one for
+    each node that cannot listen on what is published."""
     troubled = sorted(
         (service for service in view.all(objects.Service) if is_troubled(service)),
         key=lambda service: service.spec.annotations.name,
     )
+    blocked = ingress_blocked.warnings(view)
     told = [f"WARNING: Service {each.spec.annotations.name}: {each.update_status.message}" for each in troubled]
     left = len(told) - SHOWN_MAX
-    return told if left <= 0 else [*told[:SHOWN_MAX], f"WARNING: {left} more services whose updates failed"]
+    more = [f"WARNING: {left} more services whose updates failed"] if left > 0 else []
+    return [*told[:SHOWN_MAX], *more, *blocked[:SHOWN_MAX]]
 
 
 def is_troubled(service: objects.Service) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -127,7 +128,7 @@ class IngressProxy:
             else:
                 await self._listen_tcp(port.number)
         except OSError as error:
-            return error.strerror or str(error)
+            return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         return ""
 
     async def _listen_tcp(self, number: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from actors.ingress_actor import IngressActor
-from runtime.protocol.agent import IngressLife, IngressTablesAre
+from runtime.protocol.agent import IngressBlocked, IngressLife, IngressTablesAre
 from runtime.stage.probe import Probe
 from runtime.stage.simulator import Simulator
 from runtime.swarm.ingress_tables import Backend, PublishedPort, Routes, encode
@@ -69,6 +69,17 @@ def test_tcp_and_udp_of_one_number_are_two_ports_to_the_edge() -> None:
         "ports": {"5353/udp": 1, "5353/tcp": 1},
         "cannot listen": {"5353/tcp": "address already in use"},
     }
+
+
+def test_the_agent_is_told_of_blocked_ports_once_and_of_their_end() -> None:
+    bench = Bench()
+    bench.edge.busy = {PORT: "Address already in use"}
+    bench.tell(WEB)
+    assert bench.agent.expect(IngressBlocked) == IngressBlocked((("8080/tcp", "Address already in use"),))
+    bench.agent.expect_none(IngressBlocked, during=11)
+    assert len(bench.edge.applied) == 3
+    bench.edge.busy = {}
+    assert bench.agent.expect(IngressBlocked) == IngressBlocked()
 
 
 def test_a_table_that_cannot_be_read_changes_nothing() -> None:

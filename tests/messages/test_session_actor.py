@@ -12,6 +12,7 @@ from runtime.protocol.agent import (
     AgentSetup,
     Assignments,
     CertificateRenewed,
+    IngressBlocked,
     Managers,
     ManagersSeen,
     RootSeen,
@@ -26,7 +27,8 @@ from runtime.protocol.node import NodeChanged
 from runtime.stage.probe import Probe
 from runtime.stage.simulator import Simulator
 from runtime.swarm.agent_remotes import Remotes
-from runtime.wire.pb import dispatcher_pb2, types_pb2
+from runtime.swarm.ingress_blocked import blocked_on
+from runtime.wire.pb import dispatcher_pb2, objects_pb2, types_pb2
 from runtime.wire.port import MANAGER, WORKER
 from tests.unit.agent import dispatcher
 from tests.unit.agent.dispatcher import SOCKET, later, silence, task
@@ -449,6 +451,19 @@ def test_a_changed_description_is_announced_in_a_new_session_within_twenty_secon
     bench.agent.expect(SessionEnded, within=20.1)
     bench.agent.expect(SessionBegan, within=0.2)
     assert bench.manager.sessions[1].request.description.engine.engine_version == "2"  # type: ignore[attr-defined]
+
+
+def test_published_ports_that_are_somebody_elses_are_in_the_description_until_they_are_free() -> None:
+    bench = Bench()
+    bench.up()
+    for number, ports in enumerate(((("8080/tcp", "Address already in use"), ("53/udp", "Permission denied")), ()), 1):
+        bench.tell(IngressBlocked(ports))
+        bench.agent.expect(SessionEnded)
+        bench.up()
+        described = bench.manager.sessions[number].request.description  # type: ignore[attr-defined]
+        assert blocked_on(objects_pb2.Node(description=described)) == dict(ports)
+        bench.tell(IngressBlocked(ports))
+        silence(bench.simulator, bench.agent, SessionEnded)
 
 
 def test_a_renewed_certificate_changes_nothing() -> None:
