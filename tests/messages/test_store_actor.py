@@ -89,6 +89,15 @@ class Bench:
         return [obj.spec.annotations.name for obj in self.published.view.all(pb.Service)]
 
 
+def test_a_write_waits_for_its_commit_however_long_that_takes() -> None:
+    bench = Bench()
+    (future,) = bench.write(create("a"))
+    bench.simulator.run_for(86_400)
+    assert not future.done
+    bench.commit()
+    assert future.result(0) == "a"
+
+
 def test_a_write_is_answered_once_it_is_committed_and_applied() -> None:
     bench = Bench()
     (future,) = bench.write(create("a"))

@@ -160,8 +160,13 @@ def test_a_manager_leaves_by_force_and_may_found_anew(tmp_path: Path) -> None:
         first = made.init()
         with pytest.raises(Refused, match="--force"):
             made.leave()
+        certificate = tmp_path / "n1" / "state" / "certificates" / "swarm-node.crt"
+        assert certificate.exists()
         made.leave(force=True)
         assert made.info().local_node_state == "inactive"
+        assert not certificate.exists()
+        with pytest.raises(Refused, match="not part of a swarm"):
+            made.leave(force=True)
         assert made.init() != first
 
 
