@@ -238,7 +238,8 @@ def test_the_node_says_what_it_is_and_whether_limits_are_enforced() -> None:
     assert described.engine.labels["swarmlet.executor"] == "process"
     assert described.engine.labels["swarmlet.limits"] == "not enforced: not ours"
     assert described.platform.os == "linux"
-    assert {("Log", "json-file"), ("Network", "overlay")} <= {(each.type, each.name) for each in described.engine.plugins}
+    plugins = {(each.type, each.name) for each in described.engine.plugins}
+    assert {("Log", "json-file"), ("Network", "overlay")} <= plugins
     assert described.engine.engine_version
     assert described.resources.nano_cpus % 10**9 == 0
     assert described.resources.memory_bytes > 1 << 20
