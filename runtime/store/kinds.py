@@ -169,16 +169,18 @@ def moved_keys(table: Table, old: Any | None, new: Any) -> tuple[set[tuple[str, 
     """Under which keys an object stands no more, and under which it stands now besides."""
     if old is None:
         return set(), index_keys(table, new)
-    if table.kind is pb.Task and _same_place(old, new):
-        return _moved_states(old, new)
-    before, after = index_keys(table, old), index_keys(table, new)
+    if table.kind is pb.Task and _same_but_progress(old, new):
+        before, after = _progress_keys(old), _progress_keys(new)
+    else:
+        before, after = index_keys(table, old), index_keys(table, new)
     return before - after, after - before
 
 
-def _same_place(old: Any, new: Any) -> bool:
-    """Whether a task's keys are the same but for its states. Most of what is written says how far a task is."""
+def _same_but_progress(old: Any, new: Any) -> bool:
+    """Whether a task's keys are the same but for its states and its node. Most of what is written says how far a task
+    is. (The name of a task without a slot holds its node.)"""
     return bool(
-        old.node_id == new.node_id
+        (old.node_id == new.node_id or new.slot)
         and old.slot == new.slot
         and old.service_id == new.service_id
         and old.spec == new.spec
@@ -188,10 +190,11 @@ def _same_place(old: Any, new: Any) -> bool:
     )
 
 
-def _moved_states(old: Any, new: Any) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
-    before = {("desired_state", str(old.desired_state)), ("task_state", str(old.status.state))}
-    after = {("desired_state", str(new.desired_state)), ("task_state", str(new.status.state))}
-    return before - after, after - before
+def _progress_keys(task: Any) -> set[tuple[str, str]]:
+    keys = {("desired_state", str(task.desired_state)), ("task_state", str(task.status.state))}
+    if task.node_id:
+        keys.add(("node", task.node_id))
+    return keys
 
 
 def index_keys(table: Table, obj: Any) -> set[tuple[str, str]]:

@@ -60,13 +60,15 @@ class OutOfSequence(Refused):
 class Transaction:
     """``version`` is what written objects are stamped with; None neither stamps nor checks (log replay)."""
 
-    __slots__ = ("_base", "_encoded", "_keys", "_version", "_written", "changes", "now")
+    __slots__ = ("_base", "_encoded", "_found", "_keys", "_unkeyed", "_version", "_written", "changes", "now")
 
     def __init__(self, base: View, version: int | None, now: float) -> None:
         self._base = base
         self._version = version
         self._written: dict[Kind, dict[str, Any | None]] = {}
         self._keys: dict[int, tuple[Any, set[tuple[str, str]]]] = {}  # of what was written, once somebody asked
+        self._found: dict[tuple[Kind, str, str], dict[str, None]] = {}  # ids that were under a key, or still are
+        self._unkeyed: list[Any] = []  # what was written since that was last looked at
         self._encoded: list[bytes] = []
         self.now = now
         self.changes: list[Change] = []
@@ -93,8 +95,17 @@ class Transaction:
         if not written:
             return found
         wanted = (index, str(key).lower() if index == "name" else str(key))
-        mine = [obj for obj in written.values() if obj is not None and wanted in self._keys_of(kind, obj)]
+        mine = [obj for obj in self._written_under(kind, wanted) if wanted in self._keys_of(kind, obj)]
         return sorted([obj for obj in found if obj.id not in written] + mine, key=lambda obj: obj.id)
+
+    def _written_under(self, kind: Kind, key: tuple[str, str]) -> list[Any]:
+        """Of what was written, what stands under an index key or did before it was written again."""
+        for obj in self._unkeyed:
+            for each in self._keys_of(type(obj), obj):
+                self._found.setdefault((type(obj), *each), {})[obj.id] = None
+        self._unkeyed.clear()
+        written = self._written[kind]
+        return [obj for id in self._found.get((kind, *key), ()) if (obj := written[id]) is not None]
 
     def _keys_of(self, kind: Kind, obj: Any) -> set[tuple[str, str]]:
         """The object's index keys. A batch of many steps asks for those of what it wrote again and again."""
@@ -166,6 +177,8 @@ class Transaction:
         """Forgets the changes from number ``mark`` on."""
         for change in reversed(self.changes[mark:]):
             self._written[change.kind][change.object.id] = change.old
+            if change.old is not None:
+                self._unkeyed.append(change.old)
         del self.changes[mark:]
         del self._encoded[mark:]
 
@@ -183,6 +196,7 @@ class Transaction:
             if not new.meta.HasField("created_at"):
                 _set_time(new.meta.created_at, self.now)
         self._written.setdefault(table.kind, {})[new.id] = new
+        self._unkeyed.append(new)
         self.changes.append(Change(action, table.kind, old, new))
         return new
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.store import changes as ch
-from runtime.store.changes import Action, Change, TooLarge, encode_action, encode_request, join_actions
+from runtime.store.changes import Action, Change, TooLarge, apply, encode_action, encode_request, join_actions
 from runtime.store.events import Commit, Select, WatchFilter
 from runtime.store.kinds import TABLES, Kind, index_keys, moved_keys
 from runtime.store.transaction import Transaction, cut_batch
@@ -162,3 +162,51 @@ def test_a_watcher_is_told_what_its_selections_match_whatever_the_mixture() -> N
             assert (picked.events if picked is not None else ()) == (wanted if each.selections else events)
             if picked is not None:
                 assert (picked.version, picked.view) == (commit.version, commit.view)
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["write", "delete", "roll back", "find"]), st.sampled_from("abc"), st.integers(0, 2)),
+    max_size=20,
+)
+
+
+@settings(max_examples=200)
+@given(st.dictionaries(st.sampled_from("abc"), st.integers(0, 2)), STEPS)
+def test_a_transaction_finds_by_key_what_a_look_at_all_would_find(
+    stored: dict[str, int], steps: list[tuple[str, str, int]]
+) -> None:
+    """Whatever it wrote, wrote again, removed and took back, and wherever it was asked in between."""
+    first = Transaction(View(), 1, 0.0)
+    for id, slot in stored.items():
+        first.create(pb.Task(id=id, service_id="s", slot=slot))
+    tx = Transaction(apply(View(), first.changes, 1), 1, 0.0)
+    for what, id, number in steps:
+        old = tx.get(pb.Task, id)
+        if what == "write":
+            new = pb.Task(id=id, service_id="s", slot=number)
+            if old is not None:
+                new.meta.CopyFrom(old.meta)
+            (tx.create if old is None else tx.update)(new)
+        elif what == "delete" and old is not None:
+            tx.delete(pb.Task, id)
+        elif what == "roll back":
+            tx.roll_back(min(number, len(tx.changes)))
+        elif what == "find":
+            assert tx.find(pb.Task, "slot", f"s/{number}") == [each for each in tx.all(pb.Task) if each.slot == number]
+    for slot in range(3):
+        assert tx.find(pb.Task, "slot", f"s/{slot}") == [each for each in tx.all(pb.Task) if each.slot == slot]
+
+
+def test_a_find_in_a_long_batch_looks_only_at_what_was_written_under_its_key() -> None:
+    looked_at: list[str] = []
+
+    class Counting(Transaction):
+        def _keys_of(self, kind: Kind, obj: Any) -> set[tuple[str, str]]:
+            looked_at.append(obj.id)
+            return super()._keys_of(kind, obj)
+
+    tx = Counting(View(), 1, 0.0)
+    for number in range(100):
+        tx.create(pb.Task(id=f"t{number}", service_id="s", slot=number))
+        assert [each.id for each in tx.find(pb.Task, "slot", f"s/{number}")] == [f"t{number}"]
+    assert len(looked_at) == 200
