@@ -174,7 +174,7 @@ class ClusterQuestions(Actor):
             node_id=self.node_id,
             node_addr=self._node_addr(config) if config is not None else "",
             control_available=self.control is not None,
-            error=error_text(self.error) if self.local_state() is LocalNodeState.ERROR else "",
+            error=error_text(self.error),
             remote_managers=tuple(RemoteManager(*remote) for remote in self.remotes),
         )
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from runtime.errors import Code, Refused, invalid
 from runtime.pki.certificates import Issuer, issuer_identity, key_matches
+from runtime.pki.chain import check_dates
 from runtime.pki.errors import InvalidCertificate, InvalidKey
 from runtime.pki.identity import Entropy
 from runtime.pki.join_tokens import new_join_token
@@ -140,6 +141,7 @@ def _checked(config: types_pb2.CAConfig, wanted: bytes, now: float) -> RootCA:
         certificates = load_certificates(wanted)
         if len(certificates) > 1:
             raise invalid("the desired CA certificate cannot contain multiple certificates")
+        check_dates(certificates[0], now)
         if certificates[0].not_valid_after_utc.timestamp() < now + MIN_ROOT_LIFE:
             raise invalid("CA certificate expires too soon")
         if key and not key_matches(certificates[0], load_key(key)):

@@ -441,7 +441,7 @@ def a_locked_bench(*errors: BaseException) -> ClusterBench:
 
 def test_a_locked_node_is_not_started_again_without_its_key() -> None:
     bench = a_locked_bench()
-    assert bench.info().local_node_state == "locked"
+    assert (bench.info().local_node_state, bench.info().error) == ("locked", say.LOCKED)
     assert len(bench.behaviour.configs) == 1
 
 

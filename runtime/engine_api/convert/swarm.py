@@ -160,9 +160,11 @@ def swarm_to_json(cluster: Cluster) -> JsonObject:
 
 
 def _tls_info_to_json(root: types_pb2.RootCA) -> JsonObject:
+    """What a node shows that has moved: while another root is coming, that one is the issuer. Clients compare."""
     if not root.ca_cert:
         return {}
-    subject, public_key = _issuer(root.ca_cert)
+    coming = root.root_rotation.ca_cert
+    subject, public_key = _issuer(coming or root.ca_cert)
     return node.tls_info_to_json(root.ca_cert, subject, public_key)
 
 

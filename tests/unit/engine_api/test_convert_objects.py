@@ -215,6 +215,18 @@ def test_the_cluster_in_info_has_no_tokens() -> None:
     assert "JoinTokens" not in swarm.cluster_to_json(a_cluster())
 
 
+def test_while_another_root_is_coming_nodes_are_to_show_that_one_as_their_issuer() -> None:
+    cluster = a_cluster()
+    cluster.root_ca.root_rotation.ca_cert = cluster.root_ca.ca_cert
+    cluster.root_ca.ca_cert = b"the present root"
+    out = swarm.cluster_to_json(cluster)
+    assert out["TLSInfo"] == {
+        "TrustRoot": "the present root",
+        "CertIssuerSubject": PEM_SUBJECT,
+        "CertIssuerPublicKey": PEM_KEY,
+    }
+
+
 def test_a_rotation_in_progress_and_an_empty_pool_are_told() -> None:
     cluster = a_cluster()
     cluster.root_ca.root_rotation.SetInParent()

@@ -188,6 +188,10 @@ BAD_WISHES: list[tuple[types_pb2.CAConfig, str]] = [
     ),
     (wish(short_root(364)), "CA certificate expires too soon"),
     (
+        wish(short_root(-2)),
+        "certificate is not valid after 2026-09-19T14:09:00Z, and it is currently 2026-09-21T14:13:45Z",
+    ),
+    (
         types_pb2.CAConfig(signing_ca_cert=a_root(4).bundle, signing_ca_key=key_of(a_root(5))),
         "certificate key mismatch",
     ),
