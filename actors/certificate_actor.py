@@ -59,6 +59,9 @@ from runtime.wire.pb import ca_pb2
 LOOK_AGAIN = 3600.0
 """Seconds after which a renewal that lies far ahead is compared with the time of day again: clocks are set, and
 machines sleep."""
+ROOT_AGAIN = 60.0
+"""Seconds after which a root that was refused is tried again: it may be valid by then, or the certificate under it.
+Nobody tells of it a second time."""
 
 
 class _RenewalDue:
@@ -66,6 +69,10 @@ class _RenewalDue:
 
     def __init__(self, at: float | None) -> None:
         self.at = at
+
+
+class _RootAgain:
+    """The root that was refused last gets another chance."""
 
 
 class CertificateActor(CertificateRequests):
@@ -81,6 +88,8 @@ class CertificateActor(CertificateRequests):
         self._due: Timer | None = None
         self._trouble = ""
         self._dates = ""
+        self._refused_root = b""
+        self._root_again: Timer | None = None
 
     def started(self) -> None:
         known = (*self.setup.remotes, *([("", self.setup.join_addr)] if self._joins else []))
@@ -293,11 +302,26 @@ class CertificateActor(CertificateRequests):
     @handles(RootSeen)
     def root_seen(self, message: RootSeen) -> None:
         """A session, which is authenticated by the present root, names another one."""
+        self._see_root(message.root_pem)
+
+    @handles(_RootAgain)
+    def root_again(self, message: _RootAgain) -> None:
+        """A minute later."""
+        self._root_again = None
+        if self._refused_root:
+            self._see_root(self._refused_root)
+
+    def _see_root(self, bundle: bytes) -> None:
         identity = self.identity
-        if identity is None or message.root_pem == identity.root.bundle:
+        self._refused_root = b""
+        if identity is None or bundle == identity.root.bundle:
             return
-        if self._replace_root(message.root_pem):
+        if self._replace_root(bundle):
             self.tell(self.node, CertificateRenewed(identity.info.role))
+            return
+        self._refused_root = bundle
+        if self._root_again is None:
+            self._root_again = self.after(ROOT_AGAIN, _RootAgain())
 
     def _replace_root(self, bundle: bytes) -> bool:
         """Trusts another root if the present certificate is good under it; else that is noted, and nothing done."""
@@ -309,6 +333,7 @@ class CertificateActor(CertificateRequests):
             return False
         self._files.save_root_certificate(bundle)
         self._use(self.identity.with_root(root))
+        self._refused_root = b""
         return True
 
     @handles(GetDataKeys)

@@ -187,7 +187,7 @@ class CertificateAuthorityActor(Serving, StoreWatcher):
 
     def _ask_external(self, node: Node) -> None:
         node_id, csr = node.id, node.certificate.csr
-        body = self._authority.external_request(node)
+        body = self._authority.external_request(node, self.now())
         self._signing[node_id] = csr
         self._asked.add((node_id, csr))
         ask_to_sign(

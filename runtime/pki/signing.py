@@ -141,6 +141,7 @@ class Authority:
     def __init__(self, cluster_id: str) -> None:
         self._cluster_id = cluster_id
         self._described: bytes | None = None
+        self._shown: types_pb2.RootCA | None = None
         self._root: RootCA | None = None
         self._lifetime = 0.0
         self._external = False
@@ -158,12 +159,16 @@ class Authority:
         described = _without_tokens(cluster.root_ca)
         if described != self._described:
             self._described, changed = described, True
-            self._load(cluster, now)
+            self._shown = types_pb2.RootCA()
+            self._shown.CopyFrom(cluster.root_ca)
+            self._load(now)
         return changed
 
-    def _load(self, cluster: objects_pb2.Cluster, now: float) -> None:
+    def _load(self, now: float) -> None:
+        if self._shown is None:
+            return
         try:
-            self._root, self.trouble = root_of_cluster(cluster.root_ca, now), ""
+            self._root, self.trouble = root_of_cluster(self._shown, now), ""
         except (InvalidCertificate, InvalidKey) as error:
             # Nobody can be served under such a root, and nobody is to blame who asks: all wait for a better one.
             self._root, self.trouble = None, f"the cluster's root cannot be used: {error}"
@@ -176,8 +181,20 @@ class Authority:
             self.urls = external_urls(cluster.spec.ca_config.external_cas, normalize(root.ca_cert), normalize(wanted))
         self.external_roots = (wanted, root.ca_cert) if wanted != root.ca_cert else (wanted,)
 
-    def external_request(self, node: objects_pb2.Node) -> bytes:
-        """What an external CA is asked for a node that waits; ``InvalidCertificate`` when that can't be granted."""
+    def _usable(self, now: float) -> RootCA:
+        """The root; one that was not valid when it was shown is tried again: clocks are set right, and time passes."""
+        if self._root is None:
+            self._load(now)
+        if self._root is None:
+            raise NotNow(self.trouble or "the cluster's root is not known yet")
+        return self._root
+
+    def external_request(self, node: objects_pb2.Node, now: float) -> bytes:
+        """What an external CA is asked for a node that waits.
+
+        ``NotNow`` while the root cannot be used, ``InvalidCertificate`` when the request can't be granted.
+        """
+        self._usable(now)
         return node_request(node.certificate.csr, self._holder(node))
 
     def taken(self, issued: bytes) -> bytes:
@@ -197,11 +214,10 @@ class Authority:
         """
         if self._external:
             raise NotNow("an external CA signs for this cluster, and none that is listed can be asked over https")
-        if self._root is None:
-            raise NotNow(self.trouble or "the cluster's root is not known yet")
+        root = self._usable(now)
         holder = self._holder(node)
         try:
-            issued = self._root.sign_csr(node.certificate.csr, holder, self._lifetime, now, entropy)
+            issued = root.sign_csr(node.certificate.csr, holder, self._lifetime, now, entropy)
         except NoSigner as error:
             raise NotNow(str(error)) from None
         return normalize(issued)

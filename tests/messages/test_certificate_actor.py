@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from actors.certificate_actor import ROOT_AGAIN
 from runtime.disk.data_root import RAFT_DATABASE
 from runtime.disk.errors import DiskFailed, ForeignState, StateDamaged
 from runtime.disk.state_files import FOUNDING_KEY, NEW_NODE_CERT, NODE_CERT, NODE_KEY, ROOT_CERT, StateFiles
@@ -509,6 +510,35 @@ def test_a_root_rotation_is_followed(world: World, ca: CaHost) -> None:
     assert host.told == []
     host.crash()
     assert host.boot(remotes=(("", CA_ADDRESS),)).expect(Identified).root.bundle == new.bundle
+
+
+def test_a_root_that_was_refused_is_tried_again_by_itself(world: World, ca: CaHost) -> None:
+    """Whoever tells of it does so once: a clock that was wrong then, or a late certificate, may not matter."""
+    host, told = joined(world, ca)
+    new = rotated(ca)
+    host.tell(RootSeen(new.bundle))
+    world.simulator.run_for(1.0)
+    assert host.file("swarm-root-ca.crt") == ca.root.bundle
+    host.tell(RenewCertificate())
+    host.expect(CertificateRenewed)
+    assert host.expect(CertificateRenewed, within=ROOT_AGAIN) == CertificateRenewed(WORKER)
+    assert host.file("swarm-root-ca.crt") == told.credentials.material.roots == new.bundle
+    world.simulator.run_for(3 * ROOT_AGAIN)
+    assert host.told == []
+
+
+def test_of_two_roots_that_were_refused_the_newer_is_tried_again(world: World, ca: CaHost) -> None:
+    host, told = joined(world, ca)
+    new = rotated(ca)
+    host.tell(RootSeen(new.bundle))
+    host.tell(RootSeen(b"nonsense"))
+    host.tell(RenewCertificate())
+    host.expect(CertificateRenewed)
+    world.simulator.run_for(3 * ROOT_AGAIN)
+    assert told.credentials.material.roots == ca.root.bundle
+    host.tell(RootSeen(ca.root.bundle))  # given up: the present one is right
+    world.simulator.run_for(3 * ROOT_AGAIN)
+    assert host.told == []
 
 
 NO_CERTIFICATE = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"

@@ -8,11 +8,11 @@ import pytest
 
 from actors.certificate_authority_actor import MAX_WAITING, CertificateAuthorityActor
 from runtime.errors import Code, Refused
-from runtime.pki.certificates import Holder, certificate_info, issuer_identity, key_matches
+from runtime.pki.certificates import ROOT_BACKDATE, Holder, certificate_info, issuer_identity, key_matches
 from runtime.pki.keys import dump_key
 from runtime.pki.node_identity import new_request
 from runtime.pki.pem import load_certificates
-from runtime.pki.root import create_root, root_of_cluster
+from runtime.pki.root import create_root, describe_root, root_of_cluster
 from runtime.pki.signing import STOPPED
 from runtime.protocol.manager import LeaderContext
 from runtime.protocol.store import Leading, Write
@@ -230,6 +230,22 @@ def test_a_root_that_cannot_be_used_makes_nodes_wait_and_fails_nobody(ca: CaHost
     ca.world.simulator.run_for(15.0)
     assert ca.node(node_id).certificate.status.state == STATUS.PENDING
     ca.change(Cluster, ca.cluster_id, lambda c: setattr(c.root_ca, "ca_cert", good))
+    assert ca.node(node_id).certificate.status.state == STATUS.ISSUED
+
+
+def test_a_root_that_is_not_valid_yet_signs_as_soon_as_it_is(ca: CaHost, client: Client) -> None:
+    """It was made by a manager whose clock goes ahead, or this one's went back."""
+    early = create_root(lambda n: b"r" * n, ca.world.now() + ROOT_BACKDATE + 60.0)
+    told = describe_root(early)
+
+    def take(cluster: Any) -> None:
+        cluster.root_ca.ca_cert, cluster.root_ca.ca_key = told.ca_cert, told.ca_key
+
+    ca.change(Cluster, ca.cluster_id, take)
+    node_id = issue(client, ca.tokens.worker).node_id
+    ca.world.simulator.run_for(10.0)
+    assert ca.node(node_id).certificate.status.state == STATUS.PENDING
+    ca.world.simulator.run_for(115.0)
     assert ca.node(node_id).certificate.status.state == STATUS.ISSUED
 
 

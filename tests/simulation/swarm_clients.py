@@ -117,6 +117,12 @@ class Clients:
         if host is not None and host.stage is not None:
             host.cluster.send(message, None, Reply(once), 0)
 
+    def members(self) -> int:
+        """How many the group has, as the manager knows that has applied most; 0 if none is up."""
+        cells = [cell for cell in (host.cell(RAFT) for host in self.up()) if cell is not None]
+        known = [cell.instance for cell in cells if isinstance(cell.instance, RaftActor)]
+        return len(max(known, key=lambda raft: raft._applied).members) if known else 0
+
     # Keys
 
     def _read(self, client: int) -> None:

@@ -188,6 +188,32 @@ def test_a_node_that_is_demoted_while_the_group_slows_down_for_it_is_not_taken_i
     assert (raft.pace.fast, raft.pace.admitting, len(raft.members)) == (True, False, 3)
 
 
+@pytest.mark.parametrize("how", ["crashed", "cut off"])
+def test_a_manager_that_was_demoted_while_it_was_away_is_never_a_member_again(how: str) -> None:
+    """Its certificate is a manager's until it is renewed: whoever takes it in has a group with a member that ends."""
+    swarm = managers(60, 3)
+    leader = leader_of(swarm)
+    away = next(host for host in swarm.hosts if host is not leader)
+    if how == "crashed":
+        away.crash()
+    for host in swarm.hosts if how == "cut off" else ():
+        swarm.cut(host.name, away.name)
+        swarm.cut(away.name, host.name)
+    swarm.simulator.run_for(20.0)
+    want(leader, away, W)
+    wait(swarm, lambda: listed(leader)[away.name].role == W)
+    swarm.heal()
+    if how == "crashed":
+        away.boot()
+    most = 0
+    for _ in range(600):
+        swarm.simulator.run_for(0.1)
+        most = max(most, *(len(raft_of(host).members) for host in swarm.hosts if host is not away))
+    assert most == 2
+    assert certificate_role(away) == "swarm-worker"
+    assert not is_manager(away)
+
+
 def test_refused_demotions_in_dockers_words() -> None:
     swarm, (leader, worker) = a_swarm(2, 1)
     with pytest.raises(Refused, match="attempting to demote the last manager of the swarm") as last:

@@ -517,6 +517,18 @@ def test_an_authority_signs_from_the_nodes_entry_and_rebuilds_only_for_another_r
         authority.sign(waiting_node(), NOW, entropy(4))
 
 
+def test_an_authority_tries_a_root_again_that_was_not_valid_when_it_was_shown() -> None:
+    authority, cluster = Authority("c1"), a_cluster()
+    authority.learn(cluster, NOW - 3600.0)
+    assert "not valid before" in authority.trouble
+    for ask in (authority.external_request, lambda node, now: authority.sign(node, now, entropy(4))):
+        with pytest.raises(NotNow, match="not valid before"):
+            ask(waiting_node(), NOW - 3500.0)
+    assert load_certificates(authority.sign(waiting_node(), NOW, entropy(4)))
+    assert authority.trouble == ""
+    assert authority.external_request(waiting_node(), NOW)
+
+
 def test_before_it_knows_the_cluster_and_without_a_key_an_authority_lets_nodes_wait() -> None:
     authority, cluster = Authority("c1"), a_cluster()
     with pytest.raises(NotNow):
