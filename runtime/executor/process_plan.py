@@ -1,7 +1,7 @@
 """What a task asks of this machine, checked and put in the keeper's terms before anything runs.
 
 Rules owned here: the image is ``host`` or ``host:ANYTHING``; every field that a plain process can't honour is refused
-by its name (``UNSUPPORTED``), never ignored; environment values are templates. A refusal is final: REJECTED.
+by its name (``process_spec``), never ignored; environment values are templates. A refusal is final: REJECTED.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import os
 import re
 import resource
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from runtime.errors import Refused
 from runtime.executor.accounts import Account, account_of
 from runtime.executor.port import Rejected, TaskContext
 from runtime.executor.procfs import TASK_MARK
+from runtime.swarm.process_spec import HOST_MODE, is_elsewhere, runs_processes, unsupported
 from runtime.wire.pb import objects_pb2, specs_pb2, types_pb2
 
 GRACE = 10.0
@@ -28,7 +29,6 @@ ENCRYPTED = "encrypted"  # the overlay driver's option
 INHERITED = ("LANG", "LC_ALL", "TZ")
 _SIZE = re.compile(r"(\d+)([bkmg]?)b?", re.IGNORECASE)
 FORWARDED: Final = (types_pb2.PortConfig.TCP, types_pb2.PortConfig.UDP)
-_HOST_MODE = types_pb2.PortConfig.PublishMode.Value("HOST")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,35 +58,12 @@ class Plan:
     ingress: tuple[types_pb2.PortConfig, ...] = ()
 
 
-Check = Callable[[specs_pb2.ContainerSpec], object]
-UNSUPPORTED: Final[Mapping[str, Check]] = {
-    "hostname": lambda spec: spec.hostname,
-    "tty": lambda spec: spec.tty,
-    "open_stdin": lambda spec: spec.open_stdin,
-    "read_only": lambda spec: spec.read_only,
-    "mounts": lambda spec: spec.mounts,
-    "hosts": lambda spec: spec.hosts,
-    "dns_config": lambda spec: (
-        spec.HasField("dns_config")
-        and (spec.dns_config.nameservers or spec.dns_config.search or spec.dns_config.options)
-    ),
-    "isolation": lambda spec: spec.isolation,
-    "sysctls": lambda spec: spec.sysctls,
-    "capability_add": lambda spec: spec.capability_add,
-    "capability_drop": lambda spec: spec.capability_drop,
-    "privileges.credential_spec": lambda spec: spec.privileges.HasField("credential_spec"),
-    "privileges.selinux_context": lambda spec: spec.privileges.HasField("selinux_context"),
-    "privileges.seccomp": lambda spec: spec.privileges.HasField("seccomp") and spec.privileges.seccomp.mode,
-    "privileges.apparmor": lambda spec: spec.privileges.HasField("apparmor") and spec.privileges.apparmor.mode,
-}
-
-
 def make_plan(task: objects_pb2.Task, context: TaskContext, settings: PlanSettings) -> Plan:
     """The plan of a task; ``Rejected`` with a sentence that names what can't be had."""
     if not task.spec.HasField("container"):
         raise Rejected("the process executor runs container tasks with the image host only")
     spec = task.spec.container
-    _check_image(spec.image)
+    _check_image(task.spec)
     _check_fields(task, spec)
     argv = [*spec.command, *spec.args]
     if not argv:
@@ -122,8 +99,9 @@ def make_plan(task: objects_pb2.Task, context: TaskContext, settings: PlanSettin
     )
 
 
-def _check_image(image: str) -> None:
-    if image != "host" and not image.startswith("host:"):
+def _check_image(spec: specs_pb2.TaskSpec) -> None:
+    image = spec.container.image
+    if not runs_processes(spec):
         raise Rejected(
             f'image "{image}" needs a container executor; this node has the process executor, '
             'which runs the image "host" (this machine\'s file system)'
@@ -131,9 +109,8 @@ def _check_image(image: str) -> None:
 
 
 def _check_fields(task: objects_pb2.Task, spec: specs_pb2.ContainerSpec) -> None:
-    for name, check in UNSUPPORTED.items():
-        if check(spec):
-            raise Rejected(f"the process executor cannot honour {name}")
+    for name in unsupported(spec):
+        raise Rejected(f"the process executor cannot honour {name}")
     resources = task.spec.resources
     for name in ("swap_bytes", "memory_swappiness"):
         if resources.HasField(name):
@@ -156,10 +133,10 @@ def _ports(task: objects_pb2.Task) -> types_pb2.PortStatus:
     """The host ports that the task's process itself listens on; others can't be had."""
     status = types_pb2.PortStatus()
     for port in task.endpoint.ports:
-        if port.publish_mode != _HOST_MODE:
+        if port.publish_mode != HOST_MODE:
             continue
         protocol = types_pb2.PortConfig.Protocol.Name(port.protocol).lower()
-        if port.published_port not in (0, port.target_port):
+        if is_elsewhere(port):
             raise Rejected(
                 f"the process executor cannot publish {port.target_port}/{protocol} as {port.published_port}: "
                 "a process listens on the host's own ports, so both have to be equal"
@@ -171,7 +148,7 @@ def _ports(task: objects_pb2.Task) -> types_pb2.PortStatus:
 
 def _ingress(task: objects_pb2.Task) -> tuple[types_pb2.PortConfig, ...]:
     """The ports that nodes publish for this task's service: those that can be forwarded."""
-    found = tuple(port for port in task.endpoint.ports if port.publish_mode != _HOST_MODE)
+    found = tuple(port for port in task.endpoint.ports if port.publish_mode != HOST_MODE)
     for port in found:
         if port.protocol not in FORWARDED:
             protocol = types_pb2.PortConfig.Protocol.Name(port.protocol).lower()

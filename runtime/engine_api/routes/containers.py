@@ -112,6 +112,11 @@ async def plugins(call: Call) -> Answer:
     return answer([])
 
 
+async def plugin(call: Call) -> Answer:
+    """``GET /plugins/{name}/json``, which ``docker inspect`` asks after everything else."""
+    raise ApiError(404, f'plugin "{call.target}" not found')
+
+
 async def images(call: Call) -> Answer:
     """``GET /images/json``; a reference in the filter is a name or ``name:tag``, with wildcards."""
     given = filters.parse(call.query("filters"), ("reference",))
@@ -178,4 +183,5 @@ ROUTES: Final[dict[str, Callable[[Call], Awaitable[Answer | Stream]]]] = {
     "POST /volumes/prune": prune_volumes,
     "POST /build/prune": prune_builds,
     "GET /plugins": plugins,
+    "GET /plugins/*/json": plugin,
 }

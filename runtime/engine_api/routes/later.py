@@ -58,7 +58,7 @@ PATHS: Final = (
     *(f"GET /containers/*/{what}" for what in LOOKS),
     *("DELETE /containers/*", "HEAD /containers/*/archive", "PUT /containers/*/archive", "GET /containers/*/attach/ws"),
     *("POST /containers/*/exec", "POST /exec/*/start", "POST /exec/*/resize", "GET /exec/*/json"),
-    *("POST /plugins/pull", "POST /plugins/create", "GET /plugins/privileges", "GET /plugins/*/json"),
+    *("POST /plugins/pull", "POST /plugins/create", "GET /plugins/privileges"),
 )
 
 ROUTES = {**dict.fromkeys(PATHS, refuse), "POST /volumes/create": create_volume}

@@ -13,6 +13,7 @@ from runtime.engine_api import filters, resolve
 from runtime.engine_api.call import EMPTY, Answer, Call, answer
 from runtime.engine_api.convert import adjust, fields, service
 from runtime.engine_api.errors import ApiError, plain
+from runtime.swarm import process_spec
 from runtime.wire.pb import control_pb2 as pb
 from runtime.wire.pb.types_pb2 import Version
 
@@ -30,7 +31,6 @@ MODE_NAMES: Final = {
     "global-job": "global_job",
 }
 ROLLBACKS: Final = {"": pb.UpdateServiceRequest.NONE, "none": pb.UpdateServiceRequest.NONE}
-PROCESS_IMAGE: Final = "host"
 DIGEST_FIRST_LEFT_TO_CLIENTS: Final = (1, 30)
 """From this version on clients pin images to digests by themselves; for older ones the daemon would."""
 
@@ -85,7 +85,7 @@ async def create(call: Call) -> Answer:
         spec.task.container.pull_options.registry_auth = auth
     made: Any = await call.backend.control("CreateService", pb.CreateServiceRequest(spec=spec))
     out: JsonObject = {"ID": made.service.id}
-    if warnings := [*_digest_warnings(call, spec), *network_warnings(spec)]:
+    if warnings := [*_digest_warnings(call, spec), *process_spec.warnings(spec)]:
         out["Warnings"] = warnings
     return answer(out, 201)
 
@@ -103,7 +103,7 @@ async def update(call: Call) -> Answer:
         service_id=current.id, service_version=Version(index=version), spec=spec, rollback=_rollback(call)
     )
     await call.backend.control("UpdateService", request)
-    return answer({"Warnings": [*_digest_warnings(call, spec), *network_warnings(spec)] or None})
+    return answer({"Warnings": [*_digest_warnings(call, spec), *process_spec.warnings(spec)] or None})
 
 
 def _rollback(call: Call) -> pb.UpdateServiceRequest.Rollback:
@@ -171,17 +171,6 @@ def _digest_warnings(call: Call, spec: ServiceSpec) -> list[str]:
         f"image {image} could not be accessed on a registry to record\nits digest. "
         f"Each node will access {image} independently,\n"
         "possibly leading to different nodes running different\nversions of the image.\n"
-    ]
-
-
-def network_warnings(spec: ServiceSpec) -> list[str]:
-    """What a user has to know of a service of processes that asks for networks."""
-    image = spec.task.container.image.partition("@")[0]
-    if not spec.task.networks or image.partition(":")[0] != PROCESS_IMAGE:
-        return []
-    return [
-        f"tasks of the image {PROCESS_IMAGE} are processes on their node's own network: the networks of this service "
-        "give them no addresses, no names and no isolation"
     ]
 
 

@@ -296,6 +296,7 @@ def test_there_is_nothing_to_prune_but_the_swarms_history_which_stays() -> None:
     status, text = ask(backend, "POST", "/containers/prune")
     assert (status, "--task-history-limit" in text) == (501, True)
     assert ask(backend, "GET", "/plugins") == (200, [])
+    assert ask(backend, "GET", "/plugins/x/json") == (404, 'plugin "x" not found')
 
 
 def test_info_names_the_plugins_that_the_executor_says_its_node_has() -> None:

@@ -13,7 +13,8 @@ from runtime.executor.accounts import account_of
 from runtime.executor.health import HealthRules
 from runtime.executor.port import Rejected
 from runtime.executor.process import describe_machine, parse_generic_resources
-from runtime.executor.process_plan import LOG_BYTES, LOG_FILES, UNSUPPORTED, PlanSettings, make_plan, parse_signal
+from runtime.executor.process_plan import LOG_BYTES, LOG_FILES, PlanSettings, make_plan, parse_signal
+from runtime.swarm.process_spec import UNSUPPORTED
 from runtime.wire.pb import objects_pb2, types_pb2
 from tests.unit.executor.builders import context, task
 
