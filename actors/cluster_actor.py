@@ -58,6 +58,7 @@ SPEC_RETRIES = 10
 LEAVE_WAIT = 15.0
 MANAGERS_WAIT = 5.0  # for who the managers are, when one wants to leave
 UNLOCK_WAIT = 20.0
+RENEWAL_WAIT = 5.0  # for a manager that is alone: it renews an expired certificate by itself
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -429,6 +430,8 @@ class ClusterActor(ClusterOperations):
         self.error = message.error
         if isinstance(message.error, NodeRemoved):
             log.warning("%s", message.error)
+        if self._operation_name() == "unlock" and isinstance(message.error, CertificateExpired):
+            self._answer_within(RENEWAL_WAIT, "unlock", message.error.text)
 
     @handles(NodeMended)
     def node_mended(self, message: NodeMended) -> None:

@@ -89,6 +89,8 @@ class ClusterOperations(ClusterQuestions):
 
     def _answer_within(self, seconds: float, kind: str, text: str) -> None:
         """After so long whoever asked for the operation is told ``text``, and it goes on without them."""
+        if self._overdue is not None:
+            self._overdue.cancel()
         self._overdue = self.after(seconds, _Overdue(kind, text))
 
     @handles(_Overdue)

@@ -9,7 +9,7 @@ import pytest
 
 from runtime.errors import Refused
 from runtime.pki.certificates import certificate_expiry
-from runtime.protocol.cluster import Info, Init, Inspect, Update
+from runtime.protocol.cluster import Info, Init, Inspect, Unlock, UnlockKey, Update
 from runtime.stage.simulator import EPOCH
 from runtime.wire.pb import control_pb2
 from runtime.wire.pb import types_pb2 as types
@@ -188,3 +188,61 @@ def test_a_manager_that_expired_with_its_quorum_is_made_a_new_cluster_and_anothe
     assert other.state() == "error"
     other.join(one, manager_token(one))
     assert other.state() == "active"
+
+
+def locking(host: Host) -> str:
+    """The managers lock themselves from now on, with certificates for an hour; the key."""
+    cluster = host.ask(Inspect())
+    cluster.spec.ca_config.node_cert_expiry.seconds = 3600
+    cluster.spec.encryption_config.auto_lock_managers = True
+    host.ask(Update(cluster.meta.version.index, cluster.spec, control_pb2.KeyRotation()))
+    host.swarm.simulator.run_for(30.0)
+    return str(host.ask(UnlockKey()))
+
+
+def test_a_locked_manager_that_is_alone_renews_its_expired_certificate_once_it_is_unlocked() -> None:
+    swarm = Swarm(7, 1)
+    (manager,) = swarm.boot()
+    manager.init()
+    key = locking(manager)
+    manager.crash()
+    pass_over(swarm, manager)
+    manager.boot()
+    wait(swarm, lambda: manager.state() == "locked")
+    swarm.simulator.run_for(60.0)
+    assert expiry(manager) < swarm.simulator.time
+    manager.ask(Unlock(key))
+    wait(swarm, lambda: (manager.state(), manager.ask(Info()).error) == ("active", ""))
+    wait(swarm, lambda: expiry(manager) > swarm.simulator.time)
+    manager.crash()
+    swarm.simulator.run_for(1.0)
+    manager.boot()
+    wait(swarm, lambda: manager.state() == "locked")
+    manager.ask(Unlock(key))
+    assert manager.state() == "active"
+
+
+def test_a_locked_manager_of_several_says_after_its_key_that_its_certificate_expired_and_joins_anew() -> None:
+    swarm, (first,) = a_swarm(8, 0)
+    other, late = [Host(swarm, f"late-{number}", f"10.0.1.{number}") for number in (1, 2)]
+    for host in (other, late):
+        swarm.hosts.append(host)
+        host.boot()
+        host.join(first, manager_token(first))
+    key = locking(first)
+    late.crash()
+    pass_over(swarm, late)
+    late.boot()
+    wait(swarm, lambda: late.state() == "locked")
+    begun = swarm.simulator.time
+    with pytest.raises(Refused, match="expired on"):
+        late.ask(Unlock(key))
+    assert swarm.simulator.time - begun < 10.0
+    assert (late.state(), "expired on" in late.ask(Info()).error) == ("error", True)
+    late.join(first, manager_token(first))
+    assert late.state() == "active"
+    late.crash()
+    late.boot()
+    wait(swarm, lambda: late.state() == "locked")
+    late.ask(Unlock(key))
+    assert late.state() == "active"
