@@ -119,13 +119,19 @@ class LogWriter:
         return _HEAD.pack(self._last_ns, flags, len(data)) + data
 
     def _append(self, records: list[bytes], count: int) -> bool:
-        if not records:
-            return True
+        """Whole records, as many in each file as it has room for, one at least. ``count`` of them are lines."""
+        done = 0
         try:
-            self._open()
-            self._write(b"".join(records))
+            while done < len(records):
+                self._open()
+                end, size = done, self._size
+                while end < len(records) and (end == done or size < self.limit):
+                    size += len(records[end])
+                    end += 1
+                self._write(b"".join(records[done:end]))
+                done = end
         except OSError as error:
-            self.dropped += count
+            self.dropped += max(0, count - done)
             self.reason = error.strerror or str(error)
             return False
         return True

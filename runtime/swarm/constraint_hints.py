@@ -18,6 +18,7 @@ from runtime.wire.pb import objects_pb2 as objects
 
 KEYS: Final = ("node.id", "node.hostname", "node.ip", "node.role", "node.platform.os", "node.platform.arch")
 SHOWN_MAX: Final = 5
+PATTERN_SIGNS: Final = "*?["
 
 
 def hints(nodes: Sequence[objects.Node], expressions: Iterable[str]) -> list[str]:
@@ -29,7 +30,7 @@ def hints(nodes: Sequence[objects.Node], expressions: Iterable[str]) -> list[str
     if not nodes:
         return []
     return [
-        f"constraint {each}: {_why(nodes, each)}"
+        f"constraint {each}: {_why(nodes, each)}{_pattern(each)}"
         for each in parsed
         if not any(constraints.matches(node, each) for node in nodes)
     ]
@@ -45,6 +46,12 @@ def _why(nodes: Sequence[objects.Node], constraint: Constraint) -> str:
         if key.startswith(prefix) and len(key) > len(prefix):
             return _label(nodes, constraint, prefix)
     return f"there is no key {constraint.key}{_meant(nodes, constraint.key)}"
+
+
+def _pattern(constraint: Constraint) -> str:
+    """What looks like a pattern is taken by the letter."""
+    meant = constraint.equal and set(constraint.value) & set(PATTERN_SIGNS)
+    return "; values are compared whole, there are no patterns" if meant else ""
 
 
 def _is_address(text: str) -> bool:

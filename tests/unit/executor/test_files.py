@@ -201,10 +201,12 @@ def test_time_stamps_of_a_log_grow_though_the_clock_does_not(tmp_path: pathlib.P
     ]
 
 
-def test_rotation_keeps_the_newest_files_within_their_size(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("burst", [1, 7, 100])
+def test_rotation_keeps_the_newest_files_within_their_size(tmp_path: pathlib.Path, burst: int) -> None:
     writer = LogWriter(str(tmp_path), 200, 3)
-    for number in range(100):
-        writer.write(number, STDOUT, [(b"line %03d\n" % number, False)])
+    for first in range(0, 100, burst):
+        numbers = range(first, min(first + burst, 100))
+        writer.write(first, STDOUT, [(b"line %03d\n" % number, False) for number in numbers])
     assert len(file_numbers(str(tmp_path))) == 3
     assert all(path.stat().st_size <= 200 + 20 for path in tmp_path.iterdir())
     lines = [piece.data for piece in read_all(tmp_path)]

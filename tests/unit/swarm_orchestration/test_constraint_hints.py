@@ -39,6 +39,8 @@ NODES = [
         ("node.role!=worker", "constraint node.role != worker: every node is worker"),
         ("node.hostname==host-n3", "constraint node.hostname == host-n3: no node has that value; "
          "did you mean host-n2?"),
+        ("node.hostname==host-*", "constraint node.hostname == host-*: no node has that value; did you mean host-n2?; "
+         "values are compared whole, there are no patterns"),
         ("node.ip==10.0.0", "constraint node.ip == 10.0.0: 10.0.0 is no address"),
         ("node.ip==192.168.0.0/16", "constraint node.ip == 192.168.0.0/16: no node has that value"),
     ],
