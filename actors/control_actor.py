@@ -34,7 +34,7 @@ from runtime.swarm import constraints
 from runtime.swarm.control import METHODS, Context, Member, Read
 from runtime.swarm.control.applied import applied
 from runtime.swarm.dirty import is_dirty
-from runtime.swarm.membership import LOST_LEADERSHIP, NO_LEADER_MAX, NO_QUORUM, OUTCOME_UNKNOWN
+from runtime.swarm.membership import LOST_LEADERSHIP, NO_LEADER_MAX, NO_QUORUM, OUTCOME_UNKNOWN, survives_without
 from runtime.swarm.offered import check_offered
 from runtime.swarm.raft_pace import pace_warning
 from runtime.swarm.task_model import the_cluster
@@ -147,7 +147,7 @@ class ControlActor(Actor):
             is_dirty=is_dirty,
             parse_constraints=constraints.parse,
             members={each.node_id: _member(each) for each in members.values()},
-            can_remove=lambda raft_id: _quorum_without(members, raft_id),
+            can_remove=lambda raft_id: survives_without(members.values(), raft_id),
             certificate_expiry=certificate_expiry,
             autolock=True,
             host_subnets=world.host_subnets,
@@ -364,9 +364,3 @@ def never_proposed(error: BaseException) -> bool:
 def _member(member: MemberStatus) -> Member:
     reachability = types.RaftMemberStatus.REACHABLE if member.reachable else types.RaftMemberStatus.UNREACHABLE
     return Member(member.raft_id, member.addr, member.leader, reachability)
-
-
-def _quorum_without(members: Mapping[int, MemberStatus], raft_id: int) -> bool:
-    """Whether a majority would still be reachable without that member (swarmkit's CanRemoveMember)."""
-    reachable = sum(1 for each in members.values() if each.reachable and each.raft_id != raft_id)
-    return reachable >= (len(members) - 1) // 2 + 1

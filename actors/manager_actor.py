@@ -2,10 +2,10 @@
 
 NodeActor starts it while the node's role is manager. It starts the parts in their order (first the servers, so that
 the real address is known; then store and consensus), starts and stops the leader's subtree with the leadership, and
-tells the node once the control API answers: when this manager leads, or when another one does and this one's store has
-everything that was committed by then, so that a manager that was started again never shows less than it did before.
-Store and consensus live and fail together, with this actor: what they hold is read from disk again. A second failed
-disk within a minute keeps it down.
+tells the node once the control API answers: when this manager leads, or when another one does, this one has a vote and
+its store everything that was committed by then, so that a manager that was started again never shows less than it did
+before. Store and consensus live and fail together, with this actor: what they hold is read from disk again. A second
+failed disk within a minute keeps it down.
 """
 
 from __future__ import annotations
@@ -224,7 +224,9 @@ class ManagerActor(Serving):
         status = self.status
         if self.serving or status is None:
             return
-        follows = status.leader not in (0, status.raft_id) and self._has_cluster and status.raft_id in status.members
+        own = status.members.get(status.raft_id)
+        led = own is not None and own.votes and status.leader not in (0, status.raft_id)
+        follows = led and self._has_cluster
         if self._leader_ready:
             self._begin_to_serve()
         elif follows and not self._catching_up and self._control is not None:

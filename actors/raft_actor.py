@@ -314,6 +314,7 @@ class RaftActor(RaftMembers):
         node = self.node
         if node is None:
             return
+        self._give_votes()
         self._propose_waiting()
         self._ask_reads()
         while self.node is node and node.has_ready():
@@ -483,11 +484,12 @@ class RaftActor(RaftMembers):
         self.ask(self._log, WipeLog(), wiped, LOAD_WAIT)
 
     def _campaign_when_alone(self) -> None:
-        """The only member need not wait for an election timeout."""
+        """The only voter need not wait for an election timeout."""
         assert self.node is not None
-        if self._may_campaign and self.members:
+        voters = self.node.raft.members.all_voters()
+        if self._may_campaign and voters:
             self._may_campaign = False
-            if list(self.members) == [self.node.raft.id] and self._role is not Role.LEADER:
+            if voters == [self.node.raft.id] and self._role is not Role.LEADER:
                 self.node.campaign()
                 self._pump()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from google.protobuf.message import Message
 
+from actors.raft_peer import PACES
 from runtime.disk.raft_records import Member
 from runtime.errors import Code, Refused
 from runtime.protocol.raft import JoinAnswered
@@ -19,6 +20,8 @@ from runtime.wire.pb import raft_pb2
 from runtime.wire.port import Channel, Credentials
 from runtime.wire.services import path
 
+OURS = PACES[False]
+"""A manager of our kind asks: it may be taken in to listen first."""
 JOIN = path("RaftMembership", "Join")
 LEAVE = path("RaftMembership", "Leave")
 JOIN_TIMEOUT = 25.0
@@ -81,7 +84,7 @@ class RaftJoinActor(Actor):
             self._channel.unary(LEAVE, leave, timeout=JOIN_TIMEOUT, done=self.sink(self._left))
             return
         request = raft_pb2.JoinRequest(addr=self.addr)
-        self._channel.unary(JOIN, request, timeout=JOIN_TIMEOUT, done=self.sink(self._answered))
+        self._channel.unary(JOIN, request, timeout=JOIN_TIMEOUT, done=self.sink(self._answered), metadata=OURS)
 
     def _left(self, answer: Message | Refused) -> None:
         if not isinstance(answer, Refused) or answer.code is Code.NOT_FOUND:

@@ -1,7 +1,9 @@
 """What RaftActor is asked about membership and leadership: the part of it that answers other actors.
 
 Membership changes are carried out one at a time, in the order asked; each is answered once it is applied here. When
-leadership is lost, those that were proposed have an unknown outcome and those that waited are refused.
+leadership is lost, those that were proposed have an unknown outcome and those that waited are refused. In a group of
+our kind a manager of our kind listens first: no commit waits for it until it has caught up. Then the leader, whoever
+that is by then, gives it its vote.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from actors.raft_group import RaftGroup
 from actors.raft_join_actor import RaftJoinActor
 from actors.raft_reads import RaftReads
 from runtime.disk.raft_records import Member
@@ -22,28 +25,21 @@ from runtime.protocol.raft import (
     CanRemoveMember,
     Expelled,
     Joined,
-    MemberStatus,
-    PeerState,
-    PeerUnreachable,
     RaftSetup,
-    RaftStatus,
     RaftTick,
     ReadIndex,
     RemoveMember,
-    SendRaft,
-    SetPeers,
-    SnapshotSent,
     TransferLeadership,
 )
+from runtime.raft.catching_up import CatchingUp
 from runtime.raft.codec import decode_change
 from runtime.raft.confchange import ChangeRefused, ChangeType, ConfChange
-from runtime.raft.node import RawNode
 from runtime.raft.types import NOBODY, ConfState, Entry, EntryType, Message, MessageType, ProposalDropped, Role
-from runtime.stage import Actor, ActorUp, Address, Reply, Timer, handles
+from runtime.stage import Reply, Timer, handles
 from runtime.store.view import Published
 from runtime.swarm import membership
 from runtime.swarm.addresses import split_host_port
-from runtime.swarm.raft_pace import RaftPace, all_can_be_fast, can_be_fast
+from runtime.swarm.raft_pace import all_can_be_fast, can_be_fast
 from runtime.wire.pb import raft_pb2
 
 ANSWERS = frozenset({MessageType.APP_RESP, MessageType.HEARTBEAT_RESP})
@@ -53,82 +49,39 @@ SILENCE = 10.0
 """Seconds without a leader after which a manager that names no address of its own has itself looked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class GiveVote:
+    """A member that listened has caught up."""
+
+    raft_id: int
+    node_id: str
+
+
 @dataclass(slots=True)
 class Change:
     """A membership change that was asked for; ``index`` is its entry's once it is proposed."""
 
-    request: AddMember | RemoveMember
+    request: AddMember | RemoveMember | GiveVote
     reply: Reply
     index: int = 0
 
 
-class RaftMembers(Actor):
-    """``members`` are those that the applied log knows, ``removed`` the raft ids that never come back; ``published``
-    is the store's newest view."""
+class RaftMembers(RaftGroup):
+    """``setup`` says whose log it is; ``published`` is the store's newest view."""
 
     def __init__(self, setup: RaftSetup, published: Published) -> None:
-        super().__init__()
-        self.setup = setup
-        self.published = published
-        self.pace = RaftPace()
+        super().__init__(setup, published)
         self._ticker: Timer | None = None
-        self.node: RawNode | None = None
-        self.members: dict[int, Member] = {}
-        self.removed: set[int] = set()
-        self._leading = False
-        self._active: dict[int, bool] = {}
         self._changes: deque[Change] = deque()
         self._transfers: list[Reply] = []
         self._transfer_until = 0.0
         self._reads = RaftReads()
-        self._book: dict[int, Member] = {}
-        self._peers: SetPeers | None = None
-        self._outgoing: list[Message] = []
-        self._transport: Address | None = None
-        self._status: RaftStatus | None = None
         self._heard_leader = 0.0
-
-    @abc.abstractmethod
-    def _pump(self) -> None:
-        """Carries out what the core wants."""
+        self._listeners: dict[int, CatchingUp] = {}
 
     @abc.abstractmethod
     def _leave(self) -> None:
         """This node is no member any more."""
-
-    def member_statuses(self) -> dict[int, MemberStatus]:
-        """The members as this manager sees them, by raft id."""
-        own, lead = (self.node.raft.id, self.node.raft.lead) if self.node is not None else (NOBODY, NOBODY)
-        return {
-            id: MemberStatus(id, member.node_id, member.addr, id == lead, id == own or self._active.get(id, False))
-            for id, member in sorted(self.members.items())
-        }
-
-    def peers(self) -> list[dict[str, Any]]:
-        """Each member as this manager sees it; how many entries a follower is behind is known to the leader alone."""
-        raft = self.node.raft if self.node is not None else None
-        found: list[dict[str, Any]] = []
-        for id, status in self.member_statuses().items():
-            peer: dict[str, Any] = {
-                "raft id": f"{id:x}", "node": status.node_id, "addr": status.addr, "leader": status.leader,
-                "reached": status.reachable,
-            }  # fmt: skip
-            progress = raft.progress.get(id) if raft is not None and raft.role is Role.LEADER else None
-            if raft is not None and progress is not None:
-                match = raft.log.last_index() if id == raft.id else progress.match
-                peer |= {
-                    "match": match, "lag": raft.log.last_index() - match, "state": progress.state.name.lower(),
-                    "appends in flight": len(progress.inflights), "pending snapshot": progress.pending_snapshot,
-                }  # fmt: skip
-            found.append(peer)
-        return found
-
-    @handles(PeerState)
-    def peer_state(self, message: PeerState) -> None:
-        """A member was reached, or was not."""
-        self._active[message.raft_id] = message.active
-        if self.node is not None:
-            self._pump()
 
     # Membership
 
@@ -175,30 +128,54 @@ class RaftMembers(Actor):
         self.pace.admitting = False
         return self._changes.popleft()
 
-    def _too_fast_for(self, request: AddMember | RemoveMember) -> bool:
-        """Whether the group must slow down first, before it takes this member in; then that has begun. Refused, at any
-        moment of that, if nobody wants a manager there any more."""
-        if isinstance(request, RemoveMember) or self._member_of(request.node_id) is not None:
+    def _too_fast_for(self, request: AddMember | RemoveMember | GiveVote) -> bool:
+        """Whether the group must slow down first, before this member has a vote in it; then that has begun. Refused, at
+        any moment of that, if nobody wants a manager there any more."""
+        if isinstance(request, RemoveMember):
+            return False
+        if isinstance(request, AddMember) and self._member_of(request.node_id) is not None:
             return False
         membership.check_wanted(self.published.view, request.node_id)
-        if can_be_fast(self.published.view, request.node_id):
+        if self._listens_first(request) or can_be_fast(self.published.view, request.node_id):
             return False
         self.pace.admitting = True
         self._keep_pace()
         return self.pace.fast
 
-    def _wanted(self, request: AddMember | RemoveMember) -> ConfChange | None:
+    def _listens_first(self, request: AddMember | GiveVote) -> bool:
+        return isinstance(request, AddMember) and request.listens and self._all_ours()
+
+    def _all_ours(self) -> bool:
+        """Whether all members know what a listener is."""
+        return all(can_be_fast(self.published.view, each.node_id) for each in self._voting())
+
+    def _voting(self) -> list[Member]:
+        assert self.node is not None
+        listen = self.node.raft.members.learners
+        return [member for id, member in self.members.items() if id not in listen]
+
+    def _wanted(self, request: AddMember | RemoveMember | GiveVote) -> ConfChange | None:
         """The change to propose; None if everything is as it should be."""
         if isinstance(request, RemoveMember):
             return self._removal(request.raft_id)
+        if isinstance(request, GiveVote):
+            return self._vote_for(request.raft_id)
         known = self._member_of(request.node_id)
         if known is None:
             taken = {*self.members, *self.removed}
             raft_id = membership.draw_raft_id(self.world.entropy, taken)
-            return conf_change(ChangeType.ADD_NODE, Member(raft_id, request.node_id, request.addr))
+            kind = ChangeType.ADD_LEARNER if self._listens_first(request) else ChangeType.ADD_NODE
+            return conf_change(kind, Member(raft_id, request.node_id, request.addr))
         if known.addr == request.addr:
             return None
         return conf_change(ChangeType.UPDATE_NODE, Member(known.raft_id, known.node_id, request.addr))
+
+    def _vote_for(self, raft_id: int) -> ConfChange | None:
+        assert self.node is not None
+        member = self.members.get(raft_id)
+        if member is None or raft_id not in self.node.raft.members.learners:
+            return None  # it is gone, or has it
+        return conf_change(ChangeType.ADD_NODE, member)
 
     def _removal(self, raft_id: int) -> ConfChange | None:
         assert self.node is not None
@@ -214,8 +191,8 @@ class RaftMembers(Actor):
             raise Refused(Code.FAILED_PRECONDITION, "raft: the leader hands over before it is removed")
         return conf_change(ChangeType.REMOVE_NODE, member)
 
-    def _outcome(self, request: AddMember | RemoveMember) -> Joined | None:
-        if isinstance(request, RemoveMember):
+    def _outcome(self, request: AddMember | RemoveMember | GiveVote) -> Joined | None:
+        if not isinstance(request, AddMember):
             return None
         member = self._member_of(request.node_id)
         assert member is not None, "an applied addition left no member"
@@ -240,6 +217,23 @@ class RaftMembers(Actor):
             accept(entry.index, self.node.apply_conf_change(change))
         except ChangeRefused:
             return  # the core keeps its configuration, on every member alike
+
+    def _give_votes(self) -> None:
+        """Looks how far those are that listen. A group that came to have members of another kind has none: these know
+        of no such thing, and whoever of them leads would leave it at that."""
+        assert self.node is not None
+        raft, listeners = self.node.raft, self.node.raft.members.learners
+        if not self._leading or not listeners:
+            self._listeners.clear()
+            return
+        last, now = raft.log.last_index(), self.monotonic()
+        under_way = {each.request.raft_id for each in self._changes if isinstance(each.request, GiveVote)}
+        for id in sorted(listeners - under_way):
+            rounds = self._listeners.setdefault(id, CatchingUp(last, now))
+            member = self.members.get(id)
+            if member is not None and (rounds.is_done(raft.progress[id].match, last, now) or not self._all_ours()):
+                self._changes.append(Change(GiveVote(id, member.node_id), Reply(lambda answer: None)))
+        self._start_change()
 
     def _say_farewell(self, raft_id: int, removal: Entry) -> None:
         """The leader sends nothing to a member that is none any more: the commit of its own removal is the last thing
@@ -287,7 +281,7 @@ class RaftMembers(Actor):
         assert self.node is not None
         raft = self.node.raft
         if raft.role is Role.LEADER:
-            allowed = all_can_be_fast(self.published.view, [each.node_id for each in self.members.values()])
+            allowed = all_can_be_fast(self.published.view, [each.node_id for each in self._voting()])
             self.pace.lead(allowed, [id for id in self.members if id != raft.id and self._active.get(id)])
         if self._ticker is None or raft.config.pre_vote is not self.pace.fast:
             if self._ticker is not None:
@@ -333,7 +327,9 @@ class RaftMembers(Actor):
         """The reachable member that lacks least of the log; 0 if there is none."""
         assert self.node is not None
         raft = self.node.raft
-        others = [id for id in sorted(self.members) if id != raft.id and self._active.get(id) and id in raft.progress]
+        others = [
+            id for id in raft.members.all_voters() if id != raft.id and id in self.members and self._active.get(id)
+        ]
         return max(others, key=lambda id: raft.progress[id].match, default=NOBODY)
 
     def _settle_transfers(self) -> None:
@@ -401,58 +397,6 @@ class RaftMembers(Actor):
         context = self._reads.context((raft.term, raft.lead), self.monotonic(), self.world.entropy)
         if context:
             self.node.read_index(context)
-
-    # Other members
-
-    def _send(self, message: Message) -> None:
-        self._outgoing.append(message)
-
-    def _flush(self) -> None:
-        """Hands the transport what there is to send, after it knows to whom."""
-        assert self.node is not None
-        peers = SetPeers(self.node.raft.id, self._known_members(), frozenset(self.removed))
-        if self._transport is None:
-            return
-        if peers != self._peers:
-            self._peers = peers
-            self.tell(self._transport, peers)
-        if self._outgoing:
-            outgoing, self._outgoing = self._outgoing, []
-            self.tell(self._transport, SendRaft(outgoing, self.pace.told))
-
-    def _known_members(self) -> dict[int, Member]:
-        """The members, and those that the log will make members: their addresses are needed to get that far."""
-        coming = {id: member for id, member in self._book.items() if id not in self.removed}
-        return {**coming, **self.members}
-
-    @handles(ActorUp)
-    def transport_up(self, message: ActorUp) -> None:
-        """A new life of the transport knows nobody."""
-        transport = self._transport
-        if transport is not None and self._peers is not None and message.path == transport.path:
-            self.tell(transport, self._peers)
-
-    def _tell_status(self) -> None:
-        assert self.node is not None
-        raft = self.node.raft
-        status = RaftStatus(raft.id, raft.lead, self._leading, raft.term, self.member_statuses())
-        if status != self._status and self.parent is not None:
-            self._status = status
-            self.tell(self.parent, status)
-
-    @handles(PeerUnreachable)
-    def peer_unreachable(self, message: PeerUnreachable) -> None:
-        """What was sent to a member is lost."""
-        if self.node is not None:
-            self.node.report_unreachable(message.raft_id)
-            self._pump()
-
-    @handles(SnapshotSent)
-    def snapshot_sent(self, message: SnapshotSent) -> None:
-        """What became of a snapshot for a member."""
-        if self.node is not None:
-            self.node.report_snapshot(message.raft_id, message.ok)
-            self._pump()
 
 
 def conf_change(kind: ChangeType, member: Member) -> ConfChange:

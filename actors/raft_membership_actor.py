@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from google.protobuf.message import Message
 
-from actors.raft_peer import is_serving
+from actors.raft_peer import is_ours, is_serving
 from actors.serving import Serving, serves
 from runtime.errors import Code, Refused
 from runtime.failpoints import failpoint
@@ -48,7 +48,7 @@ class RaftMembershipActor(Serving):
         assert isinstance(request, raft_pb2.JoinRequest)
         addr = joining_address(request.addr, identity.remote_addr)
         check_caller(self.published.view, identity.node_id)
-        reply, add = self.defer(), AddMember(identity.node_id, addr)
+        reply, add = self.defer(), AddMember(identity.node_id, addr, listens=is_ours(call.metadata))
         self._check(add, lambda refused: reply.fail(refused) if refused is not None else self._add(add, reply))
 
     def _check(self, add: AddMember, then: Callable[[Refused | None], None]) -> None:

@@ -251,6 +251,11 @@ def _only_commits(message: Message) -> bool:
     return message.type is MessageType.APP and not message.entries
 
 
+def is_ours(metadata: Metadata) -> bool:
+    """Whether who calls is a manager of our kind."""
+    return PACE in metadata
+
+
 def is_fast(metadata: Metadata) -> bool:
     """Whether the sender of a message ticks fast."""
     return metadata.get(PACE) == ("fast",)

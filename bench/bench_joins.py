@@ -1,12 +1,13 @@
-"""Many who join one manager, many who then do nothing, and a manager that joins one with much state.
+"""Many who join one manager, many who then do nothing, and a manager that joins others with much state.
 
-    python bench/bench_joins.py [storm] [idle] [state] [--workers N] [--agents N] [--megabytes N] [--seconds S]
+    python bench/bench_joins.py [storm] [idle] [state] [alone] [--workers N] [--agents N] [--megabytes N] [--seconds S]
 
 ``storm``: workers that all join at once by the real protocol over real sockets; for each the seconds from its first
 call to its session, and the seconds until the API shows all of them ready. ``idle``: agents that only beat; the
 manager's CPU, and what memory, threads and open files each of them costs. ``state``: secrets of 500 kB until the
 stores of two managers hold so many megabytes, then a third one joins; the seconds until it has all, and the longest
-time that a small write at the first one took meanwhile. Agents share the machine with the manager.
+time that a small write at the first one took meanwhile. ``alone``: the same where the second manager joins the first
+one, without which nothing can be committed once it has a vote. Agents share the machine with the manager.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bench_daemon import Client, Daemon, swarmlet, usage
 from sim_agents import Agent, Fleet
 
-PARTS = ("storm", "idle", "state")
+PARTS = ("storm", "idle", "state", "alone")
+ORDINALS = {2: "second", 3: "third"}
 PORT = 2608
 SECRET = 500_000
 SMALL = base64.b64encode(bytes(300)).decode()
@@ -117,30 +119,42 @@ async def idle(daemon: Daemon, options: argparse.Namespace) -> None:
 
 async def state(daemon: Daemon, options: argparse.Namespace) -> None:
     """A manager far behind joins two that can go on without it."""
+    await far_behind(daemon, options.megabytes, 2)
+
+
+async def alone(daemon: Daemon, options: argparse.Namespace) -> None:
+    """A manager far behind joins one that needs it from then on."""
+    await far_behind(daemon, options.megabytes, 1)
+
+
+async def far_behind(daemon: Daemon, megabytes: int, managers: int) -> None:
+    """One more joins so many managers whose stores hold so much."""
     others: list[Daemon] = []
     try:
         address, swarm = await founded(daemon)
         order = {"RemoteAddrs": [address], "JoinToken": swarm["JoinTokens"]["Manager"]}
-        await join(await started(others, daemon.port), order, 2)
-        first, count = Client(daemon.socket), options.megabytes * 1_000_000 // SECRET
+        for number in range(2, managers + 1):
+            await join(await started(others, daemon.port), order, number)
+        first, count = Client(daemon.socket), megabytes * 1_000_000 // SECRET
         for number in range(count):
             secret = {"Name": f"big-{number:05}", "Data": base64.b64encode(os.urandom(SECRET)).decode(), "Labels": {}}
             status, answer = await first.call("POST", "/v1.41/secrets/create", secret)
             assert status == 201, answer
         before = await writes(first, "before", 2.0)
-        third = await started(others, daemon.port)
+        newcomer = await started(others, daemon.port)
         begun = time.perf_counter()
-        joined = asyncio.create_task(join(third, order, 3))
+        joined = asyncio.create_task(join(newcomer, order, managers + 1))
         slowest = await writes(Client(daemon.socket), "while", 0.0, joined)
         await joined
-        _, secrets = await third.until("GET", "/v1.41/secrets", None, {200})
+        _, secrets = await newcomer.until("GET", "/v1.41/secrets", None, {200})
         took = time.perf_counter() - begun
-        assert len(secrets) >= count, f"the third manager has {len(secrets)} secrets"
-        processes = [each.process for each in (daemon, third) if each.process is not None]
+        assert len(secrets) >= count, f"the new manager has {len(secrets)} secrets"
+        processes = [each.process for each in (daemon, newcomer) if each.process is not None]
         memories = " and ".join(f"{usage(process.pid)[1] / 1024:.0f}" for process in processes)
         print(
-            f"state: {options.megabytes} MB: a third manager has all after {took:.2f} s; the slowest small write "
-            f"{slowest * 1e3:.0f} ms (before: {before * 1e3:.0f} ms); {memories} MiB at the first and the third",
+            f"state: {megabytes} MB: a {ORDINALS[managers + 1]} manager has all after {took:.2f} s; the slowest "
+            f"small write {slowest * 1e3:.0f} ms (before: {before * 1e3:.0f} ms); {memories} MiB at the first and the "
+            "new one",
             flush=True,
         )
     finally:
@@ -201,7 +215,7 @@ def main() -> None:
         return
     daemon = Daemon("swarmlet", swarmlet, PORT)
     try:
-        asyncio.run({"storm": storm, "idle": idle, "state": state}[options.parts[0]](daemon, options))
+        asyncio.run({"storm": storm, "idle": idle, "state": state, "alone": alone}[options.parts[0]](daemon, options))
     finally:
         end(daemon)
 

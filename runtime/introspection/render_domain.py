@@ -42,7 +42,7 @@ def _no_leader(core: Answer) -> str:
 
 
 def _peer(peer: Answer) -> tuple[str, ...]:
-    role = "leader" if peer["leader"] else "follower"
+    role = "leader" if peer["leader"] else "follower" if peer.get("votes", True) else "listener"
     reached = "yes" if peer["reached"] else "NO"
     known = "match" in peer
     state = str(peer.get("state", ""))

@@ -129,6 +129,8 @@ class MemberStatus:
     addr: str
     leader: bool
     reachable: bool
+    votes: bool = True
+    """False for one that listens until it has caught up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,10 +235,12 @@ class JoinAnswered:
 @dataclass(frozen=True, slots=True)
 class AddMember:
     """Question: admit this node's manager, listening at ``addr`` (``host:port``). The answer is ``Joined`` once the
-    change is applied. A node that is a member already keeps its raft id and may have a new address."""
+    change is applied. A node that is a member already keeps its raft id and may have a new address. One that
+    ``listens`` is of our kind: it may have to catch up before it has a vote."""
 
     node_id: str
     addr: str
+    listens: bool = False
 
 
 @dataclass(frozen=True, slots=True)

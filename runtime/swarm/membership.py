@@ -1,6 +1,6 @@
 """Who may be a member of the consensus group: SwarmKit's rules for joining and leaving it.
 
-Pure: members are seen through two fields, randomness is handed in. A rule that SwarmKit does not have: a certificate
+Pure: members are seen through three fields, randomness is handed in. A rule that SwarmKit does not have: a certificate
 alone admits no manager, its node must be wanted as one.
 """
 
@@ -41,6 +41,9 @@ class Reachable(Protocol):
 
     @property
     def reachable(self) -> bool: ...
+
+    @property
+    def votes(self) -> bool: ...
 
 
 def joining_address(addr: str, remote_addr: str) -> str:
@@ -93,10 +96,9 @@ def is_unspecified(host: str) -> bool:
 
 
 def survives_without(members: Iterable[Reachable], raft_id: int) -> bool:
-    """Whether those who would be left have a majority that is reachable (SwarmKit's CanRemoveMember)."""
-    known = list(members)
-    reachable = sum(1 for each in known if each.reachable and each.raft_id != raft_id)
-    return reachable >= (len(known) - 1) // 2 + 1
+    """Whether the voters who would be left have a majority that is reachable (SwarmKit's CanRemoveMember)."""
+    left = [each for each in members if each.votes and each.raft_id != raft_id]
+    return sum(each.reachable for each in left) >= len(left) // 2 + 1
 
 
 def draw_raft_id(entropy: Callable[[int], bytes], taken: Container[int]) -> int:
