@@ -95,11 +95,16 @@ class Lab:
     def end(self) -> None:
         """Nothing stays."""
         end_processes(self.processes())
-        for point in reversed(mounts_below(self.root)):
-            subprocess.run(["umount", "-l", point], capture_output=True, check=False)
         for namespace in self.machines:
             run("ip", "netns", "del", namespace)
-        shutil.rmtree(self.root)
+        until(self._cleared, f"{self.root} is gone")
+
+    def _cleared(self) -> bool:
+        """The kernel hands the list of mounts out in pieces: one may be passed over while others mount and unmount."""
+        for point in reversed(mounts_below(self.root)):
+            subprocess.run(["umount", "-l", point], capture_output=True, check=False)
+        shutil.rmtree(self.root, ignore_errors=True)
+        return not self.root.exists()
 
     def processes(self) -> set[int]:
         """The processes in the machines, and their descendants wherever those are."""

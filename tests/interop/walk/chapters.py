@@ -8,10 +8,17 @@ from collections.abc import Callable
 
 from tests.interop.lab import Lab
 from tests.interop.peers import Peer
-from tests.interop.walk import membership, roles
+from tests.interop.walk import keys, lock, membership, recovery, roles, trouble
 from tests.interop.walk.walker import Walk
 
-CHAPTERS: dict[str, Callable[[Walk], None]] = {**membership.CHAPTERS, **roles.CHAPTERS}
+CHAPTERS: dict[str, Callable[[Walk], None]] = {
+    **membership.CHAPTERS,
+    **roles.CHAPTERS,
+    **trouble.CHAPTERS,
+    **keys.CHAPTERS,
+    **lock.CHAPTERS,
+    **recovery.CHAPTERS,
+}
 
 
 def walk(kind: type[Peer], chapter: str) -> Walk:

@@ -25,6 +25,7 @@ MORE_MASKS = (
     (re.compile(r"Issuer (Subject|Public Key):\s+\S+"), r"Issuer \1: <BYTES>"),
     (re.compile(r"(CPUs|Memory):\s+[\d.]+[KMGT]?(iB)?"), r"\1: <N>"),
     (re.compile(r"(?<=lookup nosuch\.invalid).*|(?<=nosuch\.invalid:2377: ).*"), "<WHY>"),
+    (re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d UTC"), "<TIME>"),
     (re.compile(r"127\.0\.0\.1:\d+|(?<=on )[\d.]+:53|(?<=udp )[\d.]+:53"), "<LOCAL>"),
 )
 PATIENCE = 90.0
@@ -70,6 +71,8 @@ class Walk:
         out, err = self.masked(said.out), self.masked(said.err)
         if command == "info":
             out = swarm_part(out)
+        elif command.startswith("swarm ca --rotate"):
+            out = progress(out)
         if self.aliases:
             out, err = tuple(sorted(out)), tuple(sorted(err))
         self._record(self._alias(f"{at}: {command}"), said.code, out, err, said.seconds)
@@ -102,6 +105,11 @@ class Walk:
         result = act()
         out = self.masked(result) if isinstance(result, str) else ()
         self._record(f"# {what}", 0, out, (), time.monotonic() - begun)
+
+    def nodes(self, at: str) -> None:
+        """Records the nodes that a manager shows, in no order: some may have the same name."""
+        shown = "node ls --format '{{.Hostname}} {{.Status}} {{.Availability}} {{.ManagerStatus}}'"
+        self.does(f"nodes seen by {at}", lambda: "\n".join(sorted(self.quietly(at, shown).out.splitlines())))
 
     def _record(self, command: str, code: int, out: tuple[str, ...], err: tuple[str, ...], seconds: float) -> None:
         self.entries.append(Entry(command, code, out, err))
@@ -214,6 +222,12 @@ class Walk:
         """SIGTERM, and a new start."""
         self.end(name)
         self.again(name)
+
+
+def progress(lines: tuple[str, ...]) -> tuple[str, ...]:
+    """Of a rotation's progress, which goes by as fast as it can, each line once and without its numbers."""
+    without = [re.sub(r"\[[=> ]*\] *(\d+)/(\d+) nodes", r"<BAR> of \2 nodes", line) for line in lines]
+    return tuple(dict.fromkeys(without))
 
 
 def swarm_part(lines: tuple[str, ...]) -> tuple[str, ...]:
