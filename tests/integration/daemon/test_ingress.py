@@ -96,13 +96,21 @@ UDP_SERVE = (
 )
 
 
-def heard(client: socket.socket) -> int:
-    """The pid of the task that answers a datagram, or 0 if none does."""
-    client.send(b"who?")
-    try:
-        return int(client.recv(100))
-    except (ConnectionRefusedError, TimeoutError):
-        return 0
+class UdpClient:
+    """One of a published UDP port, at a port of its own."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.socket(type=socket.SOCK_DGRAM)
+        self.socket.settimeout(1.0)
+        self.socket.connect(("127.0.0.1", port))
+
+    def ask(self) -> int:
+        """The pid of the task that answers, or 0 if none does."""
+        try:
+            self.socket.send(b"who?")
+            return int(self.socket.recv(100))
+        except (ConnectionRefusedError, TimeoutError):
+            return 0
 
 
 def test_datagrams_go_to_running_tasks_and_the_clients_of_a_killed_one_move_to_the_other(daemon: Daemon) -> None:
@@ -113,15 +121,33 @@ def test_datagrams_go_to_running_tasks_and_the_clients_of_a_killed_one_move_to_t
     status, answer = daemon.call("POST", "/services/create", made)
     assert status == 201, answer
     pids = set(daemon.wait_running("echo", 2).values())
-    with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket(type=socket.SOCK_DGRAM) as two:
-        for each in (one, two):
-            each.settimeout(0.5)
-            each.connect(("127.0.0.1", port))
-        found = daemon.until(lambda: {heard(one), heard(two)} == pids and (heard(one), heard(two)), "both tasks answer")
-        os.kill(found[0], signal.SIGKILL)
-        daemon.until(lambda: heard(one) == found[1], "the other task answers")
-        assert heard(two) == found[1]
+    found: dict[int, UdpClient] = {}
+
+    def both_answer() -> bool:
+        client = UdpClient(port)  # a client stays with its task, so it takes new ones to reach another
+        found.setdefault(client.ask(), client)
+        return pids <= found.keys()
+
+    daemon.until(both_answer, "both tasks answer")
+    killed, living = pids
+    os.kill(killed, signal.SIGKILL)
+    daemon.until(lambda: found[killed].ask() == living, "the other task answers")
+    assert found[living].ask() == living
+    for client in found.values():
+        client.socket.close()
     assert daemon.call("DELETE", "/services/echo")[0] == 200
+
+
+def test_a_port_that_somebody_has_already_is_a_warning_until_it_is_free(daemon: Daemon) -> None:
+    made = service("web", 0, "sleep", "60")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        made["EndpointSpec"] = {"Ports": [{"TargetPort": 80, "PublishedPort": port}]}
+        assert daemon.call("POST", "/services/create", made)[0] == 201
+        (said,) = daemon.until(lambda: daemon.get("/info")["Warnings"], "it is told")
+        assert said.endswith(f"cannot listen on published ports: {port}/tcp: Address already in use")
+    daemon.until(lambda: not daemon.get("/info")["Warnings"], "it is not told any more")
+    assert not refuses(port)
 
 
 def refuses(port: int) -> bool:
@@ -129,4 +155,6 @@ def refuses(port: int) -> bool:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        return False  # somebody listens, and has nobody to hand it to
     return False
