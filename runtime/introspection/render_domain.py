@@ -106,7 +106,9 @@ def waiting(value: Answer) -> str:
 
 
 def first_of(shown: int, count: int, what: str) -> str:
-    """``first N of M`` where some are left out."""
+    """``first N of M`` where some are left out; one task is no tasks, and waits."""
+    if count == 1:
+        what = what.replace("that wait", "that waits").replace("that fit", "that fits").replace("tasks", "task")
     return f"{count} {what}" if shown == count else f"first {shown} of {count} {what}"
 
 

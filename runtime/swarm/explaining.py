@@ -16,7 +16,7 @@ from runtime.swarm.constraints import node_fits
 from runtime.swarm.explaining_past import given_up, with_past
 from runtime.swarm.naming import task_name
 from runtime.swarm.ports import View
-from runtime.swarm.task_model import ended, is_invalid, node_of
+from runtime.swarm.task_model import age_key, ended, is_invalid, node_of, slot_tasks, wanted
 from runtime.swarm.update_steps import PAUSED_STATES
 from runtime.swarm.waits import Wait
 from runtime.wire.pb import objects_pb2 as objects
@@ -36,7 +36,7 @@ def find(view: View, kind: SubjectKind, text: str) -> Subject:
     """The one object that is meant; ``Refused`` if there is none or more than one. A whole id or name of any kind goes
     before the beginning of an id: ids are of random letters, and a node's short name may begin a task's."""
     kinds = [kind] if kind else list(_KINDS)
-    for look in (_by_id, _by_name, _by_prefix):
+    for look in (_by_id, _by_name, _by_place, _by_prefix):
         for each in kinds:
             found = look(view, _KINDS[each], text)
             if len(found) > 1:
@@ -53,6 +53,16 @@ def _by_id(view: View, kind: type[Any], text: str) -> list[Subject]:
 
 def _by_name(view: View, kind: type[Any], text: str) -> list[Subject]:
     return list(view.find(kind, "name", text.lower())) if text else []
+
+
+def _by_place(view: View, kind: type[Any], text: str) -> list[Subject]:
+    """``web.2``, as lists of tasks show them: the task that is wanted there, else the last one that was."""
+    name, dot, place = text.rpartition(".")
+    services = view.find(objects.Service, "name", name.lower()) if dot and kind is objects.Task else []
+    if len(services) != 1:
+        return []
+    held = slot_tasks(view, services[0].id, int(place) if place.isdecimal() and place.isascii() else place)
+    return [max(held, key=lambda task: (wanted(task), age_key(task)))] if held else []
 
 
 def _by_prefix(view: View, kind: type[Any], text: str) -> list[Subject]:

@@ -60,7 +60,7 @@ def test_the_swarm_is_shown_as_docker_shows_it() -> None:
 
 def test_a_list_that_is_cut_says_how_much_there_is() -> None:
     assert views.tasks(answers.TASKS).closing == "first 1 of 10000 tasks"
-    assert views.tasks({**answers.TASKS, "found": 1}).closing == "1 tasks that fit, of 10000"
+    assert views.tasks({**answers.TASKS, "found": 1}).closing == "1 task that fits, of 10000"
     assert views.waiting(answers.WAITING).closing == "first 2 of 3 tasks that wait; Enter explains one"
 
 

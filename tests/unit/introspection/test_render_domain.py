@@ -44,6 +44,9 @@ def test_waiting_tasks_are_a_table_that_says_what_it_leaves_out() -> None:
     assert lines[1].split()[:3] == ["web.1", "t1", "pending"]
     assert lines[1].endswith("scheduler  no suitable node (x)")
     assert lines[-1] == "first 2 of 3 tasks that wait"
+    assert render_domain.first_of(1, 1, "tasks that wait; x") == "1 task that waits; x"
+    assert render_domain.first_of(1, 1, "tasks") == "1 task"
+    assert render_domain.first_of(0, 0, "tasks") == "0 tasks"
     assert render_domain.waiting({"count": 0, "tasks": []}) == "no task waits"
 
 

@@ -153,6 +153,22 @@ def test_a_whole_name_or_id_of_any_kind_goes_before_the_beginning_of_an_id(begin
     assert find(store.view, "", "web").id == "web"
 
 
+def test_a_task_is_found_by_its_place_as_lists_show_it() -> None:
+    store = store_of(
+        dead("old", types.FAILED, slot=2, at=NOW - 9),
+        task_of(service_of(), "new", slot=2, node="n1"),
+        dead("first", types.FAILED, slot=3, at=NOW - 9),
+        dead("last", types.FAILED, slot=3, at=NOW - 5),
+        task_of(service_of("each"), "on-n2", slot=0, node="n2"),
+    )
+    store.put(service_of("each"))
+    for text, id in (("web.2", "new"), ("WEB.3", "last"), ("each.n2", "on-n2")):
+        assert find(store.view, "", text).id == find(store.view, "task", text).id == id
+    for text in ("web.2.", "web.4", "web.", "x.2", "web.²"):
+        with pytest.raises(Refused):
+            find(store.view, "", text)
+
+
 # What came before
 
 
