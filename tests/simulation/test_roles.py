@@ -14,15 +14,16 @@ from runtime.pki.key_file import decode_key_file
 from runtime.pki.keys import dump_key
 from runtime.pki.node_identity import pair_fits
 from runtime.pki.pem import load_certificates
-from runtime.protocol.cluster import Info, Init, Leave
+from runtime.protocol.cluster import NOT_MANAGER_STARTING, NOT_MANAGER_WORKER, Control, Info, Init, Inspect, Leave
 from runtime.protocol.raft import AddMember
 from runtime.protocol.store import Write
-from runtime.wire.pb import health_pb2, objects_pb2, raft_pb2, specs_pb2
+from runtime.swarm.membership import OUTCOME_UNKNOWN
+from runtime.wire.pb import control_pb2, health_pb2, objects_pb2, raft_pb2, specs_pb2
 from runtime.wire.pb import types_pb2 as types
 from runtime.wire.port import Access, Credentials
 from runtime.wire.services import path, routes
 from tests.simulation.cluster import Host, Swarm, replicated, worker_token
-from tests.simulation.managers import leader_of, managers, raft_of, write
+from tests.simulation.managers import followers_of, leader_of, managers, raft_of, write
 
 M, W = types.MANAGER, types.WORKER
 
@@ -329,3 +330,32 @@ def test_a_leader_that_leaves_by_force_has_handed_its_leadership_over(seed: int)
     assert raft_of(now).node.raft.term == term + 1
     assert raft_of(now)._leading
     assert write(now, "after")
+
+
+@pytest.mark.parametrize("leads", [False, True], ids=["follower", "leader"])
+def test_whoever_asks_a_manager_while_it_is_demoted_is_answered_soon(leads: bool) -> None:
+    swarm = managers(11, 3)
+    leader, follower = leader_of(swarm), followers_of(swarm)[0]
+    demoted, other = (leader, follower) if leads else (follower, leader)
+    asked: list[tuple[float, Any]] = []
+    for number in range(60):
+        if number == 10:
+            want(other, demoted, W)
+        create = control_pb2.CreateServiceRequest(spec=replicated(f"s{number}", 0))
+        message = (Control("CreateService", create), Inspect())[number % 2]
+        asked.append((swarm.simulator.time, demoted.cluster.ask(message)))
+        swarm.simulator.run_for(0.01 if number < 40 else 0.2)
+        assert all(future.done for since, future in asked if swarm.simulator.time - since > 3.0)
+    wait(swarm, lambda: all(future.done for _, future in asked), 3.0)
+    said = {outcome(future) for _, future in asked}
+    assert "ok" in said
+    assert NOT_MANAGER_WORKER in said
+    assert said <= {"ok", OUTCOME_UNKNOWN, NOT_MANAGER_WORKER, NOT_MANAGER_STARTING}, said
+
+
+def outcome(future: Any) -> str:
+    try:
+        future.result(0)
+    except Refused as refused:
+        return refused.text
+    return "ok"
