@@ -251,6 +251,10 @@ def test_saved_managers_are_used_again_but_not_in_a_join(monkeypatch: pytest.Mon
     assert other.cluster.expect(ManagersKnown).remotes == (("", "10.9.9.9:2377"),)
     assert other.told.setups["certificate"].remotes == (("", "10.9.9.9:2377"),)
     assert "SWMTKN" not in repr(other.told.setups["certificate"])
+    forced = Bench(monkeypatch, MANAGER, StartConfig(force_new_cluster="order"))
+    StateFiles(forced.disk.files).save_remotes([Remote("m1", "10.0.0.1:2377")])
+    forced.start()
+    assert forced.told.setups["certificate"].remotes == ()
 
 
 def test_a_renewal_reaches_agent_and_roles_and_a_role_asks_for_a_renewal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,10 +20,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from runtime.engine_api import openapi
 from runtime.engine_api.router import ROUTES
+from runtime.engine_api.routes import later
 from tests.integration.api.clients import BASE, ask, init_body, session
 from tests.integration.face.worlds import node
 
 REQUESTS = 10_000
+REFUSED_EACH = 20  # whatever is not offered is refused before anything is read
 CANARY = "canary-5c1d7e"
 ENCODED = base64.b64encode(CANARY.encode()).decode().rstrip("=")
 CHANGES_THE_SWARM = {"POST /swarm/init": 60, "POST /swarm/join": 30, "POST /swarm/leave": 15, "POST /swarm/unlock": 60}
@@ -117,15 +119,15 @@ def test_ten_thousand_requests_are_answered_and_tell_no_secret(
     fuzzed: Fuzzed, caplog: pytest.LogCaptureFixture
 ) -> None:
     every = operations()
-    each = REQUESTS // 45  # those without anything to say are asked once
+    each = REQUESTS // 28  # those without anything to say are asked once
     for operation in every:
         route = f"{operation.method.upper()} {operation.path.replace('{id}', '*')}"
         fuzzed.in_swarm()
-        fuzz(fuzzed, operation, route, CHANGES_THE_SWARM.get(route, each))
+        fuzz(fuzzed, operation, route, CHANGES_THE_SWARM.get(route, REFUSED_EACH if route in later.ROUTES else each))
         if route not in CHANGES_THE_SWARM:
             named(fuzzed, operation, route)
     assert fuzzed.bad == []
-    assert fuzzed.statuses.total() >= REQUESTS
+    assert fuzzed.statuses.total() - fuzzed.statuses[501] >= REQUESTS
     fuzzed.in_swarm()
     assert ask(fuzzed.client, "GET", "/info")[1]["Swarm"]["LocalNodeState"] == "active"
     assert CANARY not in caplog.text

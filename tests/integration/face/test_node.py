@@ -113,12 +113,17 @@ def test_a_second_start_needs_only_the_directory(tmp_path: Path) -> None:
         token = made.join_token()
         address = made.wait_ready().node_addr
         made.control("CreateService", service("web", 0), control_pb2.CreateServiceResponse)
+        secret = control_pb2.CreateSecretRequest()
+        secret.spec.annotations.name, secret.spec.data = "key", b"hush"
+        made.control("CreateSecret", secret, control_pb2.CreateSecretResponse)
     with node(tmp_path) as again:
         info = again.wait_ready(20)
         assert (info.node_id, info.node_addr) == (node_id, address)
         assert again.join_token() == token
         found = again.control("ListServices", control_pb2.ListServicesRequest(), control_pb2.ListServicesResponse)
         assert [each.spec.annotations.name for each in found.services] == ["web"]
+        kept = again.control("ListSecrets", control_pb2.ListSecretsRequest(), control_pb2.ListSecretsResponse)
+        assert [(each.spec.annotations.name, each.spec.data) for each in kept.secrets] == [("key", b"")]
 
 
 def test_a_service_runs_its_tasks(tmp_path: Path) -> None:
