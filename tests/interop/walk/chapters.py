@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from tests.interop.lab import Lab
 from tests.interop.peers import Peer
-from tests.interop.walk import keys, lock, membership, recovery, roles, trouble
+from tests.interop.walk import external, keys, lock, membership, recovery, roles, shown, trouble
 from tests.interop.walk.walker import Walk
 
 CHAPTERS: dict[str, Callable[[Walk], None]] = {
@@ -16,8 +16,10 @@ CHAPTERS: dict[str, Callable[[Walk], None]] = {
     **roles.CHAPTERS,
     **trouble.CHAPTERS,
     **keys.CHAPTERS,
+    **external.CHAPTERS,
     **lock.CHAPTERS,
     **recovery.CHAPTERS,
+    **shown.CHAPTERS,
 }
 
 
