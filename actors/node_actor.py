@@ -315,7 +315,8 @@ class NodeActor(Actor):
         self._end_removed()
 
     def _end_removed(self) -> None:
-        self._removed = True
+        self._removed = self._let_go = True
+        self._tell_part()
         if self.manager is not None:
             self.stop(self.manager)
 
@@ -323,9 +324,6 @@ class NodeActor(Actor):
         """The watcher of roles hears that the manager ended. One that was removed has no log any more: what sealed it
         is forgotten first."""
         removed, self._removed = self._removed, False
-        if removed:
-            self._let_go = True
-            self._tell_part()
         if removed and self._certificate is not None:
             self.ask(self._certificate, DropDataKeys(), lambda answer: self._tell_ended(True), KEYS_WAIT)
         else:

@@ -107,11 +107,11 @@ class ClusterBackend:
 
     async def swarm_update(self, version: int, spec: ClusterSpec, rotation: KeyRotation) -> None:
         """As ``Backend.swarm_update``."""
-        await self._ask(say.Update(version, spec, rotation))
+        await self._ask(say.Update(version, spec, rotation), absent=say.NOT_MANAGER_STARTING)
 
     async def swarm_inspect(self) -> Cluster:
         """As ``Backend.swarm_inspect``."""
-        cluster: Cluster = await self._ask(say.Inspect())
+        cluster: Cluster = await self._ask(say.Inspect(), absent=say.NOT_MANAGER_STARTING)
         return cluster
 
     async def swarm_unlock(self, key: str) -> None:
@@ -120,7 +120,7 @@ class ClusterBackend:
 
     async def swarm_unlock_key(self) -> str:
         """As ``Backend.swarm_unlock_key``."""
-        return str(await self._ask(say.UnlockKey()))
+        return str(await self._ask(say.UnlockKey(), absent=say.NOT_MANAGER_STARTING))
 
     async def swarm_info(self) -> SwarmInfo:
         """As ``Backend.swarm_info``: a cluster layer that does not answer is state ``error`` with its reason."""

@@ -117,10 +117,17 @@ def test_a_refusal_passes_as_it_is() -> None:
         assert caught.value is refusal
 
 
-def test_a_manager_that_does_not_answer_is_the_engines_503() -> None:
-    def ask(backend: ClusterBackend) -> Any:
-        return backend.control("ListNodes", control_pb2.ListNodesRequest())
-
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda backend: backend.control("ListNodes", control_pb2.ListNodesRequest()),
+        lambda backend: backend.swarm_inspect(),
+        lambda backend: backend.swarm_update(1, specs_pb2.ClusterSpec(), control_pb2.KeyRotation()),
+        lambda backend: backend.swarm_unlock_key(),
+    ],
+    ids=["control", "inspect", "update", "unlock key"],
+)
+def test_a_manager_that_does_not_answer_is_the_engines_503(ask: Callable[[ClusterBackend], Any]) -> None:
     with pytest.raises(ClusterError) as caught:
         over(Address(ActorUnavailable("/cluster/node/manager/control failed")), ask)
     assert (caught.value.kind, caught.value.text) == ("unavailable", say.NOT_MANAGER_STARTING)
