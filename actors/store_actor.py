@@ -116,13 +116,14 @@ class StoreActor(Actor):
         if not transaction.changes:
             return value
         self._check_space()
+        data = self._entry(transaction)  # a refusal is an answer as long as that is not deferred
         reply, begun = self.defer(), self.monotonic()
 
         def settle(error: BaseException | None) -> None:
             self.timed(WRITE, self.monotonic() - begun)
             _settle(reply, value, error)
 
-        self._propose(transaction, settle)
+        self._propose(transaction, data, settle)
         return None
 
     @handles(WriteBatch)
@@ -144,9 +145,12 @@ class StoreActor(Actor):
         if self.full:
             raise Refused(Code.RESOURCE_EXHAUSTED, DISK_FULL)
 
-    def _propose(self, transaction: Transaction, answer: Callable[[BaseException | None], None]) -> None:
+    def _entry(self, transaction: Transaction) -> bytes:
+        """What the log is to hold of the next proposal; ``Refused`` if that is too much for an entry."""
+        return join_actions(self._number + 1, transaction.encoded())
+
+    def _propose(self, transaction: Transaction, data: bytes, answer: Callable[[BaseException | None], None]) -> None:
         self._number += 1
-        data = join_actions(self._number, transaction.encoded())
         self._last_version = max(self._last_version + 1, self.proposed.version)
         self.proposed = apply(self.proposed, transaction.changes, transaction.version + 1)
         changes = tuple(transaction.changes)
@@ -307,7 +311,8 @@ class _Batch:
             rest = rest[len(results) :]
             if transaction.changes:
                 self._open += 1
-                self._store._propose(transaction, self._settled(first, len(results)))
+                data = self._store._entry(transaction)
+                self._store._propose(transaction, data, self._settled(first, len(results)))
         self._close()
 
     def _settled(self, first: int, count: int) -> Callable[[BaseException | None], None]:

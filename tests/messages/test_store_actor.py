@@ -98,6 +98,44 @@ def test_a_write_waits_for_its_commit_however_long_that_takes() -> None:
     assert future.result(0) == "a"
 
 
+def large(id: str, size: int) -> Any:
+    def run(tx: Transaction) -> str:
+        obj = pb.Service(id=id)
+        obj.spec.annotations.name = id
+        obj.spec.task.container.env.append("X=" + "x" * size)
+        tx.create(obj)
+        return id
+
+    return run
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_write_that_no_entry_holds_is_refused_and_harms_nobody(batch: bool) -> None:
+    bench = Bench()
+    (before,) = bench.write(create("before"))
+    if batch:
+        question = bench.store.ask(WriteBatch((create("a"), large("b", 2_000_000), create("c"))))
+        bench.simulator.settle()
+        bench.commit()
+        first, refused, last = question.result(0)
+        assert (first, last) == ("a", "c")
+    else:
+        (question,) = bench.write(large("b", 2_000_000))
+        bench.commit()
+        with pytest.raises(Refused) as raised:
+            question.result(0)
+        refused = raised.value
+    assert refused.code is Code.INVALID_ARGUMENT
+    assert "too large" in refused.text
+    (after,) = bench.write(create("after"))
+    bench.commit()
+    assert (before.result(0), after.result(0)) == ("before", "after")
+    assert "b" not in bench.names()
+    cell = bench.store.resolve()
+    assert cell is not None
+    assert cell.failures.total == 0
+
+
 def test_a_write_is_answered_once_it_is_committed_and_applied() -> None:
     bench = Bench()
     (future,) = bench.write(create("a"))
