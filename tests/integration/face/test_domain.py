@@ -108,9 +108,9 @@ class Question:
 
 
 class Silent(Actor):
-    def __init__(self) -> None:
+    def __init__(self, replies: list[Any]) -> None:
         super().__init__()
-        self.replies: list[Any] = []
+        self.replies = replies
 
     @handles(Question)
     def question(self, message: Question) -> None:
@@ -130,15 +130,13 @@ class Asking(Actor):
 
 
 def test_who_waits_for_whom_is_told_with_the_question_and_the_time(running: Node) -> None:
-    answered = threading.Event()
-    running.mount("silent", Silent)
+    answered, replies = threading.Event(), list[Any]()
+    running.mount("silent", Silent, replies)
     running.mount("asking", Asking, answered)
     (found,) = until(lambda: [each for each in ask(running, "waits") if each["from"] == "/asking"])
     assert (found["path"], found["type"], found["deadline_s"]) == ("/silent", "Question", 60.0)
     assert 0 <= found["waited_s"] < 60
-    silent = running.stage.cells["/silent"].instance
-    assert isinstance(silent, Silent)
-    silent.replies[0].set(None)
+    until(lambda: replies)[0].set(None)
     assert answered.wait(5)
     until(lambda: not [each for each in ask(running, "waits") if each["from"] == "/asking"])
 
