@@ -1,4 +1,4 @@
-"""The port's server over ``grpc.aio``: generic handlers, no generated service code.
+"""The port's server over gRPC's core: generic handlers, no generated service code.
 
 Rules owned here: messages cross gRPC as bytes and are parsed here, so that a malformed one is an answer and not a
 crash; authorisation comes first; no exception of a handler ends the process or leaves a caller waiting; a request is
@@ -8,31 +8,30 @@ long polls cannot fill the server.
 
 from __future__ import annotations
 
-import asyncio
 import collections
-import dataclasses
-from collections.abc import Callable, Mapping
+import logging
+import threading
+from collections.abc import Callable
 from typing import Any
 
-import grpc
-import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
 from runtime.errors import Code, Refused
 from runtime.wire.answering import malformed, serve_call
 from runtime.wire.authorise import Peer, authorise, metadata_of, visible
 from runtime.wire.endings import cancelled
+from runtime.wire.grpc_core import CoreCall
 from runtime.wire.inbound import Ending, InboundCall
-from runtime.wire.loop import IoLoop
 from runtime.wire.port import MANAGER, Access, Identity, Metadata, Route, Routes, StreamLimits
 from runtime.wire.services import METHODS, Method
+
+logger = logging.getLogger("swarmlet.wire")
 
 RECEIVE_MAX = 4 << 20
 METADATA_MAX = 32 << 10
 DETAILS_MAX = 4096
 OPEN_CALLS_MEMBER = 512
 OPEN_CALLS_ANONYMOUS = 16
-STATUS: Mapping[int, grpc.StatusCode] = {status.value[0]: status for status in grpc.StatusCode}
 OPTIONS = (
     ("grpc.max_receive_message_length", RECEIVE_MAX),
     ("grpc.max_send_message_length", -1),
@@ -44,86 +43,73 @@ OPTIONS = (
 )
 
 
-class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
+class Service:
     """Finds the handler of a call. ``peer_of`` names the caller behind what gRPC reports as its peer; None for a
     connection that did not come through the front."""
 
     def __init__(
         self,
-        io_loop: IoLoop,
         routes: Routes,
         access: Callable[[], Access],
         limits: StreamLimits,
         peer_of: Callable[[str], Peer | None],
     ) -> None:
-        self._io_loop = io_loop
+        self._routes = {path: (METHODS[path], route) for path, route in routes.items()}
         self._access = access
         self._limits = limits
         self._peer_of = peer_of
         self._open: collections.Counter[str] = collections.Counter()
-        self._handlers = {path: self._handler(METHODS[path], route) for path, route in routes.items()}
 
     @property
     def open_calls(self) -> int:
         """How many calls are under way."""
         return self._open.total()
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        """As gRPC asks; None answers UNIMPLEMENTED."""
-        return self._handlers.get(handler_call_details.method)
+    def begin(self, core: CoreCall) -> None:
+        """One call has arrived."""
+        found = self._routes.get(core.method)
+        served = _Served(core, found[0] if found is not None else None)
+        core.on_close(lambda: self._closed(served))
+        if found is None:
+            served.refuse(Refused(Code.UNIMPLEMENTED, "Method not found!"))
+        elif found[0].client_streaming:
+            self._serve(served, *found, None)
+        else:
+            core.receive(lambda payload: self._serve(served, *found, payload))
 
-    def _handler(self, method: Method, route: Route) -> grpc.RpcMethodHandler:
-        async def unary(payload: bytes, context: grpc.aio.ServicerContext) -> bytes | None:
-            return await self._serve(method, route, payload, context)
-
-        async def stream(payload: bytes, context: grpc.aio.ServicerContext) -> None:
-            await self._serve(method, route, payload, context)
-
-        async def upload(_: Any, context: grpc.aio.ServicerContext) -> bytes | None:
-            return await self._serve(method, route, None, context)
-
-        if method.client_streaming:
-            assert not method.server_streaming, f"{method.path} streams both ways"
-            return grpc.stream_unary_rpc_method_handler(upload)
-        if method.server_streaming:
-            return grpc.unary_stream_rpc_method_handler(stream)
-        return grpc.unary_unary_rpc_method_handler(unary)
-
-    async def _serve(
-        self, method: Method, route: Route, payload: bytes | None, context: grpc.aio.ServicerContext
-    ) -> bytes | None:
-        """One call from its arrival to its answer."""
-        name = context.peer()
-        self._open[name] += 1
-        try:
-            call = _Served(self._io_loop)
-            try:
-                call.inbound = self._admit(method, route, payload, context, call.wake, name)
-            except Refused as refused:
-                await _abort(context, refused)
-            return await call.run(route, context, method)
-        finally:
+    def _closed(self, served: _Served) -> None:
+        served.closed()
+        if served.counted:
+            name = served.core.peer
             self._open[name] -= 1
             if not self._open[name]:
                 del self._open[name]
 
-    def _admit(
-        self,
-        method: Method,
-        route: Route,
-        payload: bytes | None,
-        context: grpc.aio.ServicerContext,
-        wake: Callable[[], None],
-        name: str,
-    ) -> InboundCall:
-        peer = self._peer_of(name)
+    def _serve(self, served: _Served, method: Method, route: Route, payload: bytes | None) -> None:
+        if served.gone:
+            return  # its caller gave up before it had said what it wants
+        served.counted = True
+        self._open[served.core.peer] += 1
+        try:
+            inbound = self._admit(served, method, route, payload)
+        except Refused as refused:
+            served.refuse(refused)
+        except Exception as error:
+            logger.exception("%s could not be admitted", method.path)
+            served.refuse(Refused(Code.INTERNAL, f"{method.path} failed with {type(error).__name__}"))
+        else:
+            served.run(inbound, route)
+
+    def _admit(self, served: _Served, method: Method, route: Route, payload: bytes | None) -> InboundCall:
+        core = served.core
+        peer = self._peer_of(core.peer)
         if peer is None:
             raise Refused(Code.UNAVAILABLE, "the connection is gone")
-        metadata = metadata_of(context.invocation_metadata() or ())
+        metadata = metadata_of(core.metadata)
         identity = authorise(peer, metadata, route.roles, self._access())
-        self._check_open(name, identity, peer)
-        request = _parse(method, payload)
-        return InboundCall(method, request, identity, _seen(metadata), self._limits, wake)
+        self._check_open(core.peer, identity, peer)
+        request = None if method.client_streaming else _parse(method, payload)
+        return InboundCall(method, request, identity, _seen(metadata), self._limits, served.wake)
 
     def _check_open(self, name: str, identity: Identity, peer: Peer) -> None:
         """Bounds the calls of one connection; a manager's carries those of many workers and is not bounded."""
@@ -134,72 +120,114 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
             raise Refused(Code.RESOURCE_EXHAUSTED, f"more than {most} calls are open on this connection")
 
 
-@dataclasses.dataclass(slots=True, eq=False)
 class _Served:
-    """One call under way: moves pieces from the handler's side to gRPC's."""
+    """One call under way: moves pieces from the handler's side to gRPC's. What gRPC reports comes on the server's
+    thread, ``wake`` from any."""
 
-    io_loop: IoLoop
-    inbound: InboundCall = dataclasses.field(init=False)
-    _event: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
-    _reader: asyncio.Task[None] | None = None
-    _confirming: asyncio.Future[None] | None = None
+    __slots__ = (
+        "_answer",
+        "_ended",
+        "_inbound",
+        "_lock",
+        "_method",
+        "_reading",
+        "_sending",
+        "core",
+        "counted",
+        "gone",
+    )
+
+    def __init__(self, core: CoreCall, method: Method | None) -> None:
+        self.core = core
+        self.counted = False
+        self.gone = False  # nobody hears anything more
+        self._method = method
+        self._lock = threading.Lock()
+        self._inbound: InboundCall | None = None
+        self._answer: bytes | None = None
+        self._reading = False
+        self._sending = False
+        self._ended = False  # the last word was said
+
+    def run(self, inbound: InboundCall, route: Route) -> None:
+        """Gives the call to its handler."""
+        self._inbound = inbound
+        serve_call(route.handler, inbound)
+
+    def closed(self) -> None:
+        """The call is over. Where the caller went, its time was up or the server closes, the handler hears of it."""
+        self.gone = True
+        if self._inbound is not None:
+            self._inbound.cancelled()
+            if self._inbound.receiver is not None:
+                self._inbound.receiver.end(cancelled())
+
+    def refuse(self, refused: Refused) -> None:
+        """Ends a call that no handler has seen."""
+        with self._lock:
+            self._end(refused)
 
     def wake(self) -> None:
-        """From any thread."""
-        self.io_loop.call_soon(self._event.set)
+        """Starts what can be started; what is under way looks again when it is over."""
+        with self._lock:
+            if not self._reading and self._inbound is not None and self._inbound.receiver is not None:
+                self._reading = True
+                self.core.receive(self._came)
+            if not self._sending:
+                self._send_next()
 
-    async def run(self, route: Route, context: grpc.aio.ServicerContext, method: Method) -> bytes | None:
-        """Runs the handler and carries its answer; a cancel of gRPC's (the caller went, its time is up, the server
-        closes) reaches the handler."""
-        try:
-            serve_call(route.handler, self.inbound)
-            return await self._carry(context, method)
-        finally:
-            self.inbound.cancelled()
-            if self._reader is not None:
-                self._reader.cancel()
-            elif self.inbound.receiver is not None:
-                self.inbound.receiver.end(cancelled())
-
-    async def _carry(self, context: grpc.aio.ServicerContext, method: Method) -> bytes | None:
-        answer: bytes | None = None
-        while True:
-            if self._reader is None and self.inbound.receiver is not None:
-                self._reader = asyncio.get_running_loop().create_task(self._read(context, method))
-            piece = self.inbound.take()
+    def _send_next(self) -> None:
+        assert self._inbound is not None
+        assert self._method is not None
+        while not self._ended and not self.gone:
+            piece = self._inbound.take()
             if piece is None:
-                self._event.clear()
-                await self._event.wait()
-            elif isinstance(piece, Ending):
-                if self._confirming is not None:
-                    await asyncio.wait([self._confirming])
-                if piece.refused is not None:
-                    await _abort(context, piece.refused)
-                return answer
-            elif method.server_streaming:
-                await context.write(piece)
+                return
+            if isinstance(piece, Ending):
+                self._end(piece.refused)
+            elif self._method.server_streaming:
+                self._sending = True
+                self.core.send(piece, self._sent)
+                return
             else:
-                answer = piece
+                self._answer = piece
 
-    async def _read(self, context: grpc.aio.ServicerContext, method: Method) -> None:
-        """Hands the items of an upload to its receiver until it ends, fails or is answered."""
-        receiver = self.inbound.receiver
+    def _sent(self, event: Any) -> None:
+        with self._lock:
+            self._sending = not event.success  # what could not be sent is the last that was tried
+            if event.success:
+                self._send_next()
+
+    def _end(self, refused: Refused | None) -> None:
+        self._ended = True
+        if refused is None:
+            self.core.end(self._answer, int(Code.OK))
+        else:
+            code = refused.code if refused.code is not Code.OK else Code.INTERNAL
+            self.core.end(None, int(code), _shortened(refused.text))
+
+    # Uploads
+
+    def _came(self, payload: bytes | None) -> None:
+        """Hands an item of an upload to its receiver, and asks for the next."""
+        assert self._inbound is not None
+        assert self._method is not None
+        receiver = self._inbound.receiver
         assert receiver is not None
-        refused: Refused | None = cancelled()
+        if payload is None:
+            self._confirm_end()
+            return
         try:
-            while (data := await context.read()) is not grpc.aio.EOF:
-                receiver.item(method.request.FromString(data))
-            await self._confirm_end(context)
-            refused = None
+            item = self._method.request.FromString(payload)
         except DecodeError:
-            refused = malformed(method.path)
-            self.inbound.fail(refused)
-        except grpc.aio.BaseError:
-            pass  # reported as cancelled
-        finally:
+            refused = malformed(self._method.path)
+            self._inbound.fail(refused)
             receiver.end(refused)
+            return
+        receiver.item(item)
+        self.core.receive(self._came)
 
-    async def _confirm_end(self, context: grpc.aio.ServicerContext) -> None:
+    def _confirm_end(self) -> None:
         """Makes sure that the end of an upload is the caller's and not a broken call's.
 
         gRPC reads the same end of items for both, and tells of a cancel only later: a receiver that believed it
@@ -207,20 +235,21 @@ class _Served:
         closed both directions at once, so that this fails; one that was finished still has its answer to get.
         The answer waits for it, because gRPC allows the metadata once.
         """
-        self._confirming = asyncio.ensure_future(context.send_initial_metadata(()))
-        self._confirming.add_done_callback(_look_at)
-        await asyncio.shield(self._confirming)
+        with self._lock:
+            if not self._ended and not self.gone:
+                self._sending = True
+                self.core.send_metadata(self._confirmed)
+
+    def _confirmed(self, event: Any) -> None:
+        assert self._inbound is not None
+        assert self._inbound.receiver is not None
+        self._inbound.receiver.end(None if event.success else cancelled())
+        self._sent(event)
 
 
-def _look_at(future: asyncio.Future[None]) -> None:
-    """Takes note of an exception that the reader may not wait for any more."""
-    if not future.cancelled():
-        future.exception()
-
-
-def _parse(method: Method, payload: bytes | None) -> Message | None:
+def _parse(method: Method, payload: bytes | None) -> Message:
     if payload is None:
-        return None
+        raise malformed(method.path)  # the caller ended without a request
     try:
         return method.request.FromString(payload)
     except DecodeError:
@@ -230,12 +259,6 @@ def _parse(method: Method, payload: bytes | None) -> Message | None:
 def _seen(metadata: Metadata) -> Metadata:
     """What handlers see, without what belongs to HTTP and gRPC."""
     return {key: values for key, values in visible(metadata).items() if key != "user-agent"}
-
-
-async def _abort(context: grpc.aio.ServicerContext, refused: Refused) -> None:
-    """Ends the call with a refusal: always raises."""
-    code = refused.code if refused.code is not Code.OK else Code.INTERNAL
-    await context.abort(STATUS[int(code)], _shortened(refused.text))
 
 
 def _shortened(text: str) -> str:

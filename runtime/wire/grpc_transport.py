@@ -1,4 +1,4 @@
-"""The transport port over sockets: TLS front and ``grpc.aio`` inbound, outbound splice and ``grpc.aio`` outbound.
+"""The transport port over sockets: TLS front and gRPC's core inbound, outbound splice and ``grpc.aio`` outbound.
 
 Rules owned here: everything runs on one ``IoLoop``, which the owner starts before and stops after; the private unix
 sockets lie in one directory (mode 0700) that goes with the transport; ``close`` leaves no socket, file or task.
@@ -18,12 +18,11 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import grpc.aio
-
 from runtime.errors import Code, Refused
 from runtime.wire.authorise import Peer
 from runtime.wire.front import Front
 from runtime.wire.grpc_client import GrpcChannel
+from runtime.wire.grpc_core import CoreServer
 from runtime.wire.grpc_server import OPTIONS, Service
 from runtime.wire.loop import IoLoop
 from runtime.wire.originate import Originator
@@ -181,7 +180,7 @@ class GrpcServer(Server):
         self._forget = forget
         self._address = address
         self._front: Front | None = None
-        self._server: grpc.aio.Server | None = None
+        self._server: CoreServer | None = None
         self._backend = ""
         self._file: tuple[str, int] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -197,8 +196,8 @@ class GrpcServer(Server):
         """Starts the gRPC server on a private socket, then the front before it."""
         try:
             front.check()
-            self.service = Service(self._io_loop, routes, access, limits, lambda name: _behind(front, name))
-            await self._start_grpc(front.backend, self.service)
+            self.service = Service(routes, access, limits, lambda name: _behind(front, name))
+            self._start_grpc(front.backend, self.service)
             front.start()
         except BaseException:
             await front.close()
@@ -210,24 +209,23 @@ class GrpcServer(Server):
         so that nobody can reach it before its mode is set; a stale file there is replaced (a live server was looked
         for before)."""
         path = self._address.removeprefix(UNIX)
-        self.service = Service(self._io_loop, routes, access, limits, lambda _: Peer(None, "", local=True))
+        self.service = Service(routes, access, limits, lambda _: Peer(None, "", local=True))
         parent = os.path.dirname(path) or "."
         scratch = tempfile.mkdtemp(prefix=".", dir=parent)
         try:
             made = os.path.join(scratch, "s")
-            await self._start_grpc(made, self.service)
+            self._start_grpc(made, self.service)
             os.chmod(made, CONTROL_SOCKET_MODE)
             os.rename(made, path)
         finally:
             shutil.rmtree(scratch)
         self._file = (path, os.stat(path).st_ino)
 
-    async def _start_grpc(self, path: str, service: Service) -> None:
-        server = grpc.aio.server(options=OPTIONS)
-        server.add_generic_rpc_handlers((service,))
-        if server.add_insecure_port(f"unix:{path}") == 0:
+    def _start_grpc(self, path: str, service: Service) -> None:
+        server = CoreServer(OPTIONS, service.begin)
+        if not server.listen(path):
             raise Refused(Code.UNAVAILABLE, f"cannot listen at unix:{path}")
-        await server.start()
+        server.start()
         self._server = server
 
     def close(self, grace: float, done: Callable[[], None] | None = None) -> None:
@@ -245,7 +243,7 @@ class GrpcServer(Server):
         if self._file is not None:
             self._remove_file(*self._file)
         if self._server is not None:
-            await self._server.stop(grace)
+            await _stop(self._server, grace)
         if self._front is not None:
             await self._front.close()
         self._forget(self)
@@ -255,6 +253,21 @@ class GrpcServer(Server):
         with contextlib.suppress(FileNotFoundError):
             if os.stat(path).st_ino == inode:
                 os.unlink(path)
+
+
+async def _stop(server: CoreServer, grace: float) -> None:
+    """Nothing new from now on; what is under way has ``grace`` seconds."""
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+
+    def over() -> None:
+        loop.call_soon_threadsafe(ended.set_result, None)
+
+    server.stop(over)
+    await asyncio.wait([ended], timeout=grace)
+    server.cancel_calls()
+    await ended
+    server.join()
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -1,8 +1,8 @@
 """The server's side of one call: the state that both transports share, so that both keep the port's rules alike.
 
 A call is *open* until its first ending: an answer, a refusal, a cancel, or a reader that is too slow. Handlers push
-from any thread; the transport pulls with ``take`` on its own thread whenever its ``wake`` was called. Messages are
-serialised when they are pushed, in the pusher's thread: that isolates them and keeps that work off the I/O loop.
+from any thread; the transport pulls with ``take`` whenever its ``wake`` was called. Messages are serialised when they
+are pushed, in the pusher's thread: that isolates them and keeps that work off the I/O loop.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Receiver:
 
 class InboundCall(Call):
     """A call as handlers see it. ``wake`` is called from any thread, without a lock held, when there is something
-    to ``take`` or a receiver was given; it must only schedule."""
+    to ``take`` or a receiver was given; it must run nothing of the call's."""
 
     __slots__ = (
         "_bytes",
