@@ -1,8 +1,9 @@
-"""One other member of the consensus group, as the transport sends to it: a bounded queue and one call at a time.
+"""One other member of the consensus group, as the transport sends to it.
 
-Not an actor: RaftTransportActor owns it and runs everything here in its own turns. One call carries one message, so
-that they arrive in order; what waits behind a call that failed is lost with it (the consensus sends anew what matters,
-and a peer that comes back is not flooded with what is stale).
+Not an actor: RaftTransportActor owns it and runs everything here in its own turns. A manager of our kind has a link,
+which stays open (``actors/raft_link.py``). To others one call at a time carries one message, so that they arrive in
+order; the queue behind it is bounded, and what waits behind a call that failed is lost with it (the consensus sends
+anew what matters, and a peer that comes back is not flooded with what is stale).
 
 A snapshot has a call of its own beside them, whose pieces are made as they are sent: it may take minutes, in which the
 member must hear heartbeats, and the leader their answers. A newer snapshot takes the place of one that is under way.
@@ -18,6 +19,7 @@ from functools import partial
 
 from google.protobuf.message import Message as Protobuf
 
+from actors.raft_link import STREAM, RaftLink
 from runtime.disk.raft_records import Member
 from runtime.errors import Code, Refused
 from runtime.failpoints import rare
@@ -26,7 +28,7 @@ from runtime.raft.coalesce import joined
 from runtime.raft.codec import message_to_pb
 from runtime.raft.types import Message, MessageType
 from runtime.swarm.membership import MEMBER_REMOVED
-from runtime.wire.pb import health_pb2, raft_pb2
+from runtime.wire.pb import health_pb2, raft_pb2, raftpb_pb2
 from runtime.wire.port import Cancel, Channel, Headers, Metadata
 from runtime.wire.services import path
 
@@ -38,7 +40,6 @@ LOOK_TIMEOUT = 2.0
 TINY = 1024
 EARLY = 0.001
 """Bytes of a piece and seconds of patience on the rare paths."""
-STREAM = path("Raft", "StreamRaftMessage")
 PROCESS = path("Raft", "ProcessRaftMessage")
 CHECK = path("Health", "Check")
 
@@ -50,6 +51,9 @@ REFUSED_PAUSE = 10.0
 """Seconds after which a snapshot that was refused with one of these codes is said to have failed."""
 COMMIT_PAUSE = 0.004
 """Seconds for which a commit index alone waits for an append to ride with."""
+UNANSWERED_MAX = 1
+ANSWER_PAUSE = 0.02
+"""Appends on a link that may be without an answer before the next ones wait, and are joined, for so many seconds."""
 
 Outcome = Protobuf | Refused
 
@@ -83,8 +87,9 @@ class RaftPeer:
     _snapshot: Message | None = None
     _stop_snapshot: Cancel | None = None
     ours: bool = False
-    """Whether it is a manager of our kind: then a message may come as a plain call, which costs less than a stream, and
-    a commit index alone may wait for the next append."""
+    """Whether it is a manager of our kind: then it has a link, and a commit index alone waits for an append."""
+    _link: RaftLink | None = None
+    _unanswered: int = 0
     _headers: Headers = PACES[False]
     _held: bool = False
     _closing: bool = False
@@ -107,15 +112,19 @@ class RaftPeer:
         else:
             self.queue.append(message)
         if self.ours and self._sending is None and len(self.queue) == 1 and _only_commits(self.queue[0]):
-            if not self._held:
-                self._held = True
-                self.events.later(COMMIT_PAUSE, self.nudge)
-            return
-        self._next()
+            self._hold(COMMIT_PAUSE)
+        else:
+            self._next()
+
+    def _hold(self, seconds: float) -> None:
+        if not self._held:
+            self._held = True
+            self.events.later(seconds, self.nudge)
 
     def nudge(self) -> None:
         """What was held back has waited long enough."""
         self._held = False
+        self._unanswered = 0
         self._next()
 
     def look_again(self) -> None:
@@ -123,7 +132,14 @@ class RaftPeer:
         follower has nothing to say to the other followers, and would not notice."""
         quiet, self._heard = not self._heard, False
         if quiet and self._sending is None:
-            self.check(lambda serving: None, LOOK_TIMEOUT)
+            self.check(lambda serving: None if serving else self._unlink(), LOOK_TIMEOUT)
+
+    def hear(self, kind: int) -> None:
+        """It has answered something that was sent, an append perhaps."""
+        self._mark(active=True)
+        if kind == raftpb_pb2.MsgAppResp and self._unanswered:
+            self._unanswered -= 1
+            self._next()
 
     def check(self, then: Callable[[bool], None], timeout: float = CHECK_TIMEOUT) -> None:
         """Asks whether its consensus serves."""
@@ -141,9 +157,12 @@ class RaftPeer:
         self._closing = True
         self._break_off()
         self._next()
+        if self._link is not None:
+            self._link.finish()
 
     def close(self) -> None:
         """Closes the connection now; a snapshot that was under way is lost."""
+        self._link = None
         self.queue.clear()
         self._closing = True
         self.channel.close()
@@ -151,13 +170,68 @@ class RaftPeer:
     def _next(self) -> None:
         if self._sending is not None:
             return
-        if not self.queue:
-            if self._closing:
-                self.channel.close()
-            return
-        message = self._sending = self.queue.popleft()
+        if self.ours and not rare("peer.calls"):
+            self._pour()
+        elif self.queue:
+            self._send_alone(self.queue.popleft())
+        if self._closing and not self.queue and self._sending is None and self._link is None:
+            self.channel.close()
+
+    def _send_alone(self, message: Message) -> None:
+        self._sending = message
         done = self.events.sink(lambda answer: self._done(message, answer))
-        self._call(message, done, stream=self.streaming and not self.ours)
+        self._call(message, done, stream=self.streaming)
+
+    # The link
+
+    def _pour(self) -> None:
+        """Sends what waits. Appends wait for the answer to the one before: a busy group sends few large ones."""
+        while self.queue:
+            if self.queue[0].type is MessageType.APP and not self._closing:
+                if self._unanswered >= UNANSWERED_MAX:
+                    self._hold(ANSWER_PAUSE)
+                    return
+                self._unanswered += 1
+            self._send_by_link(self.queue.popleft())
+
+    def _send_by_link(self, message: Message) -> None:
+        if self._link is not None and self._link.headers != self._headers:
+            self._link.finish()
+            self._link = None
+        if self._link is None:
+            self._link = self._open_link()
+        self._link.send(message)
+        if rare("peer.link_lost"):
+            self._unlink()
+
+    def _open_link(self) -> RaftLink:
+        def ended(answer: Outcome) -> None:
+            if link is self._link:
+                self._link_ended(answer)
+
+        link = RaftLink(self.channel, self._headers, self.events.sink(ended))
+        return link
+
+    def _unlink(self) -> None:
+        """What it did not take by now would only be stale."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.break_off()
+            self._unanswered = 0
+            self._lose_one()
+
+    def _link_ended(self, answer: Outcome) -> None:
+        self._link, self._unanswered = None, 0
+        if self._closing:
+            self.channel.close()
+        elif isinstance(answer, Refused) and _expels(answer):
+            self.queue.clear()
+            self.events.expelled()
+        else:
+            self._lose_one()
+            self._mark(active=False)
+
+    # Calls
 
     def _call(self, message: Message, done: Callable[[Outcome], None], *, stream: bool) -> Cancel:
         channel, headers = self.channel, self._headers
@@ -227,9 +301,12 @@ class RaftPeer:
         self._mark(active=False)
 
     def _lose(self, message: Message) -> None:
-        self.dropped += 1
         if message.type is MessageType.SNAP:
             self.events.snapshot(self.member.raft_id, False)
+        self._lose_one()
+
+    def _lose_one(self) -> None:
+        self.dropped += 1
         self.events.lost(self.member.raft_id)
 
     def _mark(self, *, active: bool) -> None:

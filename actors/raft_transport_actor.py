@@ -19,6 +19,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
+from actors.raft_link import is_link
 from actors.raft_peer import PACE, PeerEvents, RaftPeer, is_fast
 from actors.raft_strangers import Strangers
 from actors.serving import Serving, serves
@@ -29,7 +30,7 @@ from runtime.protocol.raft import Expelled, PeerState, PeerUnreachable, SendRaft
 from runtime.raft import types as raft
 from runtime.raft.chunks import ASSEMBLY_MAX, Assembly, decode_message
 from runtime.raft.types import MessageType
-from runtime.stage import Address, Policy, Reply, handles
+from runtime.stage import Address, Answer, Policy, Reply, handles
 from runtime.store.snapshot import trouble
 from runtime.swarm.membership import MEMBER_REMOVED, UNKNOWN_MEMBER
 from runtime.wire.pb import raft_pb2, raftpb_pb2, snapshot_pb2
@@ -38,6 +39,12 @@ from runtime.wire.port import Call, Channel, Credentials
 LINGER = 8.0
 VOTER_CHECK_TIMEOUT = 2.0
 LOOK_PERIOD = 1.0
+ANSWERS = frozenset(
+    {
+        raftpb_pb2.MsgAppResp, raftpb_pb2.MsgHeartbeatResp, raftpb_pb2.MsgVoteResp, raftpb_pb2.MsgPreVoteResp,
+        raftpb_pb2.MsgReadIndexResp,
+    }
+)  # fmt: skip
 
 
 class _Look:
@@ -182,8 +189,37 @@ class RaftTransportActor(Serving):
 
     @serves("Raft", "StreamRaftMessage")
     def stream(self, call: Call) -> Message | None:
-        """One message in any number of requests."""
-        reply, assembly = self.defer(), Assembly()
+        """One message in any number of requests, or a link: one in each."""
+        if is_link(call.metadata):
+            self._serve_link(call, self.defer())
+        else:
+            self._assemble(call, self.defer())
+        return None
+
+    def _serve_link(self, call: Call, reply: Reply) -> None:
+        """Takes message after message until its sender ends the call, or one is refused."""
+        well, fast = raft_pb2.StreamRaftMessageResponse(), is_fast(call.metadata)
+
+        def taken(answer: Answer) -> None:
+            if answer.error is not None:
+                reply.fail(answer.error)
+
+        def came(request: Any) -> None:
+            if reply.open:
+                received = request.message
+                self._know(received, call)
+                self._take(received, lambda: decode_message(received), Reply(taken), well, fast)
+
+        def ended(refused: Refused | None) -> None:
+            if refused is None:
+                reply.set(well)
+            else:
+                reply.fail(refused)
+
+        call.receive(self.sink(came), self.sink(ended))
+
+    def _assemble(self, call: Call, reply: Reply) -> None:
+        assembly = Assembly()
         self._assemblies.add(assembly)
 
         def ended(refused: Refused | None) -> None:
@@ -208,16 +244,17 @@ class RaftTransportActor(Serving):
                 reply.fail(refused)
 
         call.receive(self.sink(came), self.sink(ended))
-        return None
 
     def _collected(self) -> int:
         return sum(assembly.size for assembly in self._assemblies)
 
     def _know(self, received: raftpb_pb2.Message, call: Call) -> None:
-        """Who says how it ticks is of our kind."""
+        """Who says how it ticks is of our kind; who answers was reached."""
         peer = self.peers.get(getattr(received, "from"))
         if peer is not None and peer.member.node_id == call.identity.node_id:
             peer.ours = PACE in call.metadata
+            if received.type in ANSWERS:
+                peer.hear(received.type)
 
     def _refuse_removed(self, received: raftpb_pb2.Message) -> None:
         if getattr(received, "from") in self.removed:

@@ -87,6 +87,8 @@ RARE = (
     "raft.one_entry_messages",
     "peer.full_queue",
     "peer.early_timeout",
+    "peer.calls",
+    "peer.link_lost",
     "snapshot.tiny_pieces",
     "store.short_history",
     "dispatcher.one_change",
