@@ -7,13 +7,16 @@ Rules owned here: a missing id, version or spec is ``invalid argument`` unless i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from google.protobuf.message import Message
 
 from runtime.errors import Code, Refused, invalid, not_found
 from runtime.swarm.ports import T, Tx, View
 from runtime.wire.pb import types_pb2 as types
+
+OBJECT_BYTES_MAX: Final = (1536 << 10) - (64 << 10)
+"""An entry of the log has at most 1.5 MiB."""
 
 M = TypeVar("M", bound=Message)
 
@@ -36,6 +39,15 @@ def find_or_refuse(view: View, kind: type[T], id: str) -> T:
     if found is None:
         raise not_found(f"{kind.DESCRIPTOR.name.lower()} {id} not found")
     return found
+
+
+def check_room(obj: Message) -> None:
+    """Refuses an object that a log entry might not hold once states, endpoints and addresses are written into it: an
+    update that was taken would wait for ever."""
+    size = obj.ByteSize()
+    if size > OBJECT_BYTES_MAX:
+        text = f"raft: raft message is too large and can't be sent ({size} of {OBJECT_BYTES_MAX} bytes)"
+        raise invalid(text)
 
 
 def copy_of(message: M) -> M:

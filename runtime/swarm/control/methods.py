@@ -2,7 +2,8 @@
 
 Rules owned here: each of the 43 methods of SwarmKit's Control service stands here once. A read answers from a view. A
 write is prepared first, which refuses what needs no state to be refused, and then is a transaction function from a
-state to changes and an answer; that function is pure, and may run again on another state.
+state to changes and an answer; that function is pure, and may run again on another state. What it answers leaves room
+in a log entry for what the swarm itself will write into the object.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final
 from google.protobuf.message import Message
 
 from runtime.swarm.control import clusters, extensions, networks, nodes, secrets, services, tasks, volumes
+from runtime.swarm.control.checks import check_room
 from runtime.swarm.control.context import Context
 from runtime.swarm.ports import Tx, View
 from runtime.wire.pb import control_pb2 as control
@@ -89,12 +91,29 @@ _WRITES: Final[Mapping[str, Callable[[Any, Context], Callable[[Tx], Message]]]] 
 }
 
 
+def _leaving_room(prepare: Callable[[Any, Context], Callable[[Tx], Message]]) -> Callable[..., Callable[[Tx], Message]]:
+    def prepared(request: Any, ctx: Context) -> Callable[[Tx], Message]:
+        write = prepare(request, ctx)
+
+        def checked(tx: Tx) -> Message:
+            response = write(tx)
+            for _field, value in response.ListFields():
+                if isinstance(value, Message):
+                    check_room(value)
+            return response
+
+        return checked
+
+    return prepared
+
+
 def _table() -> dict[str, Method]:
     table: dict[str, Method] = {}
     for name, answer in _READS.items():
         table[name] = Read(getattr(control, f"{name}Request"), getattr(control, f"{name}Response"), answer)
     for name, prepare in _WRITES.items():
-        table[name] = Write(getattr(control, f"{name}Request"), getattr(control, f"{name}Response"), prepare)
+        answers = getattr(control, f"{name}Response")
+        table[name] = Write(getattr(control, f"{name}Request"), answers, _leaving_room(prepare))
     return table
 
 
