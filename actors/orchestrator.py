@@ -138,9 +138,16 @@ class OrchestratorActor(StoreWatcher):
         self._go_on()
 
     def commit(self, commit: Commit) -> None:
+        whose: dict[str, tuple[objects.Service | None, bool]] = {}  # most tasks of a commit are of one service
         for event in commit.events:
             if event.kind is objects.Task:
-                self._task_event(event)
+                id = event.object.service_id
+                if id not in whose:
+                    service = self.view.get(objects.Service, id)
+                    whose[id] = service, service is None or self.is_mine(service)
+                service, mine = whose[id]
+                if mine:
+                    self._task_event(event, service)
             elif event.kind is objects.Service:
                 self._service_event(event)
             else:
@@ -166,13 +173,13 @@ class OrchestratorActor(StoreWatcher):
         else:
             self._services[service.id] = None
 
-    def _task_event(self, event: Event) -> None:
+    def _task_event(self, event: Event, service: objects.Service | None) -> None:
+        """A task changed of a service of this mode, or of one that is gone."""
         task = event.object
         self.supervisor.task_changed(task.id, self.monotonic())
         if event.action is Action.REMOVE or not self.is_alive(task):
             self.supervisor.cancel(task.id)
-        service = self.view.get(objects.Service, task.service_id)
-        if not self.is_mine(service):
+        if service is None:
             return
         self.task_event(event)
         if not self.is_alive(task):

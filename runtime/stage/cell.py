@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from runtime.stage.dispatch import Runner
     from runtime.stage.stage import Stage
 
+TIMERS_LOOKED_AT = 64
+"""Of more timers than this the spent ones are let go, and not looked at again before there are twice as many."""
+
 
 class Life(enum.Enum):
     """Where a cell stands; see the rules above."""
@@ -110,6 +113,7 @@ class Cell:
         self.last_error: str = ""
         self.recent: deque[type[Any]] = deque(maxlen=10)
         self._timers: set[Timer] = set()
+        self._timers_looked_at = TIMERS_LOOKED_AT
         self._restart_timer: Timer | None = None
         self._suspended = False
         self._starts_when_alone = False
@@ -378,7 +382,9 @@ class Cell:
 
     def set_timer(self, delay: float, message: Any, owner: Actor, period: float | None) -> Timer:
         """A timer that tells ``message`` to this life of the actor."""
-        self._timers = {timer for timer in self._timers if timer.active} if len(self._timers) > 64 else self._timers
+        if len(self._timers) > self._timers_looked_at:
+            self._timers = {timer for timer in self._timers if timer.active}
+            self._timers_looked_at = max(TIMERS_LOOKED_AT, 2 * len(self._timers))
 
         def fire() -> None:
             if self.instance is owner:

@@ -10,6 +10,7 @@ import pytest
 
 from runtime.stage import Actor, Address, Stage, handles
 from runtime.stage.simulator import SimulatedClock, Simulator, Stuck
+from runtime.stage.timers import Timer
 from tests.unit.stage.actors import Add, Counter, Every, Later, Total
 
 
@@ -233,3 +234,39 @@ def test_a_wait_does_not_jump_over_its_limit() -> None:
     with pytest.raises(Stuck):
         simulator.run_until(lambda: bool(fired), within=1.0)
     assert fired == []
+
+
+class Alarms(Actor):
+    """Keeps many timers set, and sets and takes back others."""
+
+    @handles(Add)
+    def add(self, message: Add) -> None:
+        for _ in range(message.amount):
+            self.after(60.0, Later())
+
+    @handles(Total)
+    def total(self, message: Total) -> None:
+        for _ in range(1000):
+            self.after(60.0, Later()).cancel()
+
+
+def test_a_timer_does_not_cost_a_look_at_all_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = [0]
+
+    def active(timer: Timer) -> bool:
+        looks[0] += 1
+        return timer.call is not None
+
+    monkeypatch.setattr(Timer, "active", property(active))
+    simulator = Simulator()
+    alarms = simulator.node("n1").mount("alarms", Alarms)
+    alarms.tell(Add(10_000))
+    simulator.settle()
+    assert looks[0] <= 20_000
+    looks[0] = 0
+    for _ in range(50):
+        simulator.ask(alarms, Total())
+    assert looks[0] <= 150_000  # 50,000 are gone, and were let go in between
+    cell = alarms.resolve()
+    assert cell is not None
+    assert len(cell._timers) <= 21_000
