@@ -44,7 +44,11 @@ def find_or_refuse(view: View, kind: type[T], id: str) -> T:
 def check_room(obj: Message) -> None:
     """Refuses an object that a log entry might not hold once states, endpoints and addresses are written into it: an
     update that was taken would wait for ever."""
-    size = obj.ByteSize()
+    check_size(obj.ByteSize())
+
+
+def check_size(size: int) -> None:
+    """The same of something that is put together later."""
     if size > OBJECT_BYTES_MAX:
         text = f"raft: raft message is too large and can't be sent ({size} of {OBJECT_BYTES_MAX} bytes)"
         raise invalid(text)

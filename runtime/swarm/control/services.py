@@ -13,6 +13,7 @@ from typing import Final
 from runtime.errors import invalid, precondition
 from runtime.swarm import service_spec
 from runtime.swarm.control.checks import (
+    check_size,
     copy_of,
     exists,
     find_or_refuse,
@@ -93,6 +94,7 @@ def create_service(
         _check_against_store(tx, spec, service_id)
         taken = exists(f"name conflicts with an existing object: service {name} already exists")
         refuse_taken(tx, objects.Service, name, taken)
+        _check_task_room(tx, spec)
         tx.create(with_plain_endpoint(service_spec.created(service_id, spec, tx.now)))
         return control.CreateServiceResponse(service=stored(tx, objects.Service, service_id))
 
@@ -167,6 +169,14 @@ def check_port_conflicts(view: View, endpoint: specs.EndpointSpec, own_id: str) 
                 raise invalid(f"port '{port}' is already in use by service '{name}' ({service.id}) as {how}")
 
 
+def _check_task_room(tx: Tx, spec: specs.ServiceSpec) -> None:
+    """Each task bears its spec and whole copies of its networks, which do not change any more: together they have to
+    fit into a log entry, or the tasks would wait for their addresses for ever."""
+    attached = [tx.get(objects.Network, each.target) for each in service_spec.networks(spec)]
+    networks = sum(network.ByteSize() for network in attached if network is not None)
+    check_size(networks + spec.task.ByteSize() + spec.annotations.ByteSize())
+
+
 def _check_references(tx: Tx, spec: specs.ServiceSpec) -> None:
     """Every secret and config must be there, and still have the name it is referred to by."""
     missing = []
@@ -204,6 +214,7 @@ def update_service(
             _check_rollback(tx, new)
         else:
             new = service_spec.updated(service, request.spec, request.service_version, tx.now)
+        _check_task_room(tx, new.spec)
         new.meta.version.CopyFrom(request.service_version)
         tx.update(new)
         return control.UpdateServiceResponse(service=stored(tx, objects.Service, service.id))

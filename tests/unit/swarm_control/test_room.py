@@ -56,3 +56,25 @@ def test_labels_of_a_node_leave_room_for_its_status(size: int) -> None:
     wanted = {"node_id": "n1", "node_version": stored.meta.version, "spec": spec}
     code, text = refusal(swarm, "UpdateNode", **wanted)
     assert (code, "too large" in text) == (Code.INVALID_ARGUMENT, True)
+
+
+def test_a_service_whose_tasks_would_not_fit_with_their_networks_is_refused() -> None:
+    swarm = Swarm()
+    networks = [objects.Network(id=f"n{number}") for number in range(3)]
+    for number, network in enumerate(networks):
+        network.spec.annotations.name = network.id
+        network.spec.annotations.labels["x"] = "y" * (OBJECT_BYTES_MAX // 2 - 2000 if number else 10)
+        swarm.put(network)
+
+    def on(*names: str) -> specs.ServiceSpec:
+        spec: specs.ServiceSpec = service_spec()
+        for name in names:
+            spec.task.networks.add(target=name)
+        spec.task.container.labels["x"] = "y" * 5000
+        return spec
+
+    assert refusal(swarm, "CreateService", spec=on("n1", "n2"))[0] is Code.INVALID_ARGUMENT
+    service = create(swarm, on("n0", "n1"))
+    base = {"service_id": service.id, "service_version": service.meta.version}
+    assert "too large" in refusal(swarm, "UpdateService", **base, spec=on("n1", "n2"))[1]
+    swarm.call("UpdateService", **base, spec=on("n2"))
