@@ -71,7 +71,8 @@ class Simulator:
         self.cost = cost
         self.time = 0.0
         self.steps = 0
-        self.last: deque[str] = deque(maxlen=200)
+        self._last: deque[tuple[float, str]] = deque(maxlen=200)
+        self._lines: dict[tuple[str, str, str], tuple[str, bytes]] = {}
         self.stages: list[Stage] = []
         self.current: Cell | None = None
         self.observers: list[Observer] = []
@@ -96,6 +97,11 @@ class Simulator:
         stage = Stage(world, SimulatedDispatcher(self), name)
         self.stages.append(stage)
         return stage
+
+    @property
+    def last(self) -> list[str]:
+        """The last 200 deliveries, a line each."""
+        return [f"{time:.6f} {line}" for time, line in self._last]
 
     @property
     def digest(self) -> str:
@@ -125,7 +131,8 @@ class Simulator:
 
     def step(self) -> bool:
         """One delivery or one timer. False when nothing is left to happen."""
-        if self._fire_due() and not self._ready:
+        heap = self._heap
+        if heap and heap[0][0] <= self.time and self._fire_due() and not self._ready:
             return True  # what fired woke nobody, and it may have set the next timer
         ready = self._ready
         if not ready:
@@ -222,20 +229,26 @@ class Simulator:
     # Inside
 
     def _note(self, cell: Cell) -> None:
-        user = cell.mailbox.user
-        name = "(control)" if cell.mailbox.control or not user else type(user[0][0]).__name__
-        line = f"{cell.stage.name}:{cell.path} {name}"
-        self._hash.update(line.encode())
-        self.last.append(f"{self.time:.6f} {line}")
-        if self.observers and user and not cell.mailbox.control:
+        mailbox = cell.mailbox
+        told = mailbox.user[0] if mailbox.user and not mailbox.control else None
+        what = (cell.stage.name, cell.path, told[0].__class__.__name__ if told is not None else "(control)")
+        line = self._lines.get(what)
+        if line is None:
+            text = f"{what[0]}:{what[1]} {what[2]}"
+            line = self._lines[what] = text, text.encode()
+        self._hash.update(line[1])
+        self._last.append((self.time, line[0]))
+        if told is not None:
             for observer in self.observers:
-                observer(cell, user[0])
+                observer(cell, told)
 
     def _fire_due(self) -> bool:
         heap, fired = self._heap, False
-        while heap and (heap[0][0] <= self.time or not heap[0][2].active):
+        while heap and (heap[0][0] <= self.time or heap[0][2].call is None):
             _due, _number, timer, stage = heapq.heappop(heap)
-            fired = fired or timer.active
+            if timer.call is None:
+                continue
+            fired = True
             timer.fire()
             if timer.period is not None and timer.active:
                 timer.due = max(timer.due + timer.period, self.time)
@@ -243,9 +256,10 @@ class Simulator:
         return fired
 
     def _next_timer(self) -> float:
-        while self._heap and not self._heap[0][2].active:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else math.inf
+        heap = self._heap
+        while heap and heap[0][2].call is None:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else math.inf
 
     def _jump(self) -> bool:
         due = self._next_timer()
