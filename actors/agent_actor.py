@@ -59,6 +59,7 @@ from runtime.protocol.agent import (
 from runtime.protocol.cluster import LocalTasks
 from runtime.stage import Actor, ActorDown, Address, Answer, Policy, handles
 from runtime.stage.answers import Reply
+from runtime.stage.observe import Causes
 from runtime.swarm.agent_assignments import Dependencies, bare, needs_payloads, task_changes
 from runtime.swarm.agent_reports import StatusReports, Update
 from runtime.wire.pb import objects_pb2, types_pb2
@@ -130,6 +131,8 @@ class AgentActor(Actor):
         self._unsaved: dict[str, types_pb2.TaskStatus] = {}
         self._removed: list[str] = []
         self._flushing = False
+        self._causes = Causes()
+        self._unreported = Causes()
         self._sending = False
         self._leaving = False
         self._leavers: list[Reply] = []
@@ -401,6 +404,7 @@ class AgentActor(Actor):
         self._flush_soon()
 
     def _flush_soon(self) -> None:
+        self._causes.add(self.trace)
         if not self._flushing:
             self._flushing = True
             self.tell(self.address, _Flush())
@@ -409,6 +413,7 @@ class AgentActor(Actor):
     def flush(self, message: _Flush) -> None:
         """One synced batch; then the manager may know."""
         self._flushing = False
+        self.continues(*self._causes.take())
         unsaved, self._unsaved = self._unsaved, {}
         removed, self._removed = self._removed, []
         batch = self.database.batch()
@@ -423,6 +428,8 @@ class AgentActor(Actor):
             self.reports.note(task_id, status)
         for task_id in removed:
             self._forget(task_id)
+        if unsaved:
+            self._unreported.add(self.trace)
         self._report()
         self._answer_leavers()
 
@@ -455,6 +462,7 @@ class AgentActor(Actor):
         session = self.child("session")
         if updates and session is not None:
             self._sending = True
+            self.continues(*self._unreported.take())
             self.ask(session, SendStatuses(updates), lambda answer: self._reported(updates, answer), REPORT_TIMEOUT)
 
     def _reported(self, updates: tuple[Update, ...], answer: Answer) -> None:

@@ -25,6 +25,7 @@ from runtime.errors import Refused
 from runtime.protocol.explain import AskWaits, Waits
 from runtime.protocol.manager import LeaderContext
 from runtime.stage import Answer, Timer, handles
+from runtime.stage.observe import Causes
 from runtime.store.changes import Action
 from runtime.store.events import Commit, WatchFilter
 from runtime.store.transaction import Transaction
@@ -80,6 +81,7 @@ class AllocatorActor(StoreWatcher):
         self._unwritten: deque[Allocation] = deque()
         self._in_flight: list[Allocation] = []
         self._retry: Timer | None = None
+        self._causes = Causes()
 
     def _host_subnets(self) -> Collection[IPNetwork]:
         return self.world.host_subnets()
@@ -106,6 +108,8 @@ class AllocatorActor(StoreWatcher):
                 remove(change.object.id)
             else:
                 put(change.object)
+        if self.allocator.due:
+            self._causes.add(self.trace)
         self._go_on()
 
     @handles(AskWaits)
@@ -131,6 +135,7 @@ class AllocatorActor(StoreWatcher):
 
     def _go_on(self) -> None:
         if not self._pausing and not self._in_flight and self.allocator.due:
+            self.continues(*self._causes.take())
             self._unwritten.extend(self.allocator.run())
             self._write_next()
             self._retry_later()

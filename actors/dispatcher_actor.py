@@ -31,6 +31,7 @@ from runtime.protocol.explain import AskWaits, Waits
 from runtime.protocol.manager import LeaderContext, MembersChanged
 from runtime.protocol.store import Step
 from runtime.stage import Answer, GiveUp, Policy, Timer, handles
+from runtime.stage.observe import Causes
 from runtime.store.changes import Action
 from runtime.store.events import Commit, Event, WatchFilter
 from runtime.store.view import View
@@ -99,6 +100,7 @@ class _Assignments:
     latest: float = 0.0
     timer: Timer | None = None
     forwards: bool = False
+    causes: Causes = field(default_factory=Causes)
 
 
 @dataclass(slots=True)
@@ -109,6 +111,7 @@ class _Waiting:
     nodes: dict[str, NodeUpdate] = field(default_factory=dict)
     volumes: dict[tuple[str, str], None] = field(default_factory=dict)
     registering: list[Call] = field(default_factory=list)
+    causes: Causes = field(default_factory=Causes)
 
     def __bool__(self) -> bool:
         return bool(self.tasks or self.nodes or self.volumes)
@@ -444,6 +447,7 @@ class DispatcherActor(Serving, StoreWatcher):
             soon |= is_awaited(task, update.status)
         for update in own:
             self._waiting.hear(update.task_id, node_id, update.status)
+            self._waiting.causes.add(self.trace)
         self._flush_in(FLUSH_SOON if soon else FLUSH_EVERY)
         return dispatcher.UpdateTaskStatusResponse()
 
@@ -490,6 +494,7 @@ class DispatcherActor(Serving, StoreWatcher):
             self._flush_timer = None
         written, self._waiting = self._waiting, _Waiting()
         self._writing.append(written)
+        self.continues(*written.causes.take())
         self.write_batch(written.steps(self.context.node_id), partial(self._flushed, written))
 
     def _flushed(self, written: _Waiting, answer: Answer) -> None:
@@ -558,11 +563,12 @@ class DispatcherActor(Serving, StoreWatcher):
             if stream.forwards:
                 for id, table in changed.items():
                     stream.assigned.put_table(id, table)
-                self._send(stream, stream.assigned.take())
+                self._send_changes(stream)
 
     def _modified(self, stream: _Assignments) -> None:
+        stream.causes.add(self.trace)
         if stream.assigned.pending >= (1 if rare("dispatcher.one_change") else CHANGES_MAX):
-            self._send(stream, stream.assigned.take())
+            self._send_changes(stream)
             return
         now = self.monotonic()
         if stream.timer is None:
@@ -579,7 +585,12 @@ class DispatcherActor(Serving, StoreWatcher):
         if left > 0 and stream.assigned.pending:
             stream.timer = self.after(left, message)
         elif stream.assigned.pending:
-            self._send(stream, stream.assigned.take())
+            self._send_changes(stream)
+
+    def _send_changes(self, stream: _Assignments) -> None:
+        """A node of our kind goes on with the trace that these changes come of."""
+        self.continues(*stream.causes.take())
+        self._send(stream, stream.assigned.take(self.trace if stream.forwards else 0))
 
     def _send(self, stream: _Assignments, message: dispatcher.AssignmentsMessage) -> None:
         sent: Message = dispatcher.TasksMessage(tasks=stream.assigned.tasks) if stream.whole else message

@@ -203,7 +203,7 @@ class ProxyActor(Actor):
             _pipe_upload(channel, task, headers)
         else:
             assert task.request is not None
-            done = self.sink(lambda answer: self._answered(task, answer))
+            done = self.sink(lambda answer: self._answered(task, answer), task.trace)
             cancel = channel.unary(task.method, task.request, timeout=UNARY_WAIT, done=done, metadata=headers)
             if task.call is not None:
                 task.call.on_cancel(cancel)

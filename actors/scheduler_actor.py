@@ -23,6 +23,7 @@ from runtime.errors import Refused
 from runtime.protocol.explain import AskWaits, Waits
 from runtime.protocol.manager import LeaderContext
 from runtime.stage import Answer, handles
+from runtime.stage.observe import Causes
 from runtime.store.changes import Action
 from runtime.store.events import Commit, WatchFilter
 from runtime.store.transaction import Transaction
@@ -53,6 +54,7 @@ class SchedulerActor(StoreWatcher):
         self._in_flight: list[Decision] = []
         self._armed = False
         self._rest_until = 0.0
+        self._causes = Causes()
 
     def snapshot(self) -> dict[str, Any]:
         return {
@@ -102,6 +104,8 @@ class SchedulerActor(StoreWatcher):
     # When to run
 
     def _changed(self) -> None:
+        if self.scheduler.due:
+            self._causes.add(self.trace)
         if self._may_run() and not self._armed:
             self._armed = True
             self.after(max(GATHER_S, self._rest_until - self.monotonic()), _Due())
@@ -121,6 +125,7 @@ class SchedulerActor(StoreWatcher):
             self._write_next()
 
     def _run(self) -> None:
+        self.continues(*self._causes.take())
         view, begun = self.view, self.monotonic()
         self._unwritten.extend(self.scheduler.run(begun, lambda id: view.get(objects.Service, id)))
         if self.scheduler.waiting:

@@ -40,11 +40,19 @@ from runtime.stage import Actor, Address, GiveUp, Policy, Timer, handles
 from runtime.stage.answers import Reply
 from runtime.swarm import ingress_blocked
 from runtime.swarm.agent_remotes import BAD, GOOD, Remote, Remotes
-from runtime.swarm.agent_session import REMOVED_PAUSE, AssignmentSequence, SessionBackoff, from_tasks, says_removed
+from runtime.swarm.agent_session import (
+    REMOVED_PAUSE,
+    AssignmentSequence,
+    SessionBackoff,
+    from_tasks,
+    says_removed,
+    trace_in,
+)
 from runtime.swarm.raft_pace import PACE_LABEL, PACE_VALUE
 from runtime.wire.pb import dispatcher_pb2, objects_pb2, types_pb2
 from runtime.wire.port import MANAGER, WORKER, Cancel, Channel, Material
 from runtime.wire.services import path
+from runtime.wire.to_actor import trace_header
 
 RPC_TIMEOUT = 5.0
 DESCRIPTION_CHECK = 20.0
@@ -273,6 +281,7 @@ class SessionActor(Actor):
         if wrong is not None:
             self._failed(session, wrong)
         else:
+            self.continue_trace(trace_in(message))
             self.tell(self.agent, Assignments(message))
 
     def _tasks(self, session: _Session, message: dispatcher_pb2.TasksMessage) -> None:
@@ -316,8 +325,9 @@ class SessionActor(Actor):
             request.updates.add(task_id=task_id, status=status)
         reply = self.defer()
         session.sends.append(reply)
-        done = self.sink(partial(self._sent, session, reply))
-        session.channel.unary(UPDATE_STATUS, request, timeout=RPC_TIMEOUT, done=done)
+        done = self.sink(partial(self._sent, session, reply), self.trace)
+        headers = trace_header(self.trace)
+        session.channel.unary(UPDATE_STATUS, request, timeout=RPC_TIMEOUT, done=done, metadata=headers)
 
     def _sent(self, session: _Session, reply: Reply, result: Message | Refused) -> None:
         if session is not self.current:

@@ -64,6 +64,7 @@ class _InFlight:
     view: View
     changes: tuple[Change, ...]
     begun: float
+    trace: int
     answer: Callable[[BaseException | None], None]
 
 
@@ -154,7 +155,7 @@ class StoreActor(Actor):
         self._last_version = max(self._last_version + 1, self.proposed.version)
         self.proposed = apply(self.proposed, transaction.changes, transaction.version + 1)
         changes = tuple(transaction.changes)
-        self._in_flight.append(_InFlight(self._number, self.proposed, changes, self.monotonic(), answer))
+        self._in_flight.append(_InFlight(self._number, self.proposed, changes, self.monotonic(), self.trace, answer))
         self.tell(self.consensus, Propose(self._number, data, self._epoch))
 
     # What the consensus says
@@ -201,6 +202,7 @@ class StoreActor(Actor):
                 self._in_flight.popleft()
                 self.timed(PROPOSAL, self.monotonic() - ours.begun)
                 answers.append(ours.answer)
+                self.continues(ours.trace)
                 changes, view = ours.changes, _at(ours.view, index)
             else:
                 changes = tuple(from_actions(view, decode_request(data).action)) if data else ()

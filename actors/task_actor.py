@@ -186,7 +186,7 @@ class TaskActor(Actor):
 
     def _operate(self, call: Callable[[OnDone], Operation], then: Callable[[Outcome], None]) -> None:
         self._number += 1
-        self._operation = call(self.sink(partial(self._done, self._number, then)))
+        self._operation = call(self.sink(partial(self._done, self._number, then), self.trace))
 
     def _done(self, number: int, then: Callable[[Outcome], None], outcome: Outcome) -> None:
         assert number == self._number, f"operation {number} ended while {self._number} was under way"

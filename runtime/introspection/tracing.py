@@ -8,7 +8,8 @@ Rules kept here (what makes tracing safe on a running system):
 3. A filter that lets everything through must be asked for; ticks and heartbeats are left out unless they are named.
 4. Traces end with their viewer, and all at once by ``clear``.
 5. A trace that *follows* takes in, with a message that fits, everything that came of it: all messages of the same trace
-   id, those too that were handled a moment before it (a handler may tell others and go on).
+   id, those too that were handled a moment before it (a handler may tell others and go on). Where actors gather before
+   they act, or a trace crosses to another node, one trace goes on in another: it follows there too.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ class Trace:
         self._woken = False
         self._followed: dict[int, None] = {}
         self._recent: deque[Record] = deque(maxlen=RECENT)
+        self._links: deque[tuple[int, int]] = deque(maxlen=RECENT)
 
     def note(self, cell: Cell, message: Envelope, begun: float, ended: float, outcome: str) -> None:
         """Takes a handled message in if the filter says so, or if it came of one that was taken in."""
@@ -124,13 +126,28 @@ class Trace:
             self._follow(trace, ended)
         self._take_in(record, ended)
 
+    def link(self, cause: int, effect: int, now: float) -> None:
+        """The trace ``cause`` goes on in ``effect``."""
+        if self.ended or not self.request.follow:
+            return
+        if cause in self._followed:
+            self._follow(effect, now)
+        else:
+            self._links.append((cause, effect))
+
     def _follow(self, trace: int, now: float) -> None:
-        if len(self._followed) >= FOLLOWED_MAX:
-            self._followed.pop(next(iter(self._followed)), None)
-        self._followed[trace] = None
-        for earlier in list(self._recent):  # a copy in one step: other threads add to it
-            if earlier[3] == trace:
-                self._take_in(earlier, now)
+        due = [trace]
+        while due:
+            trace = due.pop()
+            if trace in self._followed:
+                continue
+            if len(self._followed) >= FOLLOWED_MAX:
+                self._followed.pop(next(iter(self._followed)), None)
+            self._followed[trace] = None
+            for earlier in list(self._recent):  # a copy in one step: other threads add to it
+                if earlier[3] == trace:
+                    self._take_in(earlier, now)
+            due += [effect for cause, effect in list(self._links) if cause == trace]
 
     def _take_in(self, record: Record, now: float) -> None:
         if self.ended or not self._within_limits(now):
@@ -227,8 +244,14 @@ class Tracing:
     def _set(self, traces: tuple[Trace, ...]) -> None:
         self._traces = traces
         self._stage.tracer = self._note if traces else None
+        self._stage.linker = self._link if any(each.request.follow for each in traces) else None
 
     def _note(self, cell: Cell, message: Envelope, begun: float, outcome: str) -> None:
         ended = self._stage.read_clock()
         for trace in self._traces:
             trace.note(cell, message, begun, ended, outcome)
+
+    def _link(self, cause: int, effect: int) -> None:
+        now = self._stage.read_clock()
+        for trace in self._traces:
+            trace.link(cause, effect, now)

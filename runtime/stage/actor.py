@@ -181,6 +181,22 @@ class Actor(pykka.Actor):
         """The trace id of the message in hand, which all that is told over it has too."""
         return self._trace
 
+    def continues(self, *causes: int) -> None:
+        """Says that what is done over the message in hand comes of these traces too: of what was gathered before it, or
+        of a message elsewhere. Whoever follows one of them goes on here."""
+        linker = self._cell.stage.linker
+        if linker is not None:
+            for cause in causes:
+                if cause != self._trace:
+                    linker(cause, self._trace)
+
+    def continue_trace(self, trace: int) -> None:
+        """The same of the one trace whose id crossed to this node with what is in hand (0: none did): what is told from
+        here on has that id."""
+        if trace:
+            self.continues(trace)
+            self._trace = trace
+
     def about(self, **fields: str) -> dict[str, str]:
         """``extra`` of a log record: this node, this actor, and ids of what the record is about (``task_id=...``)."""
         return {"node": self._cell.stage.name, "actor": self._cell.path, **fields}
@@ -193,10 +209,11 @@ class Actor(pykka.Actor):
             found = timings[name] = Durations()
         found.note(seconds)
 
-    def sink(self, then: Callable[[Any], None]) -> Callable[[Any], None]:
+    def sink(self, then: Callable[[Any], None], trace: int = 0) -> Callable[[Any], None]:
         """A callback for edges, callable from any thread: each call becomes a message of this life that runs
-        ``then(value)``. What comes after this life is dropped and counted."""
-        return self._cell.sink(self, then)
+        ``then(value)``. What comes after this life is dropped and counted. ``trace``: the id that it has,
+        where one answer is waited for; else each has one of its own."""
+        return self._cell.sink(self, then, trace)
 
     def forward(self, to: Address, message: Any) -> None:
         """Hands the question in hand to another actor, which answers whoever asked here."""

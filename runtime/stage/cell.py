@@ -117,6 +117,7 @@ class Cell:
         self._restart_timer: Timer | None = None
         self._suspended = False
         self._starts_when_alone = False
+        self._spawned_over = parent.instance.trace if parent is not None and parent.instance is not None else 0
 
     # Messages in
 
@@ -199,6 +200,7 @@ class Cell:
         self.begun = self.stage.read_clock()
         try:
             self.instance = self._new_instance()
+            self.instance._trace, self._spawned_over = self._spawned_over, 0
             self.instance.started()
         except BaseException as error:  # noqa: BLE001 - a failed start is a failure like any other
             self.failed(error, None)
@@ -406,13 +408,13 @@ class Cell:
 
         return deliver
 
-    def sink(self, owner: Actor, then: Callable[[Any], None]) -> Callable[[Any], None]:
+    def sink(self, owner: Actor, then: Callable[[Any], None], trace: int) -> Callable[[Any], None]:
         """Where edges deliver to this life of the actor: the mailbox."""
 
         def deliver(value: Any) -> None:
             if self.instance is owner:
                 message = _Delivered(owner, then, value)
-                self.put((message, None, None, self.stage.read_clock(), self.stage.next_trace()))
+                self.put((message, None, None, self.stage.read_clock(), trace or self.stage.next_trace()))
             else:
                 self.stage.observations.late_answers += 1
 

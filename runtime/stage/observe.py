@@ -24,6 +24,29 @@ Tracer: TypeAlias = "Callable[[Cell, Envelope, float, str], None]"
 """Is told of every message once it was handled, on the actor's thread: the cell, the envelope, when handling began (the
 stage's clock) and how it ended (``ok``, ``refused``, ``failed``). It must be quick and may not raise."""
 
+Linker: TypeAlias = "Callable[[int, int], None]"
+"""Is told that a trace goes on in another one (cause, effect), on the actor's thread. As quick as a Tracer."""
+CAUSES_MAX = 256
+
+
+class Causes:
+    """Trace ids of what an actor gathers before it acts on all of it at once: the first ``CAUSES_MAX`` of them."""
+
+    __slots__ = ("_traces",)
+
+    def __init__(self) -> None:
+        self._traces: dict[int, None] = {}
+
+    def add(self, trace: int) -> None:
+        """One more."""
+        if len(self._traces) < CAUSES_MAX:
+            self._traces[trace] = None
+
+    def take(self) -> tuple[int, ...]:
+        """All of them, in the order in which they came; they are forgotten here."""
+        taken, self._traces = tuple(self._traces), {}
+        return taken
+
 
 class MessageStats:
     """What one actor did with messages of one type. Times in seconds."""

@@ -4,7 +4,8 @@ One simulator drives any number of stages (one per node), each with a world of i
 A step is one message of one actor. While anything can run, virtual time moves by ``cost`` per step (or busy actors
 would starve the clock); when nothing can, it jumps to the next timer. ``digest`` hashes every delivery: equal seeds
 give equal digests, in any process and under any hash seed. ``current`` is the cell whose turn it is, so that a fault
-that strikes inside a handler knows whom it strikes; ``observers`` see every delivery before it is made.
+that strikes inside a handler knows whom it strikes; ``observers`` see every delivery before it is made, ``linkers``
+hear which traces go on in which.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from runtime.stage.cell import Life
+from runtime.stage.observe import Linker
 from runtime.stage.policy import Policy
 from runtime.stage.stage import Stage
 from runtime.stage.timers import Timer
@@ -76,6 +78,7 @@ class Simulator:
         self.stages: list[Stage] = []
         self.current: Cell | None = None
         self.observers: list[Observer] = []
+        self.linkers: list[Linker] = []
         self._hash = hashlib.blake2b(digest_size=16)
         self._ready: list[Cell] = []
         self._heap: list[tuple[float, int, Timer, Stage | None]] = []
@@ -95,6 +98,7 @@ class Simulator:
     def adopt(self, world: World, name: str) -> Stage:
         """A stage over a world that is there already (a node that starts again)."""
         stage = Stage(world, SimulatedDispatcher(self), name)
+        stage.linker = self._link
         self.stages.append(stage)
         return stage
 
@@ -227,6 +231,10 @@ class Simulator:
             self._slowed[cell] = delay
 
     # Inside
+
+    def _link(self, cause: int, effect: int) -> None:
+        for linker in self.linkers:
+            linker(cause, effect)
 
     def _note(self, cell: Cell) -> None:
         mailbox = cell.mailbox

@@ -20,7 +20,7 @@ from runtime.stage.answers import ActorUnavailable, Reply, forbid_blocking
 from runtime.stage.cell import Cell, Life
 from runtime.stage.dispatch import Dispatcher, Runner, Threads
 from runtime.stage.messages import ActorDown, ActorUp
-from runtime.stage.observe import CrashReport, Observations, Past, Tracer
+from runtime.stage.observe import CrashReport, Linker, Observations, Past, Tracer
 from runtime.stage.policy import Policy
 from runtime.stage.timers import TimerService
 from runtime.stage.world import World
@@ -53,6 +53,7 @@ class Stage:
         self.observations = Observations()
         self.observing = True
         self.tracer: Tracer | None = None
+        self.linker: Linker | None = None
         self.crash_listeners: list[Callable[[CrashReport], None]] = []
         self.cells: dict[str, Cell] = {}
         self.read_clock = getattr(self.dispatcher, "read_clock", time.perf_counter)

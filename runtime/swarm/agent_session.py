@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from runtime.errors import Code
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 BACKOFF_STEP: Final = 0.1
 BACKOFF_MAX: Final = 8.0
+RESULT: Final = re.compile(r"[0-9]+\.([0-9a-f]{1,13})")
 REMOVED_PAUSE: Final = 60.0
 """Seconds between the tries of a node that was removed: only a manager that was set back would take it again."""
 
@@ -62,6 +64,12 @@ class AssignmentSequence:
             return "assignments began with a change instead of a complete set"
         self._last = message.results_in
         return None
+
+
+def trace_in(message: dispatcher.AssignmentsMessage) -> int:
+    """The id of the trace that a manager of our kind names in the message's ``results_in``; 0 if there is none."""
+    found = RESULT.fullmatch(message.results_in)
+    return int(found[1], 16) if found is not None else 0
 
 
 def from_tasks(message: dispatcher.TasksMessage) -> dispatcher.AssignmentsMessage:

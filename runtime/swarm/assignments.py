@@ -55,7 +55,7 @@ def references(task: objects.Task) -> Iterator[Key]:
 class AssignmentSet:
     """What a node's agent was told over one stream, and what it is to be told next."""
 
-    __slots__ = ("_changes", "_number", "_tasks", "_users", "node_id")
+    __slots__ = ("_changes", "_number", "_result", "_tasks", "_users", "node_id")
 
     def __init__(self, node_id: str) -> None:
         self.node_id = node_id
@@ -63,6 +63,7 @@ class AssignmentSet:
         self._users: dict[Key, set[str]] = {}
         self._changes: dict[Key, Item | None] = {}  # None: taken back
         self._number = 0
+        self._result = ""
 
     @property
     def pending(self) -> int:
@@ -114,15 +115,17 @@ class AssignmentSet:
         self._release(told)
         return True
 
-    def take(self) -> dispatcher.AssignmentsMessage:
-        """The next message, with all changes that waited. ``applies_to`` is the last one's ``results_in``."""
+    def take(self, trace: int = 0) -> dispatcher.AssignmentsMessage:
+        """The next message, with all changes that waited. ``applies_to`` is the last one's ``results_in``, which nobody
+        but the next message refers to: so it may name a trace for the node to go on with (``trace_in``)."""
         first = self._number == 0
+        self._number += 1
         message = dispatcher.AssignmentsMessage(
             type=dispatcher.AssignmentsMessage.COMPLETE if first else dispatcher.AssignmentsMessage.INCREMENTAL,
-            applies_to="" if first else str(self._number),
-            results_in=str(self._number + 1),
+            applies_to=self._result,
+            results_in=f"{self._number}.{trace:x}" if trace else str(self._number),
         )
-        self._number += 1
+        self._result = message.results_in
         changes, self._changes = self._changes, {}
         for (kind, id), item in changes.items():
             change = message.changes.add(action=_REMOVE if item is None else _UPDATE)

@@ -321,12 +321,11 @@ class TestCluster:
             raise Refusal("there is no simulator under real sockets")
         return self._ground
 
-    def trace(self, paths: str = "*", types: str = "*", limit: int = 1000) -> Trace:
+    def trace(self, paths: str = "*", types: str = "*", limit: int = 1000, follow: bool = False) -> Trace:
         """Sees deliveries from now on: ``paths`` and ``types`` are patterns, as in ``*/raft`` and ``Propose``, the
-        paths with the node before them (``manager-1:/cluster/node``). Under virtual time only."""
-        trace = Trace(self.swarm.simulator, paths, types, limit)
-        self.swarm.simulator.observers.append(trace.observe)
-        return trace
+        paths with the node before them (``manager-1:/cluster/node``). With ``follow`` also all that comes of them, on
+        every node. Under virtual time only."""
+        return Trace(self.swarm.simulator, paths, types, limit, follow).begin()
 
     def timeline(self) -> str:
         """Faults, leaders, failed actors in their order, a line each."""

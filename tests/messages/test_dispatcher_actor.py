@@ -23,6 +23,7 @@ from runtime.stage import Actor, Address, handles
 from runtime.stage.cell import Life
 from runtime.stage.simulator import Simulator
 from runtime.store.view import Published
+from runtime.swarm.agent_session import trace_in
 from runtime.swarm.ingress_tables import Backend, PublishedPort, routes
 from runtime.wire.inbound import Ending, InboundCall
 from runtime.wire.memory import MemoryNetwork
@@ -1149,6 +1150,33 @@ def tables(*messages: dispatcher.AssignmentsMessage) -> list[Any]:
     changes = [each for message in messages for each in message.changes]
     configs = [each.assignment.config for each in changes if each.assignment.WhichOneof("item") == "config"]
     return [routes([config.spec.data]) for config in configs]
+
+
+def test_a_node_of_processes_goes_on_with_the_trace_that_its_assignments_come_of() -> None:
+    bench = Bench()
+    links: list[tuple[int, int]] = []
+    bench.simulator.linkers.append(lambda cause, effect: links.append((cause, effect)))
+    stream = process_node(bench)
+    stream.take()
+    links.clear()
+    for id in ("t1", "t2"):
+        bench.create(task(id))
+    bench.simulator.run_for(0.2)
+    (message,) = stream.take()
+    trace = trace_in(message)
+    assert trace
+    assert len([cause for cause, effect in links if effect == trace]) == 2
+    assert message.results_in == f"2.{trace:x}"
+
+
+def test_a_node_of_containers_is_told_no_trace() -> None:
+    bench = Bench()
+    _, session_id = bench.register()
+    stream = bench.assign(session_id)
+    stream.take()
+    bench.create(task("t1"))
+    bench.simulator.run_for(0.2)
+    assert [each.results_in for each in stream.take()] == ["2"]
 
 
 def test_a_node_of_processes_is_told_where_the_tasks_of_published_services_answer() -> None:

@@ -246,6 +246,24 @@ def test_assignments_reach_the_agent_in_order() -> None:
     assert second.changes[0].assignment.task.id == "t2"
 
 
+def test_a_trace_goes_on_with_assignments_and_back_with_the_statuses_that_came_of_them() -> None:
+    bench = Bench()
+    bench.up()
+    seen: list[int] = []
+    kept = bench.simulator.observers
+    kept.append(lambda _cell, told: seen.append(told[4]) if isinstance(told[0], Assignments) else None)
+    bench.manager.assign(task("t1"))
+    bench.manager.assign(task("t2"), results_in="2.abc")
+    for _ in range(2):
+        bench.agent.expect(Assignments)
+    assert seen[1] == 0xABC
+    assert seen[0] != 0xABC
+    bench.session.send(SendStatuses((("t2", status()),)), None, None, 0xABC)
+    bench.simulator.run_for(0.1)
+    assert bench.manager.report_metadata[-1]["swarmlet-trace"] == ("abc",)
+    silence(bench.simulator, bench.agent, SessionEnded)
+
+
 def test_a_gap_in_the_assignments_ends_the_session_and_the_next_begins_complete() -> None:
     bench = Bench()
     bench.up()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from runtime.stage.cell import Cell
 from runtime.stage.mailbox import Envelope
 from swarmlet import TestCluster
@@ -28,3 +30,65 @@ def test_a_write_through_a_follower_has_one_trace_id_on_both_managers() -> None:
         assert {(f"{MANAGER}/control", "Control"), (f"{MANAGER}/proxy", "ToLeader")} <= here
         strangers = {node for node, _path, _kind, id_ in seen if id_ == trace} - {follower, c.leader}
         assert strangers == set(), "ids of nodes do not meet"
+
+
+def test_a_created_service_is_followed_from_the_api_to_its_running_task() -> None:
+    with TestCluster(managers=3, workers=1, seed=4) as c:
+        follower = next(name for name in c.managers if name != c.leader)
+        for name in c.managers:
+            c.api().post(f"/nodes/{node_id(c, name)}/update?version={version(c, name)}", DRAINED)
+        c.advance(5)
+        with c.trace(f"{follower}:/cluster", "Control", follow=True) as trace:
+            made = c.api(follower).post("/services/create", {"Name": "x", "TaskTemplate": SPEC}).value
+            c.wait_running(made["ID"], 1)
+        way = [(each.node, each.path.removeprefix("/cluster/node/"), each.type) for each in trace.deliveries]
+        leader, task = c.leader, f"agent/task-{c.tasks(made['ID'])[0].id}"
+        steps = [
+            (follower, "/cluster", "Control"),
+            (follower, "manager/proxy", "ToLeader"),
+            (leader, "manager/store", "Write"),
+            (leader, "manager/store", "Entries"),
+            (leader, "manager/leader/replicated", "Commits"),
+            (leader, "manager/leader/allocator", "Commits"),
+            (leader, "manager/leader/scheduler", "_Due"),
+            (leader, "manager/leader/dispatcher", "_Quiet"),
+            ("worker-1", "agent", "Assignments"),
+            ("worker-1", task, "RunTask"),
+            ("worker-1", "agent/session", "SendStatuses"),
+            (leader, "manager/leader/dispatcher", "Incoming"),
+            (leader, "manager/leader/dispatcher", "_Flush"),
+            (leader, "manager/store", "Entries"),
+        ]
+        rest = iter(way)
+        missing = [step for step in steps if step not in rest]
+        assert missing == [], "in this order, each came of what was before it"
+        assert not any(kind in ("RaftTick", "_Beat", "_CheckDeadlines") for _node, _path, kind in way)
+
+
+def test_what_others_do_meanwhile_is_not_in_a_trace_that_follows() -> None:
+    with TestCluster(managers=1, workers=1, seed=5) as c:
+        other = c.create_service("other", replicas=2)
+        c.wait_running(other, 2)
+        with c.trace("manager-1:/cluster", "Control", limit=5000, follow=True) as trace:
+            made = c.api().post("/services/create", {"Name": "x", "TaskTemplate": SPEC}).value["ID"]
+            c.wait_running(made, 1)
+            c.swarm.host("worker-1").executor.kill(c.tasks(other)[0].id)
+            c.advance(20)
+        paths = {each.path for each in trace.deliveries}
+        assert any(f"task-{task.id}" in path for task in c.tasks(made) for path in paths)
+        assert not any(f"task-{task.id}" in path for task in c.tasks(other) for path in paths)
+
+
+DRAINED = {"Availability": "drain", "Role": "manager"}
+
+
+def node_id(c: TestCluster, name: str) -> str:
+    return next(node["ID"] for node in nodes(c) if node["Description"]["Hostname"] == name)
+
+
+def version(c: TestCluster, name: str) -> int:
+    return next(node["Version"]["Index"] for node in nodes(c) if node["Description"]["Hostname"] == name)
+
+
+def nodes(c: TestCluster) -> list[dict[str, Any]]:
+    return list(c.api().get("/nodes").value)

@@ -15,7 +15,7 @@ from runtime.stage.simulator import Simulator
 from runtime.wire.memory import MemoryNetwork
 from runtime.wire.pb import dispatcher_pb2 as pb
 from runtime.wire.pb import logs_pb2, objects_pb2, types_pb2
-from runtime.wire.port import WORKER, Access, Call, Credentials
+from runtime.wire.port import WORKER, Access, Call, Credentials, Metadata
 from runtime.wire.services import path, routes
 from tests.unit.wire.authority import CLUSTER, authority
 
@@ -45,6 +45,7 @@ class Manager:
         self.streams: list[Call] = []
         self.task_streams: list[Call] = []
         self.reports: list[pb.UpdateTaskStatusRequest] = []
+        self.report_metadata: list[Metadata] = []
         self.listeners: list[Call] = []
         self.published: list[logs_pb2.PublishLogsMessage] = []
         self.uploads: list[Call] = []
@@ -101,6 +102,7 @@ class Manager:
         request = call.request
         assert isinstance(request, pb.UpdateTaskStatusRequest)
         self.reports.append(request)
+        self.report_metadata.append(call.metadata)
         if self.hold_reports:
             self.held.append(call)
         elif self.report_error is not None:
@@ -136,6 +138,7 @@ class Manager:
         removed: tuple[str, ...] = (),
         complete: bool | None = None,
         applies_to: str | None = None,
+        results_in: str | None = None,
         secrets: tuple[objects_pb2.Secret, ...] = (),
         configs: tuple[objects_pb2.Config, ...] = (),
     ) -> None:
@@ -145,7 +148,7 @@ class Manager:
         message = pb.AssignmentsMessage(
             type=kind,  # type: ignore[arg-type]
             applies_to=applies_to if applies_to is not None else ("" if first else str(self._results)),
-            results_in=str(self._results + 1),
+            results_in=results_in if results_in is not None else str(self._results + 1),
         )
         self._results += 1
         for secret in secrets:

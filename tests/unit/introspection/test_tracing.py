@@ -200,3 +200,46 @@ def test_only_so_many_requests_are_followed_at_once(monkeypatch: pytest.MonkeyPa
     chain.send(*range(20, 40))
     assert len(trace._followed) == 3
     assert {each[5] for each in trace.take()} == {"/first", "/middle", "/last"}
+
+
+def test_a_trace_that_follows_goes_on_where_another_trace_continues_it() -> None:
+    chain = Chain()
+    trace = chain.trace(TraceRequest(paths=("/middle",), types=("Pass",), follow=True))
+    chain.middle.tell(Pass(1), trace=501)
+    chain.simulator.settle()
+    assert chain.stage.linker is not None
+    chain.stage.linker(501, 502)
+    chain.last.tell(Pass(2), trace=502)
+    chain.last.tell(Pass(3), trace=503)
+    chain.simulator.settle()
+    assert [each[3] for each in trace.take()] == [501, 501, 502]
+
+
+def test_what_continues_it_is_found_too_when_it_fits_only_later() -> None:
+    """501 went on in 502, and 502 in 503, before anything of 501 fitted."""
+    chain = Chain()
+    trace = chain.trace(TraceRequest(paths=("/middle",), follow=True))
+    assert chain.stage.linker is not None
+    chain.stage.linker(501, 502)
+    chain.last.tell(Pass(2), trace=503)
+    chain.stage.linker(502, 503)
+    chain.stage.linker(503, 501)  # in a circle: it must end
+    chain.simulator.settle()
+    assert trace.take() == []
+    chain.middle.tell(Pass(1), trace=501)
+    chain.simulator.settle()
+    assert sorted(each[3] for each in trace.take()) == [501, 501, 503]
+
+
+def test_nobody_hears_of_what_continues_what_unless_a_trace_follows() -> None:
+    chain = Chain()
+    chain.stage.linker = None
+    looking = chain.trace(ALL)
+    assert chain.stage.linker is None
+    following = chain.trace(TraceRequest(paths=("/middle",), follow=True))
+    assert chain.stage.linker is not None
+    following.end("enough")
+    chain.stage.linker(1, 2)
+    chain.tracing.finish(following)
+    assert chain.stage.linker is None
+    chain.tracing.finish(looking)

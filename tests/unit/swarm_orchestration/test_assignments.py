@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.store.changes import apply
 from runtime.store.transaction import Transaction
 from runtime.store.view import View
-from runtime.swarm.agent_session import AssignmentSequence
+from runtime.swarm.agent_session import AssignmentSequence, trace_in
 from runtime.swarm.assignments import AssignmentSet, references, same_but_status
 from runtime.wire.pb import dispatcher_pb2 as dispatcher
 from runtime.wire.pb import objects_pb2 as objects
@@ -299,3 +300,18 @@ def test_a_node_that_follows_ends_up_with_what_a_complete_set_would_tell(actions
         assert agent.ids(kind) == fresh.ids(kind), kind
     for id in agent.ids("task"):
         assert same_but_status(agent.held["task"][id], fresh.held["task"][id])
+
+
+def test_a_result_may_name_a_trace_and_the_next_message_refers_to_all_of_it() -> None:
+    assigned = AssignmentSet("w1")
+    first, second, third = assigned.take(), assigned.take(0xAB), assigned.take()
+    assert (first.results_in, second.applies_to) == ("1", "1")
+    assert (second.results_in, third.applies_to, third.results_in) == ("2.ab", "2.ab", "3")
+    assert [trace_in(each) for each in (first, second, third)] == [0, 0xAB, 0]
+
+
+@pytest.mark.parametrize("result", ["", "7", "7.", ".ab", "7.xyz", "7.ab.cd", "7.-1", "x.ab", "7." + "f" * 14, "7.AB"])
+def test_a_result_that_names_no_trace_is_taken_as_it_is(result: str) -> None:
+    message = dispatcher.AssignmentsMessage(type=COMPLETE, results_in=result)
+    assert trace_in(message) == 0
+    assert AssignmentSequence().check(message) is None
