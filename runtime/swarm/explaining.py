@@ -7,13 +7,13 @@ before that. Equal waits are told once, with their number and the first few of t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, Literal
 
 from runtime.errors import Code, Refused
 from runtime.swarm import ingress_blocked, jobs
 from runtime.swarm.constraints import node_fits
-from runtime.swarm.explaining_past import given_up, with_past
+from runtime.swarm.explaining_past import given_up, how_it_ended, with_past
 from runtime.swarm.naming import task_name
 from runtime.swarm.ports import View
 from runtime.swarm.task_model import age_key, ended, is_invalid, node_of, slot_tasks, wanted
@@ -147,24 +147,34 @@ def _counts(view: View, service: objects.Service, tasks: Sequence[objects.Task])
     if mode == "replicated":
         return f"{running} of {service.spec.replicated.replicas} tasks run", given_up(view, service, tasks)
     if mode == "global":
-        left_out = [wait for node in view.all(objects.Node) if (wait := _left_out(service, node)) is not None]
         nodes = view.count(objects.Node)
         state = f"{_tasks(running)} on {nodes} {'node' if nodes == 1 else 'nodes'}"
-        return state, left_out + given_up(view, service, tasks)
+        held = {task.node_id for task in tasks if wanted(task)}
+        return state, _left_out(view, service, held) + given_up(view, service, tasks)
+    return _job_counts(view, service, tasks, running)
+
+
+def _job_counts(
+    view: View, service: objects.Service, tasks: Sequence[objects.Task], running: int
+) -> tuple[str, list[Wait]]:
     current = [task for task in tasks if jobs.is_current(task, service)]
     complete = sum(task.status.state == types.COMPLETE for task in current)
-    failed = [
-        Wait(
-            task.id, "operator", "failed, and its restart policy gives up; the next docker service update runs it anew"
-        )
-        for task in current
-        if task.status.state > types.COMPLETE and not _has_other(task, current)
-    ]
-    total = f" of {service.spec.replicated_job.total_completions}" if mode == "replicated_job" else ""
-    state = f"{complete}{total} tasks of iteration {service.job_status.job_iteration.index} are complete, {running} run"
-    if mode == "replicated_job" and not service.spec.replicated_job.max_concurrent:
-        failed.append(Wait(service.id, "operator", "no task may run at once (max concurrent is 0)"))
-    return state, failed
+    given = [task for task in current if task.status.state > types.COMPLETE and not _has_other(task, current)]
+    anew = "its restart policy gives up; the next docker service update runs it anew"
+    waits = [Wait(task.id, "operator", f"{how_it_ended(task)}; {anew}") for task in given]
+    iteration = f"of iteration {service.job_status.job_iteration.index} are complete, {running} run"
+    if service.spec.WhichOneof("mode") == "global_job":
+        left_out = _left_out(view, service, {task.node_id for task in current})
+        return f"{complete} tasks {iteration}", waits + left_out
+    job = service.spec.replicated_job
+    left = job.total_completions - complete - len(given)
+    alive = sum(task.desired_state <= types.COMPLETE and not ended(task) for task in current)
+    if not job.max_concurrent:
+        waits.append(Wait(service.id, "operator", "no task may run at once (max concurrent is 0)"))
+    elif left > alive >= job.max_concurrent:
+        why = f"{left - alive} more completions wait for one of the {alive} that may be under way at once"
+        waits.append(Wait(service.id, "orchestrator", why))
+    return f"{complete} of {job.total_completions} tasks {iteration}", waits
 
 
 def _tasks(running: int) -> str:
@@ -180,14 +190,25 @@ def _has_other(task: objects.Task, tasks: Sequence[objects.Task]) -> bool:
     )
 
 
-def _left_out(service: objects.Service, node: objects.Node) -> Wait | None:
+def _left_out(view: View, service: objects.Service, held: Collection[str]) -> list[Wait]:
+    """The nodes of a service or job of each node that have no task of it, and why."""
+    waits = []
+    for node in view.all(objects.Node):
+        who, why = _why_left_out(service, node) if node.id not in held else ("", "")
+        if why:
+            waits.append(Wait(node.id, who, why))
+    return waits
+
+
+def _why_left_out(service: objects.Service, node: objects.Node) -> tuple[str, str]:
     if not node_fits(node, service.spec.task.placement.constraints):
-        return Wait(node.id, "operator", "the service's constraints do not hold on it")
-    if node.spec.availability == specs.NodeSpec.DRAIN:
-        return Wait(node.id, "operator", "it is drained; docker node update --availability active brings it back")
+        return "operator", "the service's constraints do not hold on it"
+    if node.spec.availability != specs.NodeSpec.ACTIVE:
+        how = "drained" if node.spec.availability == specs.NodeSpec.DRAIN else "paused"
+        return "operator", f"it is {how}; docker node update --availability active brings it back"
     if node.status.state == types.NodeStatus.DOWN:
-        return Wait(node.id, "agent", "it is down; it gets its task when its agent is back")
-    return None
+        return "agent", "it is down; it gets its task when its agent is back"
+    return "", ""
 
 
 # Tasks

@@ -105,6 +105,34 @@ def test_a_global_service_says_which_nodes_it_leaves_out_and_why() -> None:
     assert "is down" in reasons["2"]
 
 
+@pytest.mark.parametrize("mode", ["global", "global_job"])
+def test_a_paused_node_is_left_out_unless_it_has_its_task(mode: str) -> None:
+    store = store_of()
+    store.edit(objects.Service, "web", lambda it: getattr(it.spec, mode).SetInParent())
+    store.edit(objects.Service, "web", lambda it: it.job_status.SetInParent())
+    for id in ("n0", "n1"):
+        store.edit(objects.Node, id, lambda node: setattr(node.spec, "availability", specs.NodeSpec.PAUSE))
+    task = task_of(store.service(), "t", slot=0, node="n0", state=types.RUNNING)
+    task.job_iteration.SetInParent()
+    store.put(task)
+    text = "it is paused; docker node update --availability active brings it back"
+    assert [(each["why"], each["subjects"]) for each in why(store, "web")["waits"]] == [(text, ["node host-n1 (n1)"])]
+
+
+@pytest.mark.parametrize(("alive", "told"), [(2, ["3 more completions wait for one of the 2 that may"]), (1, [])])
+def test_a_job_says_what_its_concurrency_holds_back(alive: int, told: list[str]) -> None:
+    store = store_of()
+    job = store.service()
+    store.edit(objects.Service, "web", lambda it: setattr(it.spec.replicated_job, "total_completions", 6))
+    store.edit(objects.Service, "web", lambda it: setattr(it.spec.replicated_job, "max_concurrent", 2))
+    for slot in range(alive + 1):
+        state = types.RUNNING if slot else types.COMPLETE
+        task = task_of(job, f"t{slot}", slot=slot, state=state, desired=types.COMPLETE, node="n1")
+        task.job_iteration.SetInParent()
+        store.put(task)
+    assert [text[: len(told[0])] if told else text for _, text in waits(store, "web")] == told
+
+
 def test_a_job_names_the_tasks_that_were_given_up() -> None:
     store = store_of()
     job = store.service()
