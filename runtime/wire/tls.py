@@ -107,7 +107,36 @@ def load_chain(context: ssl.SSLContext, material: Material) -> None:
         os.close(descriptor)
 
 
-class TlsEnd(asyncio.BufferedProtocol):
+class _End(asyncio.BufferedProtocol):
+    """One side of a splice: while it has too much to write, nothing is read from its partner, whose bytes wait in the
+    socket."""
+
+    __slots__ = ("partner", "transport")
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.partner: _End | None = None
+
+    def pause_writing(self) -> None:
+        if self.partner is not None:
+            self.partner.pause()
+
+    def resume_writing(self) -> None:
+        if self.partner is not None:
+            self.partner.resume()
+
+    def pause(self) -> None:
+        """The partner has too much to write."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """The partner can write again."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+
+class TlsEnd(_End):
     """The side of a splice that faces the network.
 
     ``ready`` is called after the handshake; reading rests until ``partner`` is set by ``join``. ``lost`` is called
@@ -122,12 +151,11 @@ class TlsEnd(asyncio.BufferedProtocol):
         "_ready",
         "_timer",
         "heard",
-        "partner",
         "reason",
         "shaken",
         "tls",
-        "transport",
     )
+    partner: PlainEnd | None
 
     def __init__(
         self,
@@ -139,6 +167,7 @@ class TlsEnd(asyncio.BufferedProtocol):
         ready: Callable[[TlsEnd], None],
         lost: Callable[[TlsEnd, Exception | None], None],
     ) -> None:
+        super().__init__()
         self._buffer = buffer
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -149,8 +178,6 @@ class TlsEnd(asyncio.BufferedProtocol):
         self._lost = lost
         self.shaken = False
         self._timer: asyncio.TimerHandle | None = None
-        self.transport: asyncio.Transport | None = None
-        self.partner: PlainEnd | None = None
         self.reason: Exception | None = None
         self.heard = False
 
@@ -183,14 +210,6 @@ class TlsEnd(asyncio.BufferedProtocol):
             self.partner.finish()
         lost, self._lost = self._lost, _ignore
         lost(self, self.reason or exc)
-
-    def pause_writing(self) -> None:
-        if self.partner is not None:
-            self.partner.pause()
-
-    def resume_writing(self) -> None:
-        if self.partner is not None:
-            self.partner.resume()
 
     # The partner's and the owner's side.
 
@@ -230,16 +249,6 @@ class TlsEnd(asyncio.BufferedProtocol):
         if self.transport is not None and not self.transport.is_closing():
             self._flush()
             self._close()
-
-    def pause(self) -> None:
-        """The partner has too much to write."""
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.pause_reading()
-
-    def resume(self) -> None:
-        """The partner can write again."""
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.resume_reading()
 
     def _close(self) -> None:
         """Closes after a flush; a peer that reads nothing any more is not waited for longer than the time-out."""
@@ -299,16 +308,16 @@ class TlsEnd(asyncio.BufferedProtocol):
             self._timer = None
 
 
-class PlainEnd(asyncio.BufferedProtocol):
+class PlainEnd(_End):
     """The side of a splice that faces gRPC over a private unix socket."""
 
-    __slots__ = ("_buffer", "_finished", "partner", "transport")
+    __slots__ = ("_buffer", "_finished")
+    partner: TlsEnd | None
 
     def __init__(self, buffer: memoryview) -> None:
+        super().__init__()
         self._buffer = buffer
         self._finished = False
-        self.transport: asyncio.Transport | None = None
-        self.partner: TlsEnd | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -333,14 +342,6 @@ class PlainEnd(asyncio.BufferedProtocol):
         if self.partner is not None:
             self.partner.finish()
 
-    def pause_writing(self) -> None:
-        if self.partner is not None:
-            self.partner.pause()
-
-    def resume_writing(self) -> None:
-        if self.partner is not None:
-            self.partner.resume()
-
     def send(self, data: bytes) -> None:
         """Writes what the peer sent."""
         if self.transport is not None:
@@ -351,16 +352,6 @@ class PlainEnd(asyncio.BufferedProtocol):
         self._finished = True
         if self.transport is not None:
             self.transport.close()
-
-    def pause(self) -> None:
-        """The peer does not keep up: gRPC's bytes wait in the socket."""
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.pause_reading()
-
-    def resume(self) -> None:
-        """The peer takes more."""
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.resume_reading()
 
 
 def _ignore(end: TlsEnd, exc: Exception | None) -> None:

@@ -10,22 +10,13 @@ import urllib.parse
 from collections.abc import Iterator
 from typing import Any, Final
 
+from swarmlet.unix_http import UnixConnection
+
 TIMEOUT_S: Final = 5.0
 VERSION: Final = "v1.45"
 _FRAME: Final = struct.Struct(">B3xI")
 _STREAMS: Final = {2: "!"}
 """What a line of this stream is marked with."""
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float | None) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 class EngineError(Exception):
@@ -63,7 +54,7 @@ class Engine:
     def _request(
         self, path: str, query: dict[str, Any], timeout: float | None
     ) -> tuple[_Closing, http.client.HTTPResponse]:
-        connection = _UnixConnection(self.path, TIMEOUT_S)
+        connection = UnixConnection(self.path, TIMEOUT_S)
         target = f"/{VERSION}{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
         try:
             connection.request("GET", target)
@@ -83,7 +74,7 @@ class Engine:
 class _Closing:
     """A connection that can be closed from another thread than the one that reads."""
 
-    def __init__(self, connection: _UnixConnection) -> None:
+    def __init__(self, connection: UnixConnection) -> None:
         self._connection = connection
         self._sock = connection.sock
 

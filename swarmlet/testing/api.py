@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import http.client
 import json
-import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from runtime.engine_api.call import Answer, Stream
 from runtime.engine_api.errors import ApiError
 from runtime.errors import Refused
 from swarmlet.testing.loop import VirtualLoop
+from swarmlet.unix_http import UnixConnection
 
 WAIT_S = 60.0
 
@@ -132,17 +132,6 @@ class InProcess:
         return read
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=WAIT_S)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
 class OverSocket:
     """Carries requests over a unix socket; each has a connection of its own."""
 
@@ -150,7 +139,7 @@ class OverSocket:
         self._path = path
 
     def __call__(self, method: str, path: str, body: bytes, headers: Mapping[str, str], during: float) -> Response:
-        connection = _UnixConnection(self._path)
+        connection = UnixConnection(self._path, WAIT_S)
         try:
             connection.request(method, path, body or None, dict(headers))
             answer = connection.getresponse()
@@ -158,7 +147,7 @@ class OverSocket:
         finally:
             connection.close()
 
-    def _read(self, connection: _UnixConnection, answer: http.client.HTTPResponse, during: float) -> bytes:
+    def _read(self, connection: UnixConnection, answer: http.client.HTTPResponse, during: float) -> bytes:
         read, deadline = b"", time.monotonic() + during
         while (left := deadline - time.monotonic()) > 0:
             connection.sock.settimeout(left)

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from tests.waiting import until
+
 SCRIPT = Path(__file__).parent / "script"
 COMMANDS = SCRIPT / "commands.txt"
 RECORDED = SCRIPT / "dockerd.txt"
@@ -158,16 +160,17 @@ def _wait(daemon: Daemon, what: str, name: str, argument: str = "") -> None:
         "pending": lambda tasks, _: any("no suitable node" in task["Status"].get("Err", "") for task in tasks),
         "updated": lambda _, service: service.get("UpdateStatus", {}).get("State") == argument,
     }
-    limit = time.monotonic() + WAIT
-    while True:
+
+    tasks: list[Any] = []
+
+    def holds() -> bool:
+        nonlocal tasks
         filters = json.dumps({"service": [name]}).replace(" ", "")
         status, tasks = daemon.call("GET", f"/tasks?filters={filters}".replace('"', "%22"))
         service = daemon.call("GET", f"/services/{name}")[1]
-        if status == 200 and conditions[what](tasks, service):
-            return
-        if time.monotonic() > limit:
-            raise AssertionError(f"not within {WAIT:g} s: {name} {what} {argument}; {json.dumps(tasks)[:2000]}")
-        time.sleep(0.1)
+        return status == 200 and conditions[what](tasks, service)
+
+    until(holds, f"{name} {what} {argument}", WAIT, tell=lambda: json.dumps(tasks)[:2000])
 
 
 def _running(tasks: list[Any]) -> int:

@@ -160,7 +160,7 @@ class Adapter:
         return replay.BasicStatus(raft.id, raft.term, raft.lead, raft.role.value)
 
     def restart(self, applied: int, conf_state: replay.ConfState) -> None:
-        self.storage.conf_state = conf_in(conf_state)
+        self.storage.conf_state = codec.conf_state_from_pb(conf_state)
         self.node = self._start(applied)
 
     def set_hard_state(self, state: replay.HardState) -> None:
@@ -218,22 +218,12 @@ def entry_out(entry: Entry) -> replay.Entry:
     return replay.Entry(entry.term, entry.index, ENTRY_NAMES[entry.type], entry.data, changes, context, raw=entry)
 
 
-def conf_in(state: replay.ConfState) -> ConfState:
-    return ConfState(
-        tuple(state.voters),
-        tuple(state.voters_outgoing),
-        tuple(state.learners),
-        tuple(state.learners_next),
-        state.auto_leave,
-    )
-
-
 def conf_out(state: ConfState) -> replay.ConfState:
     return replay.ConfState(state.voters, state.voters_outgoing, state.learners, state.learners_next, state.auto_leave)
 
 
 def snapshot_in(snapshot: replay.Snapshot) -> Snapshot:
-    return Snapshot(snapshot.index, snapshot.term, conf_in(snapshot.conf_state), snapshot.data)
+    return Snapshot(snapshot.index, snapshot.term, codec.conf_state_from_pb(snapshot.conf_state), snapshot.data)
 
 
 def snapshot_out(snapshot: Snapshot) -> replay.Snapshot:

@@ -14,10 +14,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+
+from tests.waiting import until
 
 T = TypeVar("T")
 
@@ -42,17 +42,6 @@ def _kind_of(program: str) -> bytes:
     """A static program names no interpreter; told as file(1) would, which need not be installed."""
     data = Path(shutil.which(program) or "").resolve().read_bytes()[:4096]
     return b"dynamically linked" if b"ld-linux" in data or b"ld-musl" in data else b"statically linked"
-
-
-def until(condition: Callable[[], T], what: str, seconds: float = 30.0) -> T:
-    """Waits for something to hold; what it then is."""
-    limit = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < limit, f"not within {seconds:g} s: {what}; it is {value!r}"
-        time.sleep(0.1)
 
 
 def run(*command: str | Path, timeout: float = 60.0) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import io
 import json
 import os
@@ -11,13 +10,13 @@ import signal
 import subprocess
 import sys
 import tarfile
-import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.integration.daemon.program import UnixConnection
-from tests.interop.lab import Lab, end_processes, until
+from tests.engine_client import EngineClient
+from tests.interop.lab import Lab, end_processes
+from tests.waiting import until
 
 APPLETS = ("sh", "sleep", "echo", "cat", "date", "true", "false", "env", "hostname", "httpd", "wget")
 NOISE = ("module=grpc", "error reading the kernel parameter", "memberlist node")
@@ -25,9 +24,10 @@ API = "v1.41"
 TICK = "trap 'exit 0' TERM; n=0; while true; do n=$((n+1)); echo tick $n; sleep 0.5; done"
 
 
-class Peer:
+class Peer(EngineClient):
     """A daemon on a machine of its own. Its directory holds what it keeps, so it can be started again."""
 
+    api = API
     kind = ""
 
     def __init__(self, lab: Lab, name: str) -> None:
@@ -105,30 +105,6 @@ class Peer:
             ["docker", *arguments], capture_output=True, timeout=timeout, check=False, env=environment
         )
         return done.returncode, done.stdout.decode(), done.stderr.decode()
-
-    def call(self, method: str, path: str, body: Any = None, timeout: float = 40.0) -> tuple[int, Any]:
-        """One request of the API; status and decoded body."""
-        connection: http.client.HTTPConnection = UnixConnection(str(self.socket), timeout)
-        try:
-            data = None if body is None else json.dumps(body)
-            connection.request(method, f"/{API}{path}", data, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            content = response.read()
-            if "json" not in (response.getheader("Content-Type") or ""):
-                return response.status, content
-            return response.status, json.loads(content) if content.strip() else None
-        finally:
-            connection.close()
-
-    def get(self, path: str, **filters: str) -> Any:
-        """A GET that must succeed."""
-        query = ""
-        if filters:
-            wanted = {name.replace("_", "-"): {value: True} for name, value in filters.items()}
-            query = "?filters=" + urllib.parse.quote(json.dumps(wanted))
-        status, answer = self.call("GET", path + query)
-        assert status == 200, f"GET {path} at {self.name}: {status} {answer}"
-        return answer
 
     def call_as(self, order: dict[str, Any], timeout: float = 120.0) -> Any:
         """What `callers` answers from this machine."""

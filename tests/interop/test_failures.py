@@ -8,9 +8,10 @@ import time
 import pytest
 
 from tests.interop.fixtures import Start
-from tests.interop.lab import run, until
+from tests.interop.lab import run
 from tests.interop.peers import Peer, Swarmlet
 from tests.interop.test_managers import agreed_leader, swarm_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 LOST = (

@@ -10,9 +10,9 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from tests.interop.fixtures import Start
-from tests.interop.lab import until
 from tests.interop.peers import Dockerd, Peer, Swarmlet
 from tests.interop.test_managers import agreed_leader
+from tests.waiting import until
 
 BOTH_WAYS = pytest.mark.parametrize(
     ("leads", "joins"), [(Swarmlet, Dockerd), (Dockerd, Swarmlet)], ids=["swarmlet leads", "dockerd leads"]

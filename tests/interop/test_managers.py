@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 
 from tests.interop.fixtures import Start
-from tests.interop.lab import until
 from tests.interop.peers import Dockerd, Peer, Swarmlet
+from tests.waiting import until
 
 ELECTION_S = 60.0
 """Ticks of a second, so elections of 10 to 20 s; the first may be split."""

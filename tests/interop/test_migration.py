@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.interop.fixtures import Start
-from tests.interop.lab import until
 from tests.interop.peers import Dockerd, Peer, Swarmlet
 from tests.interop.test_managers import agreed_leader, create_at, swarm_of, task_at
 from tests.interop.test_roles import becomes_manager, becomes_worker
+from tests.waiting import until
 
 
 def replaced(managers: list[Peer], old: Peer, new: Peer) -> list[Peer]:

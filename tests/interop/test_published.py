@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 from tests.interop.fixtures import Start
-from tests.interop.lab import until
 from tests.interop.peers import Peer, Swarmlet
+from tests.waiting import until
 
 ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
 SERVE = (

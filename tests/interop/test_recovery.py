@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.interop.fixtures import Start
-from tests.interop.lab import until
 from tests.interop.peers import Peer, Swarmlet
 from tests.interop.test_failures import LOST, manages, reachable
 from tests.interop.test_managers import create_at, swarm_of, task_at
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 

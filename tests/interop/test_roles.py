@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from tests.interop.fixtures import Start
-from tests.interop.lab import until
 from tests.interop.peers import Dockerd, Peer, Swarmlet
 from tests.interop.test_managers import BOTH_WAYS, agreed_leader, create_at, swarm_of, task_at
+from tests.waiting import until
 
 
 def manages(peer: Peer) -> bool:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pytest
 
 from tests.interop.fixtures import Start
-from tests.interop.lab import until
 from tests.interop.peers import Dockerd, Peer, Swarmlet
 from tests.interop.test_managers import agreed_leader, create_at, swarm_of, task_at
+from tests.waiting import until
 
 KEPT, INTERVAL, WRITES = 10, 40, 150
 

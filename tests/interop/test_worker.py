@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.interop.fixtures import Start
-from tests.interop.lab import until
 from tests.interop.peers import Dockerd, Peer, Swarmlet
+from tests.waiting import until
 
 
 def logged(manager: Peer, service: str) -> str:

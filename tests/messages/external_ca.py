@@ -15,7 +15,7 @@ from runtime.pki.root import RootCA
 from runtime.stage.simulator import EPOCH, Simulator
 from runtime.wire.https import HttpAnswer
 from runtime.wire.port import Material
-from tests.unit.pki.support import entropy
+from tests.seeded import entropy
 
 URL = "https://ca.example/sign"
 

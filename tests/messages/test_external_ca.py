@@ -16,7 +16,7 @@ from runtime.wire.https import HttpAnswer
 from runtime.wire.pb import ca_pb2, control_pb2, objects_pb2, types_pb2
 from tests.messages.certificate_bench import CaHost, Client, Cluster, World
 from tests.messages.external_ca import URL, ExternalCa
-from tests.unit.pki.support import entropy
+from tests.seeded import entropy
 from tests.unit.pki.test_rotation import key_of
 
 STATUS = types_pb2.IssuanceStatus

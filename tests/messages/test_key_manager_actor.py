@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import random
-
 from actors.key_manager_actor import TRY_AGAIN, KeyManagerActor
 from runtime.swarm.bootstrap_keys import ROTATE_EVERY_S, has_keys, make_keys
 from runtime.wire.pb import objects_pb2 as objects
 from tests.messages.part_bench import PartBench
+from tests.seeded import entropy
 
 
 def a_cluster(*, keys: bool) -> objects.Cluster:
     cluster = objects.Cluster(id="cluster")
     cluster.spec.annotations.name = "default"
     if keys:
-        make_keys(cluster, random.Random(1).randbytes)
+        make_keys(cluster, entropy(1))
     return cluster
 
 

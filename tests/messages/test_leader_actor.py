@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 from typing import Any
 
 import pytest
@@ -23,10 +22,11 @@ from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
 from runtime.wire.port import Credentials
 from tests.messages.part_bench import PartBench
+from tests.seeded import entropy
 
 CLUSTER = "cluster0000000000000000000"
 MEMBERS = MembersChanged({7: MemberStatus(7, "manager1", "10.0.0.1:2377", leader=True, reachable=True)})
-ROOT = create_root(random.Random(9).randbytes, EPOCH)
+ROOT = create_root(entropy(9), EPOCH)
 
 
 class Part(Actor):
@@ -123,7 +123,7 @@ def test_a_later_leader_makes_predefined_networks_and_no_ingress_network(monkeyp
 def test_a_leader_that_finds_nothing_to_write_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster, node = objects.Cluster(id=CLUSTER), objects.Node(id="manager1")
     cluster.spec.annotations.name = "default"
-    bench = Bench(monkeypatch, cluster, node, *first_networks(random.Random(1).randbytes).predefined, signer=False)
+    bench = Bench(monkeypatch, cluster, node, *first_networks(entropy(1)).predefined, signer=False)
     before = bench.index
     bench.manager.expect(LeaderReady)
     assert bench.index == before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import pytest
 
@@ -13,7 +12,7 @@ from runtime.protocol.cluster import Info, Init, Inspect, Unlock, UnlockKey, Upd
 from runtime.stage.simulator import EPOCH
 from runtime.wire.pb import control_pb2
 from runtime.wire.pb import types_pb2 as types
-from tests.simulation.cluster import Host, Swarm, manager_token, replicated, worker_token
+from tests.simulation.cluster import Host, Swarm, manager_token, replicated, wait, worker_token
 
 HOUR = 3600.0
 
@@ -42,13 +41,6 @@ def pass_over(swarm: Swarm, host: Host) -> None:
     """Until the host's certificate, which it cannot renew, is a minute too old."""
     while swarm.simulator.time < expiry(host) + 60.0:
         swarm.simulator.run_for(300.0)
-
-
-def wait(swarm: Swarm, condition: Any, within: float = 60.0) -> None:
-    limit = swarm.simulator.time + within
-    while not condition():
-        assert swarm.simulator.time < limit, "it did not come about in time"
-        swarm.simulator.run_for(0.5)
 
 
 def test_a_new_lifetime_counts_for_the_next_certificate_at_once() -> None:

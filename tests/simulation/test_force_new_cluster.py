@@ -6,7 +6,6 @@ The logs of three members are made by hand: a cluster of one, into whose log two
 from __future__ import annotations
 
 import dataclasses
-import random
 
 import pytest
 
@@ -21,6 +20,7 @@ from runtime.raft.codec import encode_change
 from runtime.raft.confchange import ChangeType, ConfChange
 from runtime.raft.types import Entry, EntryType
 from runtime.wire.pb import objects_pb2, raft_pb2
+from tests.seeded import entropy
 from tests.simulation.cluster import Host, Swarm, replicated, worker_token
 
 
@@ -30,7 +30,7 @@ def open_log(host: Host) -> RaftLog:
     assert key_file is not None
     keys = decode_key_file(key_file, b"").data_keys
     assert keys is not None
-    return RaftLog(host.disk.open_database(RAFT_DATABASE), Sealer((keys.current,), random.Random(1).randbytes))
+    return RaftLog(host.disk.open_database(RAFT_DATABASE), Sealer((keys.current,), entropy(1)))
 
 
 def lose_two_members(host: Host) -> None:

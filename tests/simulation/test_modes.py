@@ -8,7 +8,7 @@ import pytest
 
 from runtime.wire.pb import objects_pb2, specs_pb2
 from runtime.wire.pb import types_pb2 as types
-from tests.simulation.cluster import Host, Swarm, replicated, worker_token
+from tests.simulation.cluster import Host, Swarm, replicated, wait, worker_token
 
 
 def swarm_of(seed: int, hosts: int = 3) -> tuple[Swarm, Host]:
@@ -19,16 +19,8 @@ def swarm_of(seed: int, hosts: int = 3) -> tuple[Swarm, Host]:
     token = worker_token(manager)
     for worker in workers:
         worker.join(manager, token)
-    until(swarm, lambda: all(node.status.state == types.NodeStatus.READY for node in nodes(manager)))
+    wait(swarm, lambda: all(node.status.state == types.NodeStatus.READY for node in nodes(manager)))
     return swarm, manager
-
-
-def until(swarm: Swarm, condition: Callable[[], bool], within: float = 120.0) -> None:
-    """Runs until something holds, asked through the control API."""
-    limit = swarm.simulator.time + within
-    while not condition():
-        assert swarm.simulator.time < limit, "it did not come about in time"
-        swarm.simulator.run_for(0.25)
 
 
 def nodes(manager: Host) -> list[objects_pb2.Node]:
@@ -77,7 +69,7 @@ def test_a_global_service_follows_nodes_that_are_drained_lost_labelled_and_remov
 
     def runs_on(*hosts: Host) -> None:
         wanted = sorted(host.name for host in hosts)
-        until(swarm, lambda: places(swarm, manager, service.id) == wanted)
+        wait(swarm, lambda: places(swarm, manager, service.id) == wanted)
 
     runs_on(manager, one, two)
     change_node(manager, one, lambda node: setattr(node, "availability", specs_pb2.NodeSpec.DRAIN))
@@ -90,16 +82,16 @@ def test_a_global_service_follows_nodes_that_are_drained_lost_labelled_and_remov
     runs_on(manager, one, two)
     two.crash()
     two.executor.power_off()
-    until(swarm, lambda: node_of(manager, two).status.state == types.NodeStatus.DOWN)
+    wait(swarm, lambda: node_of(manager, two).status.state == types.NodeStatus.DOWN)
     runs_on(manager, one)
     two.boot()
     runs_on(manager, one, two)
     two.crash()
     two.executor.power_off()
-    until(swarm, lambda: node_of(manager, two).status.state == types.NodeStatus.DOWN)
+    wait(swarm, lambda: node_of(manager, two).status.state == types.NodeStatus.DOWN)
     gone = node_of(manager, two).id
     manager.control("RemoveNode", node_id=gone)
-    until(swarm, lambda: all(task.node_id != gone for task in swarm.tasks(manager, service.id)))
+    wait(swarm, lambda: all(task.node_id != gone for task in swarm.tasks(manager, service.id)))
     runs_on(manager, one)
 
 
@@ -110,7 +102,7 @@ def test_an_update_of_a_global_service_leaves_a_paused_node_until_it_is_active_a
     spec.update.parallelism = 2
     spec.update.monitor.FromSeconds(1)
     service = manager.control("CreateService", spec=spec).service
-    until(swarm, lambda: len(places(swarm, manager, service.id)) == 3)
+    wait(swarm, lambda: len(places(swarm, manager, service.id)) == 3)
     paused = swarm.hosts[1]
     change_node(manager, paused, lambda node: setattr(node, "availability", specs_pb2.NodeSpec.PAUSE))
     update(manager, service.id, lambda spec: spec.task.container.command.append("1"))
@@ -121,12 +113,12 @@ def test_an_update_of_a_global_service_leaves_a_paused_node_until_it_is_active_a
     def new() -> set[str]:
         return {task.node_id for task in swarm.running(manager, service.id) if len(task.spec.container.command) == 3}
 
-    until(swarm, lambda: status() == types.UpdateStatus.COMPLETED)
+    wait(swarm, lambda: status() == types.UpdateStatus.COMPLETED)
     held_back = node_of(manager, paused).id
     assert new() == {node.id for node in nodes(manager)} - {held_back}
     assert len(places(swarm, manager, service.id)) == 3
     change_node(manager, paused, lambda node: setattr(node, "availability", specs_pb2.NodeSpec.ACTIVE))
-    until(swarm, lambda: new() == {node.id for node in nodes(manager)})
+    wait(swarm, lambda: new() == {node.id for node in nodes(manager)})
 
 
 def completed(swarm: Swarm, manager: Host, service_id: str, iteration: int) -> list[objects_pb2.Task]:
@@ -144,14 +136,14 @@ def test_a_replicated_job_completes_although_a_worker_and_then_the_manager_die(s
     spec.replicated_job.max_concurrent = 4
     spec.replicated_job.total_completions = 9
     service = manager.control("CreateService", spec=spec).service
-    until(swarm, lambda: any(task.status.state == types.RUNNING for task in swarm.tasks(manager, service.id)))
+    wait(swarm, lambda: any(task.status.state == types.RUNNING for task in swarm.tasks(manager, service.id)))
     swarm.hosts[1].crash()
     swarm.hosts[1].executor.power_off()
-    until(swarm, lambda: bool(completed(swarm, manager, service.id, 0)))
+    wait(swarm, lambda: bool(completed(swarm, manager, service.id, 0)))
     manager.crash()
     manager.boot()
     swarm.simulator.run_for(5)
-    until(swarm, lambda: len(completed(swarm, manager, service.id, 0)) == 9, 300)
+    wait(swarm, lambda: len(completed(swarm, manager, service.id, 0)) == 9, 300)
     swarm.simulator.run_for(60)
     assert sorted(task.slot for task in completed(swarm, manager, service.id, 0)) == list(range(9))
     (status,) = manager.control("ListServiceStatuses", services=[service.id]).statuses
@@ -164,13 +156,13 @@ def test_a_global_job_runs_on_every_node_also_on_one_that_comes_back_and_again_a
     away = swarm.hosts[2]
     away.crash()
     away.executor.power_off()
-    until(swarm, lambda: node_of(manager, away).status.state == types.NodeStatus.DOWN)
+    wait(swarm, lambda: node_of(manager, away).status.state == types.NodeStatus.DOWN)
     spec = of_mode("job", "global_job")
     spec.task.container.command[:] = ["sleep", "3"]
     service = manager.control("CreateService", spec=spec).service
-    until(swarm, lambda: len(completed(swarm, manager, service.id, 0)) == 2)
+    wait(swarm, lambda: len(completed(swarm, manager, service.id, 0)) == 2)
     away.boot()
-    until(swarm, lambda: len(completed(swarm, manager, service.id, 0)) == 3)
+    wait(swarm, lambda: len(completed(swarm, manager, service.id, 0)) == 3)
     update(manager, service.id, lambda spec: spec.task.container.env.append("AGAIN=1"))
-    until(swarm, lambda: len(completed(swarm, manager, service.id, 1)) == 3)
+    wait(swarm, lambda: len(completed(swarm, manager, service.id, 1)) == 3)
     assert {task.node_id for task in completed(swarm, manager, service.id, 1)} == {node.id for node in nodes(manager)}

@@ -22,19 +22,10 @@ from runtime.wire.pb import control_pb2, health_pb2, objects_pb2, raft_pb2, spec
 from runtime.wire.pb import types_pb2 as types
 from runtime.wire.port import Access, Credentials
 from runtime.wire.services import path, routes
-from tests.simulation.cluster import Host, Swarm, replicated, worker_token
+from tests.simulation.cluster import Host, Swarm, joined, replicated, wait, worker_token
 from tests.simulation.managers import followers_of, leader_of, managers, raft_of, write
 
 M, W = types.MANAGER, types.WORKER
-
-
-def a_swarm(seed: int, workers: int) -> tuple[Swarm, list[Host]]:
-    swarm = Swarm(seed, workers + 1)
-    hosts = swarm.boot()
-    hosts[0].init()
-    for host in hosts[1:]:
-        host.join(hosts[0], worker_token(hosts[0]))
-    return swarm, hosts
 
 
 def listed(manager: Host) -> dict[str, objects_pb2.Node]:
@@ -60,16 +51,9 @@ def is_manager(host: Host) -> bool:
     return bool(host.ask(Info()).control_available)
 
 
-def wait(swarm: Swarm, condition: Any, within: float = 60.0) -> None:
-    limit = swarm.simulator.time + within
-    while not condition():
-        assert swarm.simulator.time < limit, "it did not come about in time"
-        swarm.simulator.run_for(0.5)
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_a_promoted_worker_becomes_a_manager_in_place(seed: int) -> None:
-    swarm, (leader, worker, other) = a_swarm(seed, 2)
+    swarm, (leader, worker, other) = joined(seed, 2)
     service = leader.control("CreateService", spec=replicated("web", 3)).service.id
     before = {task.id for task in swarm.wait_running(leader, service, 3)}
     want(leader, worker, M)
@@ -84,7 +68,7 @@ def test_a_promoted_worker_becomes_a_manager_in_place(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_demoted_manager_becomes_a_worker_and_keeps_no_log(seed: int) -> None:
-    swarm, (leader, worker) = a_swarm(seed, 1)
+    swarm, (leader, worker) = joined(seed, 1)
     want(leader, worker, M)
     wait(swarm, lambda: is_manager(worker))
     want(leader, worker, W)
@@ -216,7 +200,7 @@ def test_a_manager_that_was_demoted_while_it_was_away_is_never_a_member_again(ho
 
 
 def test_refused_demotions_in_dockers_words() -> None:
-    swarm, (leader, worker) = a_swarm(2, 1)
+    swarm, (leader, worker) = joined(2, 1)
     with pytest.raises(Refused, match="attempting to demote the last manager of the swarm") as last:
         want(leader, leader, W)
     assert last.value.code is Code.FAILED_PRECONDITION
@@ -258,7 +242,7 @@ def test_a_removed_manager_is_blacklisted_and_out_of_the_consensus() -> None:
 
 
 def test_a_promoted_node_that_is_away_cannot_be_demoted_but_removed_and_becomes_a_manager_if_it_comes_back() -> None:
-    swarm, (leader, worker, gone) = a_swarm(12, 2)
+    swarm, (leader, worker, gone) = joined(12, 2)
     for host in (worker, gone):
         host.crash()
         want(leader, host, M)
@@ -298,7 +282,7 @@ def test_a_manager_that_is_promoted_again_at_once_is_one_again(seed: int) -> Non
 
 @pytest.mark.parametrize("pause", [0.0, 0.5, 1.0, 4.0])
 def test_a_manager_that_is_demoted_and_promoted_again_at_once_is_one_again_soon(pause: float) -> None:
-    swarm, (leader, worker, _) = a_swarm(int(pause * 10), 2)
+    swarm, (leader, worker, _) = joined(int(pause * 10), 2)
     want(leader, worker, M)
     wait(swarm, lambda: is_manager(worker))
     for _ in range(3):

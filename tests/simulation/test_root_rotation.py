@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from runtime.protocol.cluster import Inspect, Update
 from runtime.wire.pb import control_pb2, objects_pb2
 from runtime.wire.pb import types_pb2 as types
-from tests.simulation.cluster import Host, Swarm, replicated, worker_token
+from tests.simulation.cluster import Host, Swarm, joined, replicated, wait, worker_token
 
 
 def inspect(manager: Host) -> objects_pb2.Cluster:
@@ -32,25 +30,9 @@ def issuers(manager: Host) -> set[bytes]:
     return {node.description.tls_info.cert_issuer_public_key for node in manager.control("ListNodes").nodes}
 
 
-def wait(swarm: Swarm, condition: Any, within: float) -> None:
-    limit = swarm.simulator.time + within
-    while not condition():
-        assert swarm.simulator.time < limit, "it did not come about in time"
-        swarm.simulator.run_for(0.5)
-
-
-def a_swarm(seed: int, workers: int) -> tuple[Swarm, list[Host]]:
-    swarm = Swarm(seed, workers + 1)
-    hosts = swarm.boot()
-    hosts[0].init()
-    for host in hosts[1:]:
-        host.join(hosts[0], worker_token(hosts[0]))
-    return swarm, hosts
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_every_node_moves_to_the_new_root_and_tasks_do_not_notice(seed: int) -> None:
-    swarm, hosts = a_swarm(seed, 3)
+    swarm, hosts = joined(seed, 3)
     manager = hosts[0]
     service = manager.control("CreateService", spec=replicated("web", 4)).service.id
     before = {task.id for task in swarm.wait_running(manager, service, 4)}
@@ -73,7 +55,7 @@ def root_on_disk(host: Host) -> bytes:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_node_that_is_away_is_waited_for_and_moves_when_it_is_back(seed: int) -> None:
-    swarm, hosts = a_swarm(seed, 3)
+    swarm, hosts = joined(seed, 3)
     manager, away = hosts[0], hosts[3]
     away.crash()
     rotate(manager)
@@ -86,7 +68,7 @@ def test_a_node_that_is_away_is_waited_for_and_moves_when_it_is_back(seed: int) 
 
 
 def test_a_rotation_outlives_the_leader() -> None:
-    swarm, hosts = a_swarm(11, 2)
+    swarm, hosts = joined(11, 2)
     manager, away = hosts[0], hosts[2]
     away.crash()
     rotate(manager)
@@ -118,7 +100,7 @@ def test_a_worker_joins_while_the_root_is_rotated_and_another_one_after_it() -> 
 
 
 def test_a_removed_node_no_longer_holds_the_rotation_up() -> None:
-    swarm, hosts = a_swarm(3, 2)
+    swarm, hosts = joined(3, 2)
     manager, away = hosts[0], hosts[2]
     away.crash()
     rotate(manager)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from swarmlet import Node
 from swarmlet.host import free_port
 from tests.integration.api.clients import docker_client
 from tests.integration.face.worlds import node
+from tests.waiting import until
 
 Client = docker.DockerClient
 
@@ -47,14 +47,6 @@ def client(running: Node) -> Iterator[Client]:
     for service in made.services.list():
         service.remove()
     made.close()
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
-    limit = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < limit, f"not within {seconds:g} s: {what}"
-        time.sleep(0.02)
-    return value
 
 
 def create(client: Client, name: str, *args: str, **more: Any) -> Any:

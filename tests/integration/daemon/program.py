@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.parse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+from swarmlet.host import free_port
+from tests.engine_client import EngineClient
+from tests.waiting import until
 
 
-class Daemon:
+class Daemon(EngineClient):
     """``swarmlet daemon`` as a process; its tasks live on in the keeper when it is killed."""
 
     def __init__(self, root: Path, address: str = "127.0.0.1", *options: str) -> None:
@@ -76,48 +63,16 @@ class Daemon:
         self.process.wait(30)
         return time.monotonic() - begun
 
-    def call(self, method: str, path: str, body: Any = None, timeout: float = 30.0) -> tuple[int, Any]:
-        """One request; status and decoded body."""
-        connection = UnixConnection(self.socket, timeout)
-        try:
-            data = None if body is None else json.dumps(body)
-            connection.request(method, f"/v1.45{path}", data, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            content = response.read()
-            if "json" not in (response.getheader("Content-Type") or ""):
-                return response.status, content
-            return response.status, json.loads(content) if content.strip() else None
-        finally:
-            connection.close()
-
-    def get(self, path: str, **filters: str) -> Any:
-        """A GET that must succeed."""
-        query = ""
-        if filters:
-            wanted = {name: {value: True} for name, value in filters.items()}
-            query = "?filters=" + urllib.parse.quote(json.dumps(wanted))
-        status, answer = self.call("GET", path + query)
-        assert status == 200, answer
-        return answer
-
     def init(self) -> None:
         """A swarm of one, at a free port."""
-        with socket.socket() as probe:
-            probe.bind((self.address, 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port(self.address)
         address = f"{self.address}:{self.port}"
         status, answer = self.call("POST", "/swarm/init", {"ListenAddr": address, "AdvertiseAddr": address})
         assert status == 200, answer
 
     def until(self, condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
         """Waits for something to hold."""
-        limit = time.monotonic() + seconds
-        while True:
-            value = condition()
-            if value:
-                return value
-            assert time.monotonic() < limit, f"not within {seconds:g} s: {what}\n{self.tail()}"
-            time.sleep(0.02)
+        return until(condition, what, seconds, tell=self.tail)
 
     def tail(self) -> str:
         """The end of what it said."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from runtime.introspection import client
 from runtime.stage.cell import Cell
 from swarmlet import Node, ProcessExecutor
 from tests.integration.daemon.program import Daemon, alive, service
+from tests.waiting import until
 
 DEADLINE_S = 20.0
 REPLICAS = 3
@@ -86,10 +86,10 @@ def check(running: Running, name: str) -> None:
     cell = next(cell for cell in running.cells() if cell.path == name)
     failures = cell.failures.total
     running.fail(cell)
-    until(lambda: cell.failures.total > failures, f"{name} fails")
+    until(lambda: cell.failures.total > failures, f"{name} fails", 45)
     assert running.answer() in (200, 503)
-    until(lambda: back(running, cell), f"{name} is back")
-    until(running.whole, f"the swarm is whole after {name}")
+    until(lambda: back(running, cell), f"{name} is back", 45)
+    until(running.whole, f"the swarm is whole after {name}", 45)
 
 
 def back(running: Running, cell: Cell) -> bool:
@@ -109,10 +109,3 @@ def back(running: Running, cell: Cell) -> bool:
 def parents(path: str) -> list[str]:
     parts = path.split("/")
     return ["/".join(parts[:count]) for count in range(2, len(parts))]
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 45.0) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, f"not within {seconds:g} s: {what}"
-        time.sleep(0.02)

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 
+from swarmlet.host import free_port
 from tests.integration.daemon.program import Daemon, service
 
 SERVE = (
@@ -22,12 +23,6 @@ SERVE = (
     "server.serve_forever()\n"
     "server.server_close()\n"
 )
-
-
-def free() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
 
 
 def ask(port: int) -> str:
@@ -48,7 +43,7 @@ def answers(port: int, times: int) -> set[str]:
 
 
 def test_every_task_of_a_published_service_answers_and_a_rolling_update_loses_no_connection(daemon: Daemon) -> None:
-    port = free()
+    port = free_port("0.0.0.0")
     made = service("web", 2, "python3", "-c", SERVE)
     container = made["TaskTemplate"]["ContainerSpec"]
     ready = "import os, socket; socket.create_connection(('127.0.0.1', int(os.environ['PORT'])), 1)"
@@ -114,7 +109,7 @@ class UdpClient:
 
 
 def test_datagrams_go_to_running_tasks_and_the_clients_of_a_killed_one_move_to_the_other(daemon: Daemon) -> None:
-    port = free()
+    port = free_port("0.0.0.0")
     made = service("echo", 2, "python3", "-c", UDP_SERVE)
     made["TaskTemplate"]["RestartPolicy"] = {"Condition": "none"}
     made["EndpointSpec"] = {"Ports": [{"Protocol": "udp", "TargetPort": port, "PublishedPort": port}]}

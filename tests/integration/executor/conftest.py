@@ -6,7 +6,6 @@ import os
 import pathlib
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,17 +18,9 @@ from runtime.executor.process_controller import ProcessController
 from runtime.wire.loop import IoLoop
 from runtime.wire.pb import objects_pb2
 from tests.unit.executor.builders import context, task
+from tests.waiting import until
 
 PATIENCE = 20.0
-
-
-def until(condition: Callable[[], Any], what: str = "") -> Any:
-    """Waits for a condition; its value."""
-    deadline = time.monotonic() + PATIENCE
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {PATIENCE} s: {what}"
-        time.sleep(0.005)
-    return value
 
 
 def alive(pid: int) -> bool:

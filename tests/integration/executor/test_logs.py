@@ -10,8 +10,9 @@ import threading
 import pytest
 
 from runtime.executor.port import CONTROLLER_CLOSED, LogLine, LogOptions, Stream
-from tests.integration.executor.conftest import Bench, until
+from tests.integration.executor.conftest import Bench
 from tests.unit.executor.builders import task
+from tests.waiting import until
 
 
 def test_both_streams_line_by_line_with_growing_time_stamps(bench: Bench) -> None:

@@ -11,7 +11,8 @@ import sys
 from runtime.executor import procfs
 from runtime.executor.keeper import LOST_WITH_KEEPER
 from runtime.executor.port import Done, Failed
-from tests.integration.executor.conftest import Answer, Bench, processes_of, until
+from tests.integration.executor.conftest import Answer, Bench, processes_of
+from tests.waiting import until
 
 ROOT = pathlib.Path(__file__).parents[3]
 NO_GROUPS = "keeper.detect = lambda label: Cgroups({}, 'there are none')"

@@ -5,11 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,6 +21,7 @@ from swarmlet.console.views import Table
 from swarmlet.errors import StartError
 from tests.integration.daemon.program import Daemon, service
 from tests.integration.face.worlds import node
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -44,14 +43,6 @@ def api(made: Node, root: Path) -> Daemon:
     found.socket = made.api_socket
     (root / "log").touch()
     return found
-
-
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    limit = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < limit, "not in time"
-        time.sleep(0.02)
-    return value
 
 
 @pytest.mark.parametrize("name", list(PAGES))
@@ -157,13 +148,12 @@ class Terminal:
 
     def shows(self, *texts: str) -> str:
         """Waits until all of it is on the screen."""
-        limit = time.monotonic() + 30
-        while True:
+
+        def all_there() -> str:
             screen = self.screen()
-            if all(text in screen for text in texts):
-                return screen
-            assert time.monotonic() < limit, f"{texts} not on\n{screen}"
-            time.sleep(0.1)
+            return screen if all(text in screen for text in texts) else ""
+
+        return until(all_there, f"{texts} are shown", tell=self.screen)
 
     def close(self) -> None:
         """Ends it."""

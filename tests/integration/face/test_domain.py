@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,7 @@ from runtime.stage import Actor, Answer, handles
 from runtime.wire.pb import control_pb2
 from swarmlet import Node, cli
 from tests.integration.face.worlds import Machine, node, service
-
-
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    limit = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < limit, "not in time"
-        time.sleep(0.02)
-    return value
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import itertools
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,9 @@ from runtime.introspection import client
 from runtime.stage import Actor, handles
 from runtime.wire.pb import control_pb2
 from swarmlet import AsyncNode, Node, StartError, UsageError, cli
+from swarmlet.unix_http import UnixConnection
 from tests.integration.face.worlds import Machine, node, service
-
-
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    limit = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < limit, "not in time"
-        time.sleep(0.02)
-    return value
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +44,13 @@ class Fails(Actor):
 def test_a_host_hears_of_the_swarms_objects_and_of_failed_actors(running: Node) -> None:
     heard: list[SwarmEvent] = []
     subscription = running.subscribe(heard.append)
-    time_limit = time.monotonic() + 20
-    number = 0
-    while not any(each.type == "service" for each in heard):  # the subscription begins a moment later
-        assert time.monotonic() < time_limit
-        number += 1
-        running.control("CreateService", service(f"heard{number}", 0), control_pb2.CreateServiceResponse)
-        time.sleep(0.1)
+    numbers = itertools.count()
+
+    def heard_of_a_service() -> bool:
+        running.control("CreateService", service(f"heard{next(numbers)}", 0), control_pb2.CreateServiceResponse)
+        return any(each.type == "service" for each in heard)
+
+    until(heard_of_a_service, "the subscription has begun, a moment later")
     running.mount("fails", Fails).tell("this")
     crash = until(lambda: next((each for each in heard if each.action == "crash"), None))
     assert (crash.type, crash.id, crash.attributes["message"]) == ("actor", "/fails", "str")
@@ -181,23 +175,13 @@ def test_an_asyncio_host_asks_on_its_own_loop(tmp_path: Path) -> None:
 
 
 def scrape(address: tuple[str, int] | str, path: str = "/metrics", method: str = "GET") -> tuple[int, str, str]:
-    connection = http.client.HTTPConnection(*address) if not isinstance(address, str) else _Unix(address)
+    connection = http.client.HTTPConnection(*address) if not isinstance(address, str) else UnixConnection(address)
     try:
         connection.request(method, path)
         response = connection.getresponse()
         return response.status, response.getheader("Content-Type") or "", response.read().decode()
     finally:
         connection.close()
-
-
-class _Unix(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost")
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(self._path)
 
 
 def test_metrics_are_at_their_address_and_at_the_apis_socket(running: Node) -> None:

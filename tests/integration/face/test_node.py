@@ -7,8 +7,6 @@ import os
 import socket
 import stat
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +19,7 @@ from runtime.wire.pb import control_pb2, specs_pb2, types_pb2
 from swarmlet import Node, StartError, UsageError
 from swarmlet.assembly import Assembly
 from tests.integration.face.worlds import NOTHING, Machine, Traces, node, service
-
-
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Waits for a condition; its value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
-    return value
+from tests.waiting import until
 
 
 def tasks(at: Node) -> list[Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import time
 from pathlib import Path
 
 import pytest
@@ -15,15 +14,13 @@ from runtime.wire.pb import control_pb2
 from swarmlet import Node
 from swarmlet.cli import main
 from tests.integration.face.worlds import Machine, node, service
+from tests.waiting import until
 
 Said = pytest.CaptureFixture[str]
 
 
 def until_managed(made: Node) -> None:
-    deadline = time.monotonic() + 20
-    while not made.info().control_available:
-        assert time.monotonic() < deadline, made.info().error
-        time.sleep(0.02)
+    until(lambda: made.info().control_available, "it manages its swarm", tell=lambda: made.info().error)
 
 
 def services(made: Node) -> list[str]:

@@ -20,6 +20,7 @@ from runtime.stage import Actor, Address, Stage, handles
 from runtime.stage.cell import Life
 from runtime.wire.loop import IoLoop
 from tests.integration.face.test_introspection import wait
+from tests.waiting import until
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +85,6 @@ def bench(request: pytest.FixtureRequest, short_path: Path) -> Iterator[Bench]:
         yield Bench(stage, path)
         wait(loop, server.stop())
     assert stage.close()
-
-
-def until(condition: Any) -> None:
-    pause = threading.Event()
-    for _ in range(1000):
-        if condition():
-            return
-        pause.wait(0.01)
-    raise AssertionError("not in time")
 
 
 def test_a_trace_goes_on_until_its_number_of_messages(bench: Bench) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from runtime.swarm.ingress_tables import Backend, PublishedPort, Routes
 from runtime.wire.ingress_proxy import IngressProxy
 from runtime.wire.loop import IoLoop
+from swarmlet.host import free_port
 
 HERE = "127.0.0.1"
 PATIENCE = 10.0
@@ -34,7 +35,7 @@ class Bench:
     def __init__(self, loop: IoLoop, host: str = HERE, **more: Any) -> None:
         self.loop = loop
         self.proxy = IngressProxy(loop, host, **more)
-        self.port = free()
+        self.port = free_port(HERE)
 
     def apply_routes(self, routes: Routes) -> dict[PublishedPort, str]:
         """The ports that it could not have."""
@@ -62,13 +63,6 @@ class Bench:
     def close(self) -> None:
         """Listens no more."""
         run(self.loop, self.proxy.close())
-
-
-def free(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port that nobody has."""
-    with socket.socket(type=kind) as probe:
-        probe.bind((HERE, 0))
-        return int(probe.getsockname()[1])
 
 
 def everything(client: socket.socket) -> bytes:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,9 @@ from tests.hostile import Forger, raw
 from tests.integration.face.worlds import node
 from tests.simulation.test_hostile import check_answer
 from tests.unit.wire.authority import stranger
+from tests.waiting import until
 
 WITHIN = 8.0
-
-
-def until(condition: Callable[[], bool], what: Callable[[], str], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.01)
 
 
 class Attacker:
@@ -87,7 +80,7 @@ def test_every_method_over_sockets_answers_anybody_and_nobody_fails(victim: Node
             for method in METHODS.values():
                 for payload in forger.payloads(method, 2):
                     outcomes.append((f"{method.path} by {who}", attacker.begin(channel, method, payload)))
-            until(lambda: all(each for _, each in outcomes), lambda: str([w for w, each in outcomes if not each]))  # noqa: B023
+            until(lambda: all(each for _, each in outcomes), tell=lambda: str([w for w, each in outcomes if not each]))  # noqa: B023
             for what, outcome in outcomes:
                 check_answer(outcome, what)
             channel.close()

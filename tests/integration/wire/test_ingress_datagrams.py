@@ -13,7 +13,8 @@ import pytest
 from runtime.swarm.ingress_tables import Backend, PublishedPort
 from runtime.wire import ingress_datagrams
 from runtime.wire.loop import IoLoop
-from tests.integration.wire.published import HERE, PATIENCE, Bench, free
+from swarmlet.host import free_port
+from tests.integration.wire.published import HERE, PATIENCE, Bench
 from tests.waiting import until
 
 Answer = Callable[[bytes], bytes | None]
@@ -295,7 +296,7 @@ def test_closing_leaves_no_socket_behind(loop: IoLoop) -> None:
 
 
 def test_a_dead_backend_beside_none_is_tried_with_each_datagram(bench: Udp) -> None:
-    bench.apply(free(socket.SOCK_DGRAM))
+    bench.apply(free_port(HERE))
     with bench.client() as client:
         for _ in range(3):
             client.send(b"lost")

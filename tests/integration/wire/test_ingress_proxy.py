@@ -18,7 +18,8 @@ from runtime.wire import ingress_proxy
 from runtime.wire.ingress_pipes import PIECE, Side
 from runtime.wire.ingress_proxy import IngressProxy
 from runtime.wire.loop import IoLoop
-from tests.integration.wire.published import HERE, PATIENCE, Bench, everything, free, reset, run, saying, serving
+from swarmlet.host import free_port
+from tests.integration.wire.published import HERE, PATIENCE, Bench, everything, reset, run, saying, serving
 from tests.waiting import until
 
 
@@ -43,13 +44,13 @@ def test_connections_go_to_the_backends_in_turn(bench: Bench) -> None:
 
 def test_a_backend_that_does_not_answer_is_passed_over(bench: Bench) -> None:
     with saying(b"a") as first:
-        bench.apply(free(), first, free())
+        bench.apply(free_port(HERE), first, free_port(HERE))
         assert [bench.ask() for _ in range(4)] == [b"a"] * 4
 
 
 @pytest.mark.parametrize("dead", [0, 1, 3])
 def test_where_nobody_takes_it_a_connection_is_reset_and_not_ended_as_if_all_were_said(bench: Bench, dead: int) -> None:
-    bench.apply(*(free() for _ in range(dead)))
+    bench.apply(*(free_port(HERE) for _ in range(dead)))
     with pytest.raises(ConnectionResetError):
         bench.ask()
     until(lambda: bench.proxy.connections == 0, "it is forgotten")
@@ -90,7 +91,7 @@ def test_a_port_that_is_not_published_any_more_is_not_listened_on(bench: Bench) 
     with saying(b"a") as backend:
         bench.apply(backend)
         assert bench.ask() == b"a"
-        other = free()
+        other = free_port(HERE)
         bench.apply(backend, port=other)
         with pytest.raises(ConnectionRefusedError):
             bench.connect()

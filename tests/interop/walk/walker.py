@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.cli.transcript import API, MASKS, Entry
-from tests.interop.lab import Lab, until
+from tests.interop.lab import Lab
 from tests.interop.peers import Dockerd, Peer
+from tests.waiting import until
 
 RECORDED = Path(__file__).parent / "recorded"
 DIFFERENCES = Path(__file__).parent / "differences.toml"

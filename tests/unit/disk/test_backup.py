@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +16,7 @@ from runtime.pki.key_file import DataKeys, KeyFile, encode_key_file
 from runtime.pki.keys import load_key
 from runtime.raft.types import ConfState, Snapshot
 from runtime.wire.pb import snapshot_pb2
+from tests.seeded import entropy
 from tests.unit.disk.test_disk import disk
 from tests.unit.wire.authority import CLUSTER, authority
 
@@ -32,7 +31,7 @@ def a_backup(*voters: int, kek: bytes = b"") -> Backup:
     files = {
         ROOT_CERT: authority().pem,
         NODE_CERT: certificate,
-        NODE_KEY: encode_key_file(content, kek, random.Random(2).randbytes),
+        NODE_KEY: encode_key_file(content, kek, entropy(2)),
         DOCKER_STATE: b"{}",
     }
     snapshot = Snapshot(41, 3, ConfState(voters or (7,)), STATE)

@@ -34,6 +34,7 @@ from runtime.disk.tasks import TaskDatabase
 from runtime.failpoints import armed
 from runtime.raft.types import ConfState, Entry, EntryType, HardState, Snapshot
 from runtime.wire.pb import objects_pb2, types_pb2
+from tests.seeded import entropy
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 
@@ -63,7 +64,7 @@ def db(disk: Disk) -> Iterator[Database]:
 
 
 def a_sealer(*keys: bytes) -> Sealer:
-    return Sealer(keys or (KEY,), random.Random(5).randbytes)
+    return Sealer(keys or (KEY,), entropy(5))
 
 
 def entries(first: int, last: int, term: int = 1, size: int = 5) -> list[Entry]:

@@ -41,6 +41,7 @@ from runtime.disk.state_files import (
 )
 from runtime.disk.tasks import TaskDatabase
 from runtime.raft.types import ConfState, Entry, EntryType, HardState, Snapshot
+from tests.seeded import entropy
 from tests.unit.disk.test_disk import a_log, entries
 
 
@@ -351,7 +352,7 @@ def test_a_new_certificate_that_never_got_its_key_is_removed(disk: Disk) -> None
 
 def test_a_long_log_is_appended_to_overwritten_and_read_back(disk: Disk) -> None:
     db = disk.open_database(RAFT_DATABASE)
-    log = RaftLog(db, Sealer((b"k" * 32,), random.Random(5).randbytes))
+    log = RaftLog(db, Sealer((b"k" * 32,), entropy(5)))
     log.load()
     rng = random.Random(2)
     expected: list[tuple[int, int]] = []
@@ -364,7 +365,7 @@ def test_a_long_log_is_appended_to_overwritten_and_read_back(disk: Disk) -> None
         expected[first - 1 :] = [(entry.index, entry.term) for entry in batch]
         assert log.last_index == len(expected)
     db.close()
-    again = RaftLog(disk.open_database(RAFT_DATABASE), Sealer((b"k" * 32,), random.Random(5).randbytes))
+    again = RaftLog(disk.open_database(RAFT_DATABASE), Sealer((b"k" * 32,), entropy(5)))
     loaded = again.load()
     assert [(entry.index, entry.term) for entry in loaded.entries] == expected
     assert loaded.hard_state.commit == commit
@@ -372,7 +373,7 @@ def test_a_long_log_is_appended_to_overwritten_and_read_back(disk: Disk) -> None
 
 def test_an_append_that_failed_is_not_counted(disk: Disk) -> None:
     db = disk.open_database(RAFT_DATABASE)
-    log = RaftLog(db, Sealer((b"k" * 32,), random.Random(5).randbytes))
+    log = RaftLog(db, Sealer((b"k" * 32,), entropy(5)))
     log.load()
     log.append([Entry(1, 1, EntryType.NORMAL, b"a")], HardState(1, 1, 0))
     with pytest.raises(RuntimeError):
@@ -386,7 +387,7 @@ def test_a_log_that_is_damaged_lets_go_of_its_database(tmp_path: Path) -> None:
     before = descriptors()
     disk = RealDisk(tmp_path)
     db = disk.open_database(RAFT_DATABASE)
-    sealer = Sealer((b"k" * 32,), random.Random(5).randbytes)
+    sealer = Sealer((b"k" * 32,), entropy(5))
     log = RaftLog(db, sealer)
     log.load()
     log.append([Entry(1, index, EntryType.NORMAL, b"a") for index in range(1, 9)], HardState(1, 1, 0))

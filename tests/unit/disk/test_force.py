@@ -18,6 +18,7 @@ from runtime.failpoints import armed
 from runtime.raft.codec import encode_change
 from runtime.raft.confchange import ChangeType, ConfChange
 from runtime.raft.types import ConfState, Entry, EntryType, HardState, Snapshot
+from tests.seeded import entropy
 from tests.unit.disk.test_disk import Crash, crash_at, disk, entries
 
 __all__ = ["disk"]
@@ -31,7 +32,7 @@ def joins(index: int, raft_id: int) -> Entry:
 
 
 def opened(disk: Disk) -> tuple[RaftLog, Loaded]:
-    log = RaftLog(disk.open_database(RAFT_DATABASE), Sealer((KEY,), random.Random(1).randbytes), chunk_bytes=64)
+    log = RaftLog(disk.open_database(RAFT_DATABASE), Sealer((KEY,), entropy(1)), chunk_bytes=64)
     return log, log.load()
 
 

@@ -20,11 +20,12 @@ from runtime.raft.codec import encode_change
 from runtime.raft.confchange import ChangeType, ConfChange
 from runtime.raft.types import Entry, HardState
 from runtime.wire.pb import raft_pb2
+from tests.seeded import entropy
 from tests.unit.disk.test_disk import entries
 from tests.unit.wire.authority import CLUSTER, authority
 
 DATA_KEY = bytes(range(32))
-entropy = random.Random(3).randbytes
+entropy = entropy(3)
 
 
 def joins(index: int, raft_id: int) -> Entry:

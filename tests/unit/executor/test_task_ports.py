@@ -8,16 +8,11 @@ import pytest
 
 from runtime.executor import task_ports
 from runtime.executor.task_ports import TaskPorts, as_record, environment, from_record
-
-
-def free() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+from swarmlet.host import free_port
 
 
 def test_the_first_task_has_the_target_port_itself_and_the_next_another() -> None:
-    one, target = TaskPorts(), free()
+    one, target = TaskPorts(), free_port("0.0.0.0")
     assert one.assign("a", [target]) == {target: target}
     (other,) = one.assign("b", [target]).values()
     assert other != target
@@ -30,14 +25,14 @@ def test_a_port_that_somebody_listens_on_is_not_given() -> None:
 
 
 def test_what_an_ended_task_had_can_be_given_again() -> None:
-    one, target = TaskPorts(), free()
+    one, target = TaskPorts(), free_port("0.0.0.0")
     one.assign("a", [target])
     one.release("a")
     assert one.assign("b", [target]) == {target: target}
 
 
 def test_a_task_that_runs_already_keeps_its_port() -> None:
-    one, target = TaskPorts(), free()
+    one, target = TaskPorts(), free_port("0.0.0.0")
     one.restore("old", [target])
     assert one.assign("new", [target])[target] != target
 
@@ -57,7 +52,7 @@ def test_a_target_of_tcp_and_udp_has_one_port_that_is_free_for_both() -> None:
 
 
 def test_a_number_that_the_service_publishes_is_its_nodes() -> None:
-    one, target = TaskPorts(), free()
+    one, target = TaskPorts(), free_port("0.0.0.0")
     given = one.assign("a", [target], {target})[target]
     assert given != target
     assert one.assign("b", [target]) == {target: target}

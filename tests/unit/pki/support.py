@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
-
 from runtime.pki.certificates import MANAGER_ROLE, Holder, create_csr
 from runtime.pki.keys import new_key
 from runtime.pki.root import RootCA, create_root
+from tests.seeded import entropy
 
 NOW = 1_790_000_025.0
 DAY = 86400.0
-
-
-def entropy(seed: int = 1) -> Callable[[int], bytes]:
-    return random.Random(seed).randbytes
 
 
 def a_root(seed: int = 1, now: float = NOW) -> RootCA:

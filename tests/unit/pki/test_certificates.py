@@ -32,8 +32,9 @@ from runtime.pki.pem import dump_certificates, load_certificates, normalize
 from runtime.pki.renewal import ISSUANCE_BACKOFF, RENEWAL_BACKOFF, is_expired, renewal_wait
 from runtime.pki.root import NoSigner, RootCA, describe_root, load_root, root_of_cluster
 from runtime.wire.pb import types_pb2
+from tests.seeded import entropy
 
-from .support import DAY, NOW, a_node, a_root, entropy
+from .support import DAY, NOW, a_node, a_root
 
 
 def stamp(moment: datetime) -> float:

@@ -13,7 +13,8 @@ from runtime.pki.certificates import MANAGER_ROLE, Holder, create_csr, csr_publi
 from runtime.pki.cfssl import PERMANENT, authority_request, node_request, read_answer
 from runtime.pki.keys import new_key, public_der
 from runtime.pki.root import NoSigner, load_root
-from tests.unit.pki.support import NOW, a_node, a_root, entropy
+from tests.seeded import entropy
+from tests.unit.pki.support import NOW, a_node, a_root
 
 URL = "https://ca/sign"
 

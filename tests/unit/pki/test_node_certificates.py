@@ -44,7 +44,8 @@ from runtime.pki.signing import (
     recording,
 )
 from runtime.wire.pb import ca_pb2, objects_pb2, specs_pb2, types_pb2
-from tests.unit.pki.support import DAY, NOW, a_root, entropy
+from tests.seeded import entropy
+from tests.unit.pki.support import DAY, NOW, a_root
 
 STATUS = types_pb2.IssuanceStatus
 UNREACHABLE = Refused(Code.UNAVAILABLE, "nobody there")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,12 +14,9 @@ from runtime.pki.errors import CannotDecrypt, InvalidUnlockKey
 from runtime.pki.key_file import DataKeys, KeyFile
 from runtime.pki.keys import new_key
 from runtime.pki.root import create_root
+from tests.seeded import entropy
 
 NOW = 1_700_000_000.0
-
-
-def entropy(seed: int = 1):  # type: ignore[no-untyped-def]
-    return random.Random(seed).randbytes
 
 
 def test_secretbox_gives_the_published_vector() -> None:

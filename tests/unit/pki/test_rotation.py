@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +38,8 @@ from runtime.pki.rotation import (
     to_ask,
 )
 from runtime.wire.pb import objects_pb2, types_pb2
-from tests.unit.pki.support import DAY, NOW, a_root, entropy
+from tests.seeded import entropy
+from tests.unit.pki.support import DAY, NOW, a_root
 
 STATUS = types_pb2.IssuanceStatus
 URL = "https://ca.example:8888/api/v1/cfssl/sign"
@@ -403,7 +403,7 @@ def cluster_of(root: types_pb2.RootCA) -> objects_pb2.Cluster:
 def test_at_the_end_the_new_root_is_in_force_with_new_tokens() -> None:
     rotation = a_rotation()
     store = Store(cluster_of(rotation))
-    assert finishing("c1", rotation, random.Random(2).randbytes)(store)
+    assert finishing("c1", rotation, entropy(2))(store)
     after = store.get(objects_pb2.Cluster, "c1").root_ca
     new = rotation.root_rotation
     assert (after.ca_cert, after.ca_key, after.HasField("root_rotation")) == (new.ca_cert, new.ca_key, False)
@@ -416,7 +416,7 @@ def test_at_the_end_the_new_root_is_in_force_with_new_tokens() -> None:
 
 def test_the_end_is_the_same_at_every_run_of_its_transaction() -> None:
     rotation = a_rotation()
-    step = finishing("c1", rotation, random.Random(2).randbytes)
+    step = finishing("c1", rotation, entropy(2))
     one, other = Store(cluster_of(rotation)), Store(cluster_of(rotation))
     assert step(one)
     assert step(other)

@@ -26,8 +26,9 @@ from runtime.pki.keys import PrivateKey, new_key, public_der
 from runtime.pki.sealed_record import open_record, seal_record
 from runtime.pki.unlock_key import format_unlock_key, new_unlock_key, parse_unlock_key
 from runtime.wire.pb import types_pb2
+from tests.seeded import entropy
 
-from .support import a_root, entropy
+from .support import a_root
 
 BUNDLE = a_root().bundle
 TOKEN = new_join_token(BUNDLE, entropy(11))

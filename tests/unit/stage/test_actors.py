@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,6 +39,7 @@ from tests.unit.stage.actors import (
     Total,
     Watcher,
 )
+from tests.waiting import until
 
 
 class Ground:
@@ -57,10 +57,7 @@ class Ground:
     def until(self, condition: Callable[[], bool]) -> None:
         if self.simulator:
             return self.simulator.run_until(condition)
-        deadline = time.monotonic() + 10
-        while not condition():
-            assert time.monotonic() < deadline, "not within ten seconds"
-            threading.Event().wait(0.002)
+        until(condition)
         return None
 
 

@@ -19,10 +19,7 @@ from runtime.swarm.bootstrap_keys import (
 )
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
-
-
-def entropy(seed: int = 1) -> Any:
-    return random.Random(seed).randbytes
+from tests.seeded import entropy
 
 
 def times(cluster: objects.Cluster, subsystem: str) -> list[int]:

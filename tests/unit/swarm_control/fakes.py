@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
+
 from runtime.errors import Code, Refused
 from runtime.swarm.control import METHODS, Context, Member, Read, Write
 from runtime.swarm.naming import runtime_name, task_name
@@ -13,6 +15,7 @@ from runtime.swarm.service_spec import networks, to_timestamp
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
+from tests.seeded import entropy
 
 UNIQUE_NAMES = (
     objects.Cluster,
@@ -127,8 +130,11 @@ class FakeStore:
             raise
 
 
-def entropy_of(seed: int) -> Callable[[int], bytes]:
-    return random.Random(seed).randbytes
+def refusal(swarm: Swarm, method: str, **fields: Any) -> tuple[Code, str]:
+    """Why a call is refused; one that is not refused fails the test."""
+    with pytest.raises(Refused) as caught:
+        swarm.call(method, **fields)
+    return caught.value.code, caught.value.text
 
 
 def refuse_bad_constraints(expressions: Any) -> tuple[()]:
@@ -141,7 +147,7 @@ def refuse_bad_constraints(expressions: Any) -> tuple[()]:
 def make_context(**changes: Any) -> Context:
     given: dict[str, Any] = {
         "node_id": "node1",
-        "entropy": entropy_of(1),
+        "entropy": entropy(),
         "rng": random.Random(1),
         "is_dirty": lambda task, service, node: task.spec != service.spec.task,
         "parse_constraints": refuse_bad_constraints,

@@ -14,13 +14,7 @@ from runtime.swarm.service_spec import to_timestamp
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
-from tests.unit.swarm_control.fakes import Swarm, cluster, member, service_spec
-
-
-def refusal(swarm: Swarm, method: str, **fields: Any) -> tuple[Code, str]:
-    with pytest.raises(Refused) as caught:
-        swarm.call(method, **fields)
-    return caught.value.code, caught.value.text
+from tests.unit.swarm_control.fakes import Swarm, cluster, member, refusal, service_spec
 
 
 def node(id: str, *, manager: bool = False, state: types.NodeStatus.State = types.NodeStatus.DOWN) -> objects.Node:

@@ -11,13 +11,7 @@ from runtime.errors import Code, Refused
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
-from tests.unit.swarm_control.fakes import Swarm, endpoint, ingress, port, service_spec
-
-
-def refusal(swarm: Swarm, method: str, **fields: Any) -> tuple[Code, str]:
-    with pytest.raises(Refused) as caught:
-        swarm.call(method, **fields)
-    return caught.value.code, caught.value.text
+from tests.unit.swarm_control.fakes import Swarm, endpoint, ingress, port, refusal, service_spec
 
 
 def named(name: str, **labels: str) -> types.Annotations:

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from google.protobuf import any_pb2, duration_pb2
 
-from runtime.errors import Code, Refused
+from runtime.errors import Code
 from runtime.swarm.control import METHODS
 from runtime.swarm.identity import is_id
 from runtime.wire.pb import control_pb2 as control
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
-from tests.unit.swarm_control.fakes import Swarm, endpoint, ingress, port, service_spec
+from tests.unit.swarm_control.fakes import Swarm, endpoint, ingress, port, refusal, service_spec
 
 
 @pytest.fixture
@@ -22,12 +22,6 @@ def swarm() -> Swarm:
     made = Swarm()
     made.put(ingress())
     return made
-
-
-def refusal(swarm: Swarm, method: str, **fields: Any) -> tuple[Code, str]:
-    with pytest.raises(Refused) as caught:
-        swarm.call(method, **fields)
-    return caught.value.code, caught.value.text
 
 
 def create(swarm: Swarm, spec: specs.ServiceSpec) -> objects.Service:
