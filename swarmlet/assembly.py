@@ -37,6 +37,7 @@ from runtime.wire.https import LoopHttps
 from runtime.wire.ingress_proxy import IngressProxy
 from runtime.wire.loop import IoLoop
 from runtime.wire.netlink import interfaces
+from runtime.wire.private_directory import PrivateDirectory
 from swarmlet import host, places
 from swarmlet.cluster_state import FileClusterState
 from swarmlet.errors import StartError
@@ -152,7 +153,8 @@ class Assembly:
 
     def _open(self) -> None:
         settings, parts = self.settings, self._parts
-        for socket_path in (*settings.unix_sockets, self.introspection_socket, self._control_socket):
+        longest = str(settings.run_dir / PrivateDirectory.LONGEST)
+        for socket_path in (*settings.unix_sockets, self.introspection_socket, self._control_socket, longest):
             places.check_socket_path(socket_path)
         places.make_private(settings.run_dir, os.getuid())
         if settings.run_dir_is_ours:
@@ -163,7 +165,7 @@ class Assembly:
         refuse_foreign(disk.files)
         loop = self._loop = IoLoop(f"{settings.name}-io").start()
         parts.callback(loop.stop)
-        transport = GrpcTransport(loop, dial_from=settings.dial_from)
+        transport = GrpcTransport(loop, dial_from=settings.dial_from, run_dir=str(settings.run_dir))
         parts.callback(transport.close)
         clock = RealClock()
         executor = settings.executor.build(

@@ -1,7 +1,8 @@
 """The transport port over sockets: TLS front and gRPC's core inbound, outbound splice and ``grpc.aio`` outbound.
 
 Rules owned here: everything runs on one ``IoLoop``, which the owner starts before and stops after; the private unix
-sockets lie in one directory (mode 0700) that goes with the transport; ``close`` leaves no socket, file or task.
+sockets lie in one directory (``private_directory``) that goes with the transport; ``close`` leaves no socket, file or
+task.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from runtime.wire.port import (
     Server,
     StreamLimits,
 )
+from runtime.wire.private_directory import PrivateDirectory
 from runtime.wire.tls import read_buffer
 
 START_TIMEOUT = 30.0
@@ -46,14 +48,17 @@ UNIX = "unix:"
 
 class GrpcTransport:
     """One node's way out and in; implements ``port.Transport``. ``clock`` gives unix seconds; ``dial_from``
-    is the address of this machine that connections to others come from, empty for the system's choice."""
+    is the address of this machine that connections to others come from, empty for the system's choice; ``run_dir``
+    is where its directory is made, empty for the system's temporary one."""
 
-    def __init__(self, io_loop: IoLoop, *, clock: Callable[[], float] = time.time, dial_from: str = "") -> None:
+    def __init__(
+        self, io_loop: IoLoop, *, clock: Callable[[], float] = time.time, dial_from: str = "", run_dir: str = ""
+    ) -> None:
         self._io_loop = io_loop
         self._clock = clock
         self._dial_from = dial_from
         self._lock = threading.Lock()
-        self._directory = tempfile.mkdtemp(prefix="swarmlet-")  # mkdtemp makes it 0700
+        self._directory = PrivateDirectory(run_dir)
         self._buffer = read_buffer()
         self._count = 0
         self._closed = False
@@ -133,7 +138,7 @@ class GrpcTransport:
                 return
             self._closed = True
         self._await(self._shut())
-        shutil.rmtree(self._directory)
+        self._directory.remove()
 
     async def _shut(self) -> None:
         await asyncio.gather(*[channel.shut() for channel in list(self._channels.values())])
@@ -152,7 +157,7 @@ class GrpcTransport:
             if self._closed:
                 raise Refused(Code.UNAVAILABLE, "the transport is closed")
             self._count += 1
-            return os.path.join(self._directory, f"{kind}{self._count}")
+            return os.path.join(self._directory.path, f"{kind}{self._count}")
 
     def _await(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs a coroutine on the loop and waits for it; raises what it raises."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from runtime.wire.private_directory import PREFIX
 from tests.integration.daemon.program import Daemon, alive, marked, service
 
 ROUNDS = int(os.environ.get("SWARMLET_KILLS", "3"))
@@ -40,18 +41,26 @@ def scale(daemon: Daemon, name: str, replicas: int) -> int:
     return replicas if status == 200 else 0
 
 
+def private(daemon: Daemon) -> list[Path]:
+    """The directories of sockets that nobody else may reach."""
+    return list((daemon.root / "run").glob(f"{PREFIX}*"))
+
+
 def test_five_tasks_outlive_the_daemon_and_are_found_again(daemon: Daemon) -> None:
     daemon.init()
     mark = f"MARK={daemon.root}"
     made = service("web", 5, "sleep", "100000", env={"MARK": str(daemon.root)})
     assert daemon.call("POST", "/services/create", made)[0] == 201
     before = daemon.wait_running("web", 5)
+    (sockets,) = private(daemon)
     daemon.kill()
     assert all(alive(pid) for pid in before.values())
     daemon.restart()
     assert daemon.wait_running("web", 5) == before
     daemon.until(lambda: daemon.get("/nodes")[0]["Status"]["State"] == "ready", "the node is ready")
     assert sorted(before.values()) == marked(mark)
+    (now,) = private(daemon)  # what the killed one left is gone
+    assert now != sockets
 
 
 def killed_while_scaling(daemon: Daemon, replicas: int, after: float) -> int:

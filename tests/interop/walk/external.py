@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tests.interop.lab import until
 from tests.interop.walk.certificates import DAY, dump, write_files
 from tests.interop.walk.keys import CA_CONFIG, one_root, rotated
 from tests.interop.walk.walker import Walk
+from tests.waiting import until
 
 PORT = 8888
 PATH = "/api/v1/cfssl/authsign"
