@@ -8,8 +8,9 @@ Rules kept here:
    end the streams of the one before.
 2. A stream is told nothing older than the view that it began with, though commits that led there may still arrive.
 3. A commit costs only the streams of the nodes that it names.
-4. What nodes say is written every 100 ms, 50 ms after a word that others wait for, or at once when 10 000 statuses
-   wait; the furthest word about a task counts. What could not be written is written again, unless newer words came.
+4. What nodes say is written every 100 ms, what others wait for 50 ms after it was said, and all at once when 10 000
+   statuses wait. The furthest word about a task counts: states that are passed through meanwhile are not written. What
+   could not be written is written again, unless newer words came.
 5. A reader that is too slow, or gone, ends its own stream and nothing else: heartbeats decide about its node.
 """
 
@@ -105,22 +106,50 @@ class _Assignments:
 
 @dataclass(slots=True)
 class _Waiting:
-    """What is to be written, and the sessions that begin once it is."""
+    """What is to be written, and the sessions that begin once it is. ``passing`` are states that nobody waits for:
+    they are left for the words to come until ``patience`` is over."""
 
     tasks: dict[str, tuple[str, types.TaskStatus]] = field(default_factory=dict)
+    passing: dict[str, tuple[str, types.TaskStatus]] = field(default_factory=dict)
+    patience: float = 0.0
     nodes: dict[str, NodeUpdate] = field(default_factory=dict)
     volumes: dict[tuple[str, str], None] = field(default_factory=dict)
     registering: list[Call] = field(default_factory=list)
     causes: Causes = field(default_factory=Causes)
 
     def __bool__(self) -> bool:
-        return bool(self.tasks or self.nodes or self.volumes)
+        return bool(self.tasks or self.passing or self.nodes or self.volumes)
 
-    def hear(self, task_id: str, node_id: str, status: types.TaskStatus) -> None:
+    @property
+    def statuses(self) -> int:
+        """About how many tasks something was said."""
+        return len(self.tasks) + len(self.passing)
+
+    def last_word(self, task_id: str) -> tuple[str, types.TaskStatus] | None:
+        """The furthest word about a task so far."""
+        return self.tasks.get(task_id) or self.passing.get(task_id)
+
+    def hear(self, task_id: str, node_id: str, status: types.TaskStatus, awaited: bool) -> None:
         """A node's word about a task. One that was lost on its way and made again may come behind a later one."""
-        before = self.tasks.get(task_id)
-        if before is None or before[1].state <= status.state:
+        before = self.last_word(task_id)
+        if before is not None and before[1].state > status.state:
+            return
+        if awaited or task_id in self.tasks:
+            self.passing.pop(task_id, None)
             self.tasks[task_id] = (node_id, status)
+        else:
+            self.passing[task_id] = (node_id, status)
+
+    def take(self, now: float) -> tuple[_Waiting, _Waiting]:
+        """What is to be written now, and what goes on waiting."""
+        if self.statuses >= FLUSH_AT or self.patience <= now:
+            self.tasks.update(self.passing)
+            self.passing = {}
+        left = _Waiting(passing=self.passing, patience=self.patience)
+        if left:
+            left.causes = self.causes.copy()  # which of them are those of what is left was not noted
+        self.passing = {}
+        return self, left
 
     def steps(self, manager_id: str) -> list[Step]:
         """One step for each, nodes first: they are what others wait for."""
@@ -216,7 +245,7 @@ class DispatcherActor(Serving, StoreWatcher):
             "sessions": len(self.sessions),
             "assignments": len(self.assignments),
             "assignments waiting": sum(each.assigned.pending for each in self.assignments.values()),
-            "statuses waiting": len(self._waiting.tasks),
+            "statuses waiting": self._waiting.statuses,
             "statuses being written": sum(len(each.tasks) for each in self._writing),
             "nodes down": self.registry.count_down,
             "managers": len(self._common.managers),
@@ -434,7 +463,7 @@ class DispatcherActor(Serving, StoreWatcher):
         node_id = call.identity.node_id
         request: Any = call.request
         self.registry.check(node_id, request.session_id)
-        view, own, soon = self.view, [], False
+        view, own, soon, now = self.view, [], False, self.monotonic()
         for update in request.updates:
             task = view.get(objects.Task, update.task_id) if update.HasField("status") else None
             if task is None:
@@ -443,11 +472,14 @@ class DispatcherActor(Serving, StoreWatcher):
                 raise Refused(Code.PERMISSION_DENIED, "cannot update a task not assigned this node")
             if task.status.state < types.RUNNING == update.status.state:
                 self.timed(SCHEDULING, max(0.0, self.now() - _seconds(task.meta.created_at)))
-            own.append(update)
-            soon |= is_awaited(task, update.status)
-        for update in own:
-            self._waiting.hear(update.task_id, node_id, update.status)
-            self._waiting.causes.add(self.trace)
+            own.append((update, is_awaited(task, update.status)))
+        waiting = self._waiting
+        for update, awaited in own:
+            if not waiting.passing:
+                waiting.patience = now + FLUSH_EVERY
+            waiting.hear(update.task_id, node_id, update.status, awaited)
+            waiting.causes.add(self.trace)
+            soon |= awaited
         self._flush_in(FLUSH_SOON if soon else FLUSH_EVERY)
         return dispatcher.UpdateTaskStatusResponse()
 
@@ -469,7 +501,7 @@ class DispatcherActor(Serving, StoreWatcher):
         self._flush_in(FLUSH_EVERY)
 
     def _flush_in(self, seconds: float) -> None:
-        if len(self._waiting.tasks) >= FLUSH_AT:
+        if self._waiting.statuses >= FLUSH_AT:
             self._flush()
         else:
             self._flush_later(seconds)
@@ -492,7 +524,8 @@ class DispatcherActor(Serving, StoreWatcher):
         if self._flush_timer is not None:
             self._flush_timer.cancel()
             self._flush_timer = None
-        written, self._waiting = self._waiting, _Waiting()
+        written, self._waiting = self._waiting.take(self.monotonic())
+        self._flush_later(self._waiting.patience - self.monotonic())
         self._writing.append(written)
         self.continues(*written.causes.take())
         self.write_batch(written.steps(self.context.node_id), partial(self._flushed, written))
@@ -515,8 +548,9 @@ class DispatcherActor(Serving, StoreWatcher):
         """What was not written waits once more, behind whatever was said since."""
         waiting = self._waiting
         for (id, word), result in zip(written.tasks.items(), rest, strict=False):
-            later = waiting.tasks.get(id)
+            later = waiting.last_word(id)
             if _may_succeed(result) and (later is None or later[1].state < word[1].state):
+                waiting.passing.pop(id, None)
                 waiting.tasks[id] = word
         for key, result in zip(written.volumes, rest[len(written.tasks) :], strict=True):
             if _may_succeed(result):

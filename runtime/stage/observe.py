@@ -42,6 +42,12 @@ class Causes:
         if len(self._traces) < CAUSES_MAX:
             self._traces[trace] = None
 
+    def copy(self) -> Causes:
+        """The same again, for what is acted on in two steps."""
+        copied = Causes()
+        copied._traces = dict(self._traces)
+        return copied
+
     def take(self) -> tuple[int, ...]:
         """All of them, in the order in which they came; they are forgotten here."""
         taken, self._traces = tuple(self._traces), {}

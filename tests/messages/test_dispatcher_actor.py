@@ -785,7 +785,7 @@ def test_statuses_are_written_together_after_a_tenth_of_a_second() -> None:
     assert bench.get(objects.Task, "t49").status.state == types.PREPARING
 
 
-def test_a_status_that_others_wait_for_is_written_with_all_others_after_half_the_time() -> None:
+def test_a_status_that_others_wait_for_is_written_after_half_the_time_and_leaves_others_their_own() -> None:
     bench = Bench(*(task(f"t{number}") for number in range(50)))
     _, session_id = bench.register()
     entries = bench.entries
@@ -796,12 +796,42 @@ def test_a_status_that_others_wait_for_is_written_with_all_others_after_half_the
     assert bench.entries == entries
     bench.simulator.run_for(0.02)
     assert bench.entries == entries + 1
-    assert bench.get(objects.Task, "t0").status.state == types.PREPARING
+    assert (bench.task_state("t0"), bench.task_state("t49")) == (types.ASSIGNED, types.RUNNING)
+    bench.simulator.run_for(0.06)
+    assert bench.entries == entries + 2
+    assert bench.task_state("t0") == types.PREPARING
     bench.simulator.run_for(1)
-    assert bench.entries == entries + 1
+    assert bench.entries == entries + 2
     written = bench.get(objects.Task, "t49").status
     assert (written.state, written.applied_by) == (types.RUNNING, "manager-1")
     assert written.HasField("applied_at")
+
+
+def test_states_that_a_task_passes_through_are_not_written_while_others_are() -> None:
+    """Each look of the store's is at the words that somebody waits for, and at those that have waited long enough."""
+    bench = Bench(task("slow"), *(task(f"t{number}") for number in range(4)))
+    _, session_id = bench.register()
+    seen = []
+    steps = (types.ACCEPTED, types.PREPARING, types.READY, types.STARTING)
+    for number, state in enumerate(steps):
+        bench.report(session_id, ("slow", state), (f"t{number}", types.RUNNING))
+        bench.simulator.run_for(0.06)
+        assert bench.task_state(f"t{number}") == types.RUNNING
+        seen.append(bench.task_state("slow"))
+    assert seen == [types.ASSIGNED, types.PREPARING, types.PREPARING, types.STARTING]
+    bench.simulator.run_for(1)
+    assert bench.task_state("slow") == types.STARTING
+
+
+def test_what_a_task_passed_through_is_not_written_behind_its_last_word() -> None:
+    bench = Bench(task("a"))
+    _, session_id = bench.register()
+    entries = bench.entries
+    bench.report(session_id, ("a", types.STARTING))
+    bench.report(session_id, ("a", types.RUNNING))
+    bench.report(session_id, ("a", types.PREPARING))
+    bench.simulator.run_for(1)
+    assert (bench.task_state("a"), bench.entries) == (types.RUNNING, entries + 1)
 
 
 def test_the_last_word_about_a_task_counts_and_an_older_state_is_left_out() -> None:
