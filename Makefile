@@ -1,5 +1,6 @@
 # Everything a newcomer needs. Each target sets up what it stands on; a second call costs nothing.
-PYTHON ?= python3.11
+# The first of those that LevelDB's binding has wheels for.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready

@@ -39,6 +39,8 @@ def watch(node: Node, seconds: float) -> None:
 
 
 def main() -> None:
+    if len(sys.argv) < 3 or not sys.argv[1].isdigit():
+        sys.exit(f"usage: python {sys.argv[0]} COPIES COMMAND [ARGUMENT...]")
     replicas, command = int(sys.argv[1]), sys.argv[2:]
     with tempfile.TemporaryDirectory() as state_dir, Node(state_dir, executor=ProcessExecutor(linger=5.0)) as node:
         node.init()

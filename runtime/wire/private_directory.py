@@ -13,6 +13,7 @@ import shutil
 import tempfile
 
 PREFIX = "w."
+TEMPORARY_PREFIX = "swarmlet-"
 
 
 class PrivateDirectory:
@@ -25,7 +26,7 @@ class PrivateDirectory:
     def __init__(self, parent: str = "") -> None:
         if parent:
             remove_left_over(parent)
-        self.path, self._lock = _made(parent or tempfile.gettempdir())
+        self.path, self._lock = _made(parent, PREFIX) if parent else _made(tempfile.gettempdir(), TEMPORARY_PREFIX)
 
     def remove(self) -> None:
         """With all that is in it."""
@@ -42,10 +43,10 @@ def remove_left_over(parent: str) -> None:
             os.close(lock)
 
 
-def _made(parent: str) -> tuple[str, int]:
+def _made(parent: str, prefix: str) -> tuple[str, int]:
     """Until it is locked, another process may take it for a left-over and remove it: then another one is made."""
     while True:
-        path = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
+        path = tempfile.mkdtemp(prefix=prefix, dir=parent)
         lock = _locked(path)
         if lock is None:
             continue
