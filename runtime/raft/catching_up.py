@@ -2,7 +2,9 @@
 
 It is brought up to date in rounds: a round is all of the log as it was at the round's beginning. The log grows
 meanwhile, so the next round is shorter, unless the member is too slow or the log too fast. One that took a round in no
-more than ``ROUND_MAX`` will not keep commits waiting for longer than that when they need it.
+more than ``ROUND_MAX`` will not keep commits waiting for longer than that when they need it. One whose second round was
+long too may never get nearer by itself (where the log is cut short faster than a snapshot travels, say): it has its
+vote then, and the commits that need it wait, which is what lets it catch up.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from typing import Final
 
 ROUND_MAX: Final = 1.0
 """Seconds."""
+ROUNDS_MAX: Final = 2
 
 
 class CatchingUp:
@@ -19,12 +22,14 @@ class CatchingUp:
     def __init__(self, last: int, now: float) -> None:
         self._goal = last
         self._begun = now
+        self._rounds = 0
 
     def is_done(self, match: int, last: int, now: float) -> bool:
-        """Whether the member, which is known to have everything up to ``match``, has ended a round that was short. A
-        round that was not is followed by another one."""
+        """Whether the member, which is known to have everything up to ``match``, has ended a round that was short, or
+        its second one. Any other round is followed by the next."""
         if match < self._goal:
             return False
         took = now - self._begun
         self._goal, self._begun = last, now
-        return took <= ROUND_MAX
+        self._rounds += 1
+        return took <= ROUND_MAX or self._rounds >= ROUNDS_MAX
