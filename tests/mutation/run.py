@@ -1,4 +1,4 @@
-"""Plants each bug of ``mutations`` in a copy of the core and runs its tests: which of them does nobody notice?
+"""Plants bugs (``mutations``, ``edges``), each in a copy of the core, and runs its tests: which of them nobody notices.
 
     python -m tests.mutation.run            # all of them; exit code 1 if one survives that should not
     python -m tests.mutation.run leader     # those of one file
@@ -18,6 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.mutation.edges import EDGES
 from tests.mutation.mutations import MUTATIONS, Mutation
 from tests.mutation.same import SAME
 
@@ -82,7 +83,7 @@ def sound() -> bool:
 
 
 def main(names: list[str]) -> int:
-    chosen = [each for each in (*MUTATIONS, *SAME) if not names or each.file in names]
+    chosen = [each for each in (*MUTATIONS, *EDGES, *SAME) if not names or each.file in names]
     if not sound():
         print("the tests do not pass without any bug: nothing can be said", file=sys.stderr)
         return 2

@@ -6,12 +6,13 @@ import ast
 
 import pytest
 
+from tests.mutation.edges import EDGES
 from tests.mutation.mutations import MUTATIONS, Mutation
 from tests.mutation.run import ROOT, plant
 from tests.mutation.same import SAME
 
 
-@pytest.mark.parametrize("mutation", [*MUTATIONS, *SAME], ids=lambda each: f"{each.file}: {each.rule}")
+@pytest.mark.parametrize("mutation", [*MUTATIONS, *EDGES, *SAME], ids=lambda each: f"{each.file}: {each.rule}")
 def test_a_planted_bug_has_one_place_and_makes_a_program(mutation: Mutation) -> None:
     source = (ROOT / "runtime" / "raft" / f"{mutation.file}.py").read_text()
     planted = plant(source, mutation)
