@@ -56,7 +56,6 @@ from runtime.raft.storage import MemoryStorage
 from runtime.raft.types import (
     APPEND_THREAD,
     APPLY_THREAD,
-    ConfState,
     Entry,
     EntryType,
     HardState,
@@ -83,12 +82,13 @@ LOG_LOST = (
 
 @dataclass(slots=True)
 class _Write:
-    """An append under way, and what may be said once it is durable."""
+    """An append under way, and what may be said once it is durable; ``content`` is what its snapshot holds, decoded."""
 
     number: int
     entries: Sequence[Entry]
     snapshot: Snapshot | None
     responses: list[Message]
+    content: snapshot_pb2.Snapshot | None
 
 
 class RaftActor(RaftMembers):
@@ -116,6 +116,7 @@ class RaftActor(RaftMembers):
         self._last_refusal = ""
         self._applied = 0
         self._may_campaign = False
+        self._content: snapshot_pb2.Snapshot | None = None
         self._snapshots = RaftSnapshots(
             self.members, self.removed, published, lambda taken: self.tell(self._log, taken)
         )
@@ -197,7 +198,7 @@ class RaftActor(RaftMembers):
         self._written = self._known = loaded.hard_state
         if loaded.snapshot is not None:
             self._applied = loaded.snapshot.index
-            self._restore(loaded.snapshot.index, loaded.snapshot.data, loaded.snapshot.conf_state)
+            self._restore(loaded.snapshot, loaded.content)
         setup = self.setup
         config = RaftConfig(
             id=member.raft_id,
@@ -229,14 +230,14 @@ class RaftActor(RaftMembers):
             self.pace = RaftPace(all_can_be_fast(self.published.view, managers))
             self._keep_pace()
 
-    def _restore(self, index: int, data: bytes, conf_state: ConfState) -> None:
-        content = snapshot_pb2.Snapshot.FromString(data)
+    def _restore(self, snapshot: Snapshot, decoded: snapshot_pb2.Snapshot | None) -> None:
+        content = decoded if decoded is not None else snapshot_pb2.Snapshot.FromString(snapshot.data)
         self.members.clear()
         for each in content.membership.members:
             self.members[each.raft_id] = Member(each.raft_id, each.node_id, each.addr)
         self.removed.update(content.membership.removed)
-        self._snapshots.restored(index, conf_state)
-        self.tell(self.store, Restore(index, content.store.SerializeToString(deterministic=True)))
+        self._snapshots.restored(snapshot.index, snapshot.conf_state)
+        self.tell(self.store, Restore(snapshot.index, content.store))
 
     # What comes in
 
@@ -271,7 +272,9 @@ class RaftActor(RaftMembers):
         except (PeerNotFound, LocalMessage, ProposalDropped):
             return
         self._hear_pace(message.message, message.fast)
+        self._content = message.content  # a snapshot that the core takes is handed to the disk in this turn
         self._pump()
+        self._content = None
 
     @handles(Propose)
     def propose(self, message: Propose) -> None:
@@ -408,7 +411,8 @@ class RaftActor(RaftMembers):
         self._write_number += 1
         state = self._known if self._known != self._written else None
         self._written = self._known
-        self._writes.append(_Write(self._write_number, entries, snapshot, responses))
+        content = self._content if snapshot is not None else None
+        self._writes.append(_Write(self._write_number, entries, snapshot, responses, content))
         self.tell(self._log, Append(self._write_number, entries, state, snapshot))
 
     def _store_durably(self, write: _Write) -> None:
@@ -416,7 +420,7 @@ class RaftActor(RaftMembers):
         if snapshot is not None:
             self._storage.apply_snapshot(snapshot)
             self._applied = snapshot.index
-            self._restore(snapshot.index, snapshot.data, snapshot.conf_state)
+            self._restore(snapshot, write.content)
         self._storage.append(write.entries)
 
     def _answer(self, responses: Sequence[Message]) -> None:

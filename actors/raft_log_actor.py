@@ -81,7 +81,7 @@ class RaftLogActor(Actor):
         self._log = RaftLog(self._db, Sealer(self._keys, self.world.entropy))
         try:
             loaded = self._log.load()
-            _check_content(loaded)
+            content = _decoded(loaded)
         except LogDamaged as damage:
             raise LogDamaged(f"the raft log is damaged: {damage}. {WHAT_NEXT}") from damage
         if message.force_new_cluster and force_new_cluster(self._log, loaded, message.force_new_cluster):
@@ -90,7 +90,7 @@ class RaftLogActor(Actor):
         if loaded.member is None:
             return replace(loaded, lost_id=noted_raft_member(files))
         note_raft_member(files, loaded.member.raft_id)
-        return loaded
+        return replace(loaded, content=content)
 
     @handles(BeginLog)
     def begin(self, message: BeginLog) -> None:
@@ -142,17 +142,19 @@ class RaftLogActor(Actor):
         self.tell(self.parent, message)
 
 
-def _check_content(loaded: Loaded) -> None:
-    """What the disk gives back whole may still be nothing that can be applied: that is said before anybody tries."""
+def _decoded(loaded: Loaded) -> snapshot_pb2.Snapshot | None:
+    """What the snapshot holds. What the disk gives back whole may still be nothing that can be applied: that is said
+    before anybody tries."""
     for entry in loaded.entries:
         wrong = entry_trouble(entry)
         if wrong:
             raise LogDamaged(wrong)
-    if loaded.snapshot is not None:
-        try:
-            snapshot_pb2.Snapshot.FromString(loaded.snapshot.data)
-        except DecodeError:
-            raise LogDamaged(f"the snapshot at {loaded.snapshot.index} cannot be decoded") from None
+    if loaded.snapshot is None:
+        return None
+    try:
+        return snapshot_pb2.Snapshot.FromString(loaded.snapshot.data)
+    except DecodeError:
+        raise LogDamaged(f"the snapshot at {loaded.snapshot.index} cannot be decoded") from None
 
 
 def snapshot_of(state: TakeSnapshot) -> Snapshot:

@@ -272,7 +272,7 @@ class RaftTransportActor(Serving):
         try:
             self._refuse_removed(received)
             message = decode()
-            _check_snapshot(message)
+            content = _content(message)
         except Refused as refused:
             reply.fail(refused)
             return
@@ -281,7 +281,7 @@ class RaftTransportActor(Serving):
         elif message.type is MessageType.VOTE:
             self._take_vote(message, reply, well)
         else:
-            self.tell(self.raft, StepRaft(message, fast))
+            self.tell(self.raft, StepRaft(message, fast, content))
             reply.set(well)
 
     def _take_vote(self, message: raft.Message, reply: Reply, well: Message) -> None:
@@ -312,9 +312,10 @@ class RaftTransportActor(Serving):
         return raft_pb2.ResolveAddressResponse(addr=member.addr)
 
 
-def _check_snapshot(message: raft.Message) -> None:
+def _content(message: raft.Message) -> snapshot_pb2.Snapshot | None:
+    """What a message's snapshot holds, if it has one and a store can be made from it."""
     if message.snapshot is None:
-        return
+        return None
     try:
         content = snapshot_pb2.Snapshot.FromString(message.snapshot.data)
     except DecodeError:
@@ -324,3 +325,4 @@ def _check_snapshot(message: raft.Message) -> None:
     wrong = trouble(content.store)
     if wrong:
         raise Refused(Code.INVALID_ARGUMENT, f"no store can be made from the snapshot: {wrong}")
+    return content

@@ -49,7 +49,6 @@ from runtime.store.snapshot import restore
 from runtime.store.transaction import Transaction, cut_batch
 from runtime.store.view import Published, View
 from runtime.swarm.membership import NO_QUORUM, OUTCOME_UNKNOWN
-from runtime.wire.pb import snapshot_pb2
 
 WRITE = "swarm_store_write_tx_latency_seconds"
 BATCH = "swarm_store_batch_latency_seconds"
@@ -216,8 +215,7 @@ class StoreActor(Actor):
     @handles(Restore)
     def restore_snapshot(self, message: Restore) -> None:
         """The store becomes equal to a snapshot; watchers hear of the differences as one commit."""
-        snapshot = snapshot_pb2.StoreSnapshot.FromString(message.data)
-        view, changes = restore(self.published.view, snapshot, message.index)
+        view, changes = restore(self.published.view, message.snapshot, message.index)
         self._history.reset(self.published.view.version)
         self._publish(view, [Commit(message.index, tuple(changes), view)] if changes else [])
         self._history.reset(message.index)

@@ -151,10 +151,11 @@ async def far_behind(daemon: Daemon, megabytes: int, managers: int) -> None:
         assert len(secrets) >= count, f"the new manager has {len(secrets)} secrets"
         processes = [each.process for each in (daemon, newcomer) if each.process is not None]
         memories = " and ".join(f"{usage(process.pid)[1] / 1024:.0f}" for process in processes)
+        cpus = " and ".join(f"{usage(process.pid)[0]:.1f}" for process in processes)
         print(
             f"state: {megabytes} MB: a {ORDINALS[managers + 1]} manager has all after {took:.2f} s; the slowest "
             f"small write {slowest * 1e3:.0f} ms (before: {before * 1e3:.0f} ms); {memories} MiB at the first and the "
-            "new one",
+            f"new one, which have used {cpus} s of CPU since they began",
             flush=True,
         )
     finally:

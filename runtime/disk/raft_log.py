@@ -14,7 +14,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from runtime.disk import raft_records as records
 from runtime.disk.errors import DiskDamaged, LogDamaged
@@ -23,6 +23,9 @@ from runtime.disk.raft_records import Base, Member, Pointer
 from runtime.disk.sealer import Sealer
 from runtime.failpoints import failpoint
 from runtime.raft.types import Entry, HardState, Snapshot
+
+if TYPE_CHECKING:
+    from runtime.wire.pb import snapshot_pb2
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,6 +49,8 @@ class Loaded:
     member: Member | None
     lost_id: int = 0
     """The raft id of a log that this node had and has no more; set by whoever knows."""
+    content: snapshot_pb2.Snapshot | None = field(default=None, repr=False)
+    """What the snapshot holds, decoded; set by whoever did that."""
 
     @property
     def empty(self) -> bool:

@@ -11,6 +11,7 @@ from runtime.raft.types import ConfState, Entry, HardState, Message, Snapshot
 if TYPE_CHECKING:
     from runtime.disk.raft_records import Member
     from runtime.store.view import View
+    from runtime.wire.pb import snapshot_pb2
     from runtime.wire.port import Credentials
 
 
@@ -147,10 +148,12 @@ class RaftStatus:
 
 @dataclass(frozen=True, slots=True)
 class StepRaft:
-    """Told: a message from another member came in, who said that it ticks fast or did not."""
+    """Told: a message from another member came in, who said that it ticks fast or did not. ``content`` is what its
+    snapshot holds, decoded."""
 
     message: Message
     fast: bool = False
+    content: snapshot_pb2.Snapshot | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

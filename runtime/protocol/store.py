@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.store.events import Commit, WatchFilter
 from runtime.store.transaction import Transaction
 from runtime.store.view import View
+
+if TYPE_CHECKING:
+    from runtime.wire.pb import snapshot_pb2
 
 Step = Callable[[Transaction], Any]
 
@@ -109,7 +112,7 @@ class NotLeading:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """Told by the consensus: the store is to equal this snapshot (an encoded StoreSnapshot) taken at ``index``."""
+    """Told by the consensus: the store is to equal this snapshot taken at ``index``, which nobody changes any more."""
 
     index: int
-    data: bytes = field(repr=False)
+    snapshot: snapshot_pb2.StoreSnapshot = field(repr=False)

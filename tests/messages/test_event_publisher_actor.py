@@ -169,7 +169,7 @@ def test_a_store_that_cannot_go_on_from_there_ends_the_streams_with_a_gap() -> N
     bench.create("one")
     bench.stop_store()
     bench.start_store()
-    bench.store.tell(Restore(50, snapshot_pb2.StoreSnapshot(services=[_named("two")]).SerializeToString()))
+    bench.store.tell(Restore(50, snapshot_pb2.StoreSnapshot(services=[_named("two")])))
     bench.simulator.settle()
     bench.connect()
     assert reader.names == ["create one", "gap (gap)"]

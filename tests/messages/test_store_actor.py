@@ -305,7 +305,7 @@ def test_a_watcher_whose_place_is_lost_is_told() -> None:
     bench = Bench()
     bench.write(create("a"))
     bench.commit()
-    bench.store.tell(Restore(50, dump(bench.published.view).SerializeToString()))
+    bench.store.tell(Restore(50, dump(bench.published.view)))
     bench.simulator.settle()
     watcher = Probe(bench.simulator, bench.stage, "watcher")
     with pytest.raises(Refused) as refused:
@@ -320,7 +320,7 @@ def test_a_snapshot_makes_the_store_equal_and_tells_the_differences() -> None:
     bench = Bench(leading=False)
     watcher = Probe(bench.simulator, bench.stage, "watcher")
     watch(bench, watcher)
-    bench.store.tell(Restore(70, dump(other.published.view).SerializeToString()))
+    bench.store.tell(Restore(70, dump(other.published.view)))
     bench.simulator.settle()
     assert (bench.names(), bench.published.view.version, seen(watcher)) == (["b", "c"], 70, ["b", "c"])
 

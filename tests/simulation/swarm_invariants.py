@@ -22,7 +22,6 @@ from runtime.stage.simulator import Simulator
 from runtime.store.changes import Action, Change, decode_request
 from runtime.store.kinds import BY_FIELD, TABLES
 from runtime.swarm import constraints
-from runtime.wire.pb import snapshot_pb2
 from runtime.wire.pb import types_pb2 as types
 from tests.simulation.raft_invariants import Chain, Invariants, Violation
 from tests.simulation.swarm_watches import Watches
@@ -226,10 +225,9 @@ class Watcher:
         self._due.pop(cell.stage.name, None)
         self._next[cell.stage.name] = message.index + 1
         self.watches.restored(cell, message.index)
-        snapshot = snapshot_pb2.StoreSnapshot.FromString(message.data)
         wanted = self.model.at(message.index)
         for table in TABLES.values():
-            for each in getattr(snapshot, table.list_field):
+            for each in getattr(message.snapshot, table.list_field):
                 self.compared += 1
                 if wanted.pop((table.field, each.id), None) != each:
                     raise Violation(f"{cell.stage.name}: {table.field} {each.id} of snapshot {message.index} differs")

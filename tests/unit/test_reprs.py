@@ -14,12 +14,14 @@ from runtime.protocol.cluster import Join, Unlock
 from runtime.protocol.raft import Append, BeginLog, SendRaft, SnapshotTaken, StepRaft
 from runtime.protocol.store import Entries, Propose, Restore
 from runtime.raft.types import Entry, EntryType, HardState, Message, MessageType, Snapshot
+from runtime.wire.pb import snapshot_pb2
 from runtime.wire.port import Credentials
 
 SECRET = "hush-hush"
 HELD = SECRET.encode()
 ENTRY = Entry(1, 1, EntryType.NORMAL, HELD)
 SNAPSHOT = Snapshot(1, 1, data=HELD)
+HOLDS = snapshot_pb2.Snapshot(store=snapshot_pb2.StoreSnapshot(secrets=[{"id": "s", "spec": {"data": HELD}}]))
 MESSAGE = Message(MessageType.APP, 2, 1, entries=[ENTRY], snapshot=SNAPSHOT)
 
 
@@ -36,7 +38,8 @@ MESSAGE = Message(MessageType.APP, 2, 1, entries=[ENTRY], snapshot=SNAPSHOT)
         SnapshotTaken(SNAPSHOT, 1),
         Propose(1, HELD),
         Entries(((1, 1, HELD),)),
-        Restore(1, HELD),
+        Restore(1, HOLDS.store),
+        StepRaft(MESSAGE, False, HOLDS),
         DataKeys(HELD, HELD),
         UnlockKeyBox(HELD),
         Credentials(b"roots", b"certificate", HELD),
