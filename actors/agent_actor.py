@@ -41,6 +41,7 @@ from runtime.protocol.agent import (
     LogBrokerAt,
     LogsLife,
     Managers,
+    ReadLogs,
     RemoveTask,
     RenewSession,
     RunTask,
@@ -56,7 +57,7 @@ from runtime.protocol.agent import (
     TaskRemoved,
     UpdateTask,
 )
-from runtime.protocol.cluster import LocalTasks
+from runtime.protocol.cluster import LocalLogs, LocalTasks
 from runtime.stage import Actor, ActorDown, Address, Answer, Policy, handles
 from runtime.stage.answers import Reply
 from runtime.stage.observe import Causes
@@ -235,6 +236,14 @@ class AgentActor(Actor):
     def local_tasks(self, message: LocalTasks) -> tuple[tuple[objects_pb2.Task, types_pb2.TaskStatus], ...]:
         """What this node was told to run, and how far it came."""
         return tuple((held.task, held.status) for held in self.tasks.values() if not held.removing)
+
+    @handles(LocalLogs)
+    def local_logs(self, message: LocalLogs) -> None:
+        """The task reads them, and answers who asked."""
+        held = self.tasks.get(message.task_id)
+        if held is None or held.address is None or held.removing:
+            raise Refused(Code.NOT_FOUND, f"task {message.task_id} not found")
+        self.forward(held.address, ReadLogs(message.options, message.on_line, message.on_end))
 
     # The session
 

@@ -78,6 +78,13 @@ class ClusterQuestions(Actor):
         self.forward(self.below("node/agent"), message)
         return None
 
+    @handles(say.LocalLogs)
+    def local_logs(self, message: say.LocalLogs) -> None:
+        """Of a task that the agent has."""
+        if self.node is None:
+            raise Refused(Code.NOT_FOUND, f"task {message.task_id} not found")
+        self.forward(self.below("node/agent"), message)
+
     @handles(say.Control, say.ReadBarrier)
     def ask_control(self, message: say.Control | say.ReadBarrier) -> None:
         """Hands a call of the Control service, or a barrier before one, to the manager, which answers the caller."""

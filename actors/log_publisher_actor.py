@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from runtime.errors import Code, Refused
-from runtime.executor.port import LogLine, LogOptions, Stream
+from runtime.executor.log_messages import message_of, options_of
+from runtime.executor.port import LogOptions
 from runtime.protocol.agent import AgentSetup, LogBrokerAt, LogsLife, ReadLogs, TaskAppeared, TaskGone
 from runtime.stage import Actor, Address, Answer, GiveUp, Policy, Timer, handles
 from runtime.swarm.agent_logs import LogFeed, LogPosition, LogRate, LogTarget
@@ -191,7 +191,7 @@ class LogPublisherActor(Actor):
     # Subscriptions
 
     def _begin(self, message: logs_pb2.SubscriptionMessage) -> None:
-        subscription = _Subscription(message.id, LogTarget.of(message.selector), _options(message.options))
+        subscription = _Subscription(message.id, LogTarget.of(message.selector), options_of(message.options))
         self.subscriptions[message.id] = subscription
         self._open_upload(subscription)
         for task in list(self.tasks.values()):
@@ -339,7 +339,7 @@ class LogPublisherActor(Actor):
         while reader.feed and len(batch.messages) < BATCH_LINES and size < BATCH_BYTES:
             line = reader.feed.take()
             if reader.position.admit(line.timestamp_ns):
-                _add_line(batch, context, line)
+                batch.messages.append(message_of(context, line))
                 size += len(line.data)
         reader.rate.spend(size)
         return batch
@@ -366,18 +366,3 @@ class LogPublisherActor(Actor):
 
 def _unwoken(_: None) -> None:
     """Nothing is read yet."""
-
-
-def _options(options: logs_pb2.LogSubscriptionOptions) -> LogOptions:
-    """What to read; no stream named means both. Nanoseconds since 1970."""
-    # Numbers that are no stream (0 is "unknown") ask for nothing in particular.
-    streams = tuple(stream for stream in Stream if stream.value in options.streams)
-    since = options.since.seconds * 1_000_000_000 + options.since.nanos
-    return LogOptions(streams or (Stream.STDOUT, Stream.STDERR), options.follow, options.tail, since)
-
-
-def _add_line(batch: logs_pb2.PublishLogsMessage, context: logs_pb2.LogContext, line: LogLine) -> None:
-    seconds, nanos = divmod(line.timestamp_ns, 1_000_000_000)
-    stamp = Timestamp(seconds=seconds, nanos=nanos)
-    stream = logs_pb2.LOG_STREAM_STDOUT if line.stream is Stream.STDOUT else logs_pb2.LOG_STREAM_STDERR
-    batch.messages.add(context=context, timestamp=stamp, stream=stream, data=line.data)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from runtime.engine_api.events import SwarmEvent
     from runtime.wire.pb.control_pb2 import KeyRotation
-    from runtime.wire.pb.logs_pb2 import SubscribeLogsMessage, SubscribeLogsRequest
+    from runtime.wire.pb.logs_pb2 import LogSubscriptionOptions, SubscribeLogsMessage, SubscribeLogsRequest
     from runtime.wire.pb.objects_pb2 import Cluster, Task
     from runtime.wire.pb.specs_pb2 import ClusterSpec
     from runtime.wire.pb.types_pb2 import TaskStatus
@@ -179,6 +179,10 @@ class Backend(Protocol):
         """What happens to the swarm's objects, first what is kept from ``since_ns`` on; nothing on a worker. Ends when
         ``until_ns`` has come and what was kept is told. Refusals are raised by the first step; closing the iterator
         unsubscribes."""
+        ...
+
+    def local_logs(self, task: Task, options: LogSubscriptionOptions) -> AsyncIterator[SubscribeLogsMessage]:
+        """The log of one of this node's tasks, from its agent, whatever the node's role. As ``logs`` otherwise."""
         ...
 
     async def local_tasks(self) -> Sequence[tuple[Task, TaskStatus]]:

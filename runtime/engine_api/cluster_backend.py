@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from runtime.engine_api import log_stream
+from runtime.engine_api import local_logs, log_stream
 from runtime.engine_api.backend import (
     CONTROL_TIMEOUT_S,
     InitRequest,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from runtime.engine_api.events import SwarmEvent
     from runtime.stage.address import Address
     from runtime.wire.pb.control_pb2 import KeyRotation
-    from runtime.wire.pb.logs_pb2 import SubscribeLogsMessage, SubscribeLogsRequest
+    from runtime.wire.pb.logs_pb2 import LogSubscriptionOptions, SubscribeLogsMessage, SubscribeLogsRequest
     from runtime.wire.pb.objects_pb2 import Cluster, Task
     from runtime.wire.pb.specs_pb2 import ClusterSpec
     from runtime.wire.pb.types_pb2 import TaskStatus
@@ -155,6 +155,18 @@ class ClusterBackend:
         batches = log_stream.subscribe(self._logs_channel, self._landing, request)
         async with contextlib.aclosing(batches):  # type: ignore[type-var]
             async for batch in batches:
+                yield batch
+
+    async def local_logs(
+        self, task: Task, options: LogSubscriptionOptions
+    ) -> AsyncIterator[SubscribeLogsMessage]:
+        """As ``Backend.local_logs``."""
+        if self._landing is None:
+            self._begin()
+        assert self._landing is not None
+        lines = local_logs.read(self._ask, self._landing, task, options)
+        async with contextlib.aclosing(lines):  # type: ignore[type-var]
+            async for batch in lines:
                 yield batch
 
     async def events(self, since_ns: int | None, until_ns: int | None) -> AsyncIterator[SwarmEvent]:

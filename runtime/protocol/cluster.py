@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from runtime.engine_api.backend import InitRequest, JoinRequest
     from runtime.engine_api.events import SwarmEvent
+    from runtime.executor.port import LogOptions, OnEnd, OnLine
     from runtime.wire.pb.control_pb2 import KeyRotation
     from runtime.wire.pb.specs_pb2 import ClusterSpec
 
@@ -243,6 +244,17 @@ class UnsubscribeEvents:
     """No more events for this subscriber. Again is nothing."""
 
     subscriber: EventSubscriber
+
+
+@dataclass(frozen=True, slots=True)
+class LocalLogs:
+    """Question: read the log of a task of this node, whatever its role. Answered as ``ReadLogs`` of the task; refused
+    with NOT_FOUND where there is no such task. The callbacks are called from any thread."""
+
+    task_id: str
+    options: LogOptions
+    on_line: OnLine
+    on_end: OnEnd
 
 
 @dataclass(frozen=True, slots=True)

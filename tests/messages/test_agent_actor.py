@@ -13,7 +13,7 @@ from runtime.disk.data_root import TASK_DATABASE
 from runtime.disk.memory import MemoryDisk
 from runtime.disk.tasks import StoredTask, TaskDatabase
 from runtime.errors import Code, Refused
-from runtime.executor.port import Done, Failed, Orphan
+from runtime.executor.port import Done, Failed, LogOptions, Orphan
 from runtime.failpoints import armed
 from runtime.protocol.agent import (
     AgentSetup,
@@ -27,7 +27,7 @@ from runtime.protocol.agent import (
     TaskProgress,
     TaskRemoved,
 )
-from runtime.protocol.cluster import LocalTasks
+from runtime.protocol.cluster import LocalLogs, LocalTasks
 from runtime.stage import Stage
 from runtime.stage.probe import Probe
 from runtime.stage.simulator import Simulator
@@ -190,6 +190,23 @@ def test_the_tasks_of_this_node_are_told_with_how_far_they_came() -> None:
     bench.assign(task("t1"), task("t2"))
     told = bench.simulator.ask(bench.agent, LocalTasks())
     assert {task.id: status.state for task, status in told} == {"t1": RUNNING, "t2": RUNNING}
+
+
+def test_the_log_of_a_task_of_this_node_is_read_without_a_manager() -> None:
+    bench = Bench()
+    bench.assign(task("t1"))
+    lines: list[Any] = []
+    ends: list[Any] = []
+    options = LogOptions(follow=True)
+    cancel = bench.simulator.ask(bench.agent, LocalLogs("t1", options, lines.append, ends.append))
+    (reading,) = bench.executor.controllers["t1"].readings
+    assert reading.options == options
+    reading.on_line("line")
+    cancel()
+    assert lines == ["line"]
+    with pytest.raises(Refused) as refused:
+        bench.simulator.ask(bench.agent, LocalLogs("gone", options, lines.append, ends.append))
+    assert refused.value.code is Code.NOT_FOUND
 
 
 def test_what_is_told_again_unchanged_disturbs_nothing() -> None:

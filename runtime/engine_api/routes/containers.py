@@ -17,7 +17,7 @@ from runtime.engine_api.call import Answer, Call, Stream, answer
 from runtime.engine_api.convert import local
 from runtime.engine_api.errors import ApiError, bad
 from runtime.engine_api.routes import logs
-from runtime.wire.pb import logs_pb2, types_pb2
+from runtime.wire.pb import types_pb2
 
 if TYPE_CHECKING:
     from runtime.engine_api.backend import Backend
@@ -76,13 +76,11 @@ async def inspect(call: Call) -> Answer:
 
 
 async def container_logs(call: Call) -> Stream:
-    """``GET /containers/{id}/logs``: the logs of the task, from a manager."""
+    """``GET /containers/{id}/logs``: the task's log, from this node itself."""
     options = logs.options_of(call)
     found = await find(call.backend, call.target)
-    if not (await call.backend.swarm_info()).control_available:
-        raise ApiError(501, "logs are read on a manager of the swarm: docker service logs TASK")
-    selector = logs_pb2.LogSelector(task_ids=[found.task.id])
-    return logs.stream(call, selector, options, found.task.spec.container.tty)
+    lines = call.backend.local_logs(found.task, options)
+    return logs.as_stream(call, lines, found.task.spec.container.tty)
 
 
 async def prune_containers(call: Call) -> Answer:

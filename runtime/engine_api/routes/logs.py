@@ -95,10 +95,15 @@ def set_since(target: Timestamp, text: str) -> None:
 
 def stream(call: Call, selector: logs_pb2.LogSelector, options: logs_pb2.LogSubscriptionOptions, tty: bool) -> Stream:
     """The logs of what is selected, as the query wants them to look; ``tty`` of what was selected."""
-    look = Look(call.loose("timestamps"), call.loose("details"), framed=not tty)
     request = logs_pb2.SubscribeLogsRequest(selector=selector, options=options)
+    return as_stream(call, call.backend.logs(request), tty)
+
+
+def as_stream(call: Call, messages: AsyncIterator[SubscribeLogsMessage], tty: bool) -> Stream:
+    """Messages as the query wants them to look."""
+    look = Look(call.loose("timestamps"), call.loose("details"), framed=not tty)
     framed_type = MULTIPLEXED if call.version >= (1, 42) else RAW
-    return Stream(RAW if tty else framed_type, pieces(call.backend.logs(request), look))
+    return Stream(RAW if tty else framed_type, pieces(messages, look))
 
 
 async def pieces(messages: AsyncIterator[SubscribeLogsMessage], look: Look) -> AsyncGenerator[bytes, None]:

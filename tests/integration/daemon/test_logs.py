@@ -132,6 +132,10 @@ def test_who_follows_is_told_of_the_gap_of_a_node_that_hangs_and_hears_it_again(
 
 
 def test_a_read_ends_without_a_node_that_hangs_and_names_it(swarm: Swarm) -> None:
+    worker = swarm.workers[0]
+    (container,) = worker.get("/containers/json")
+    status, told = worker.call("GET", f"/containers/{container['Id']}/logs?stdout=1&tail=all")
+    assert (status, b"w1 begins" in told, b"m1" in told) == (200, True, False)  # a worker reads its own, asking nobody
     _, hung = swarm.workers
     node_id = swarm.node_id(hung)
     assert hung.process is not None

@@ -265,6 +265,13 @@ class FakeBackend:
     async def local_network(self, term: str) -> str | None:
         return self.local_networks.get(term)
 
+    async def local_logs(self, task: Task, options: Any) -> AsyncIterator[Any]:
+        self.did.append(("local_logs", task.id, options))
+        for batch in self.log_batches:
+            yield batch
+        if self.log_error is not None:
+            raise self.log_error
+
     async def local_tasks(self) -> list[tuple[Task, Any]]:
         return [(task, task.status) for task in self.tasks.values() if task.node_id == NODE_ID]
 

@@ -16,6 +16,7 @@ from runtime.engine_api.backend import InitRequest, JoinRequest, SwarmInfo, Syst
 from runtime.engine_api.cluster_backend import RESTARTING, ClusterBackend
 from runtime.engine_api.server import EngineServer
 from runtime.errors import Code, Refused
+from runtime.executor.port import LogLine, Stream
 from runtime.protocol import cluster as say
 from runtime.protocol.cluster import ClusterError
 from runtime.stage import Actor, ActorUnavailable, AskTimeout, GiveUp, Policy, Stage, handles
@@ -223,6 +224,41 @@ async def answered(client: aiohttp.ClientSession, method: str, path: str, **how:
     async with client.request(method, path, **how) as answer:
         text = await answer.text()
         return answer.status, await answer.json() if text else None
+
+
+@pytest.mark.parametrize("error", [None, "configured logging driver does not support reading"])
+def test_a_log_of_this_node_is_read_line_by_line_and_broken_off_at_the_end(error: str | None) -> None:
+    broken_off: list[bool] = []
+
+    def read(message: Any) -> Any:
+        assert isinstance(message, say.LocalLogs)
+        assert (message.task_id, message.options.tail) == ("t", -3)
+        message.on_line(LogLine(1_000_000_002, Stream.STDERR, b"out\n"))
+        message.on_end(error)
+        return lambda: broken_off.append(True)
+
+    async def talk(backend: ClusterBackend) -> list[Any]:
+        task = objects_pb2.Task(id="t", service_id="s", node_id="n")
+        found = []
+        try:
+            async for batch in backend.local_logs(task, logs_pb2.LogSubscriptionOptions(tail=-3)):
+                found += batch.messages
+        except Refused as refused:
+            assert refused.text == error
+        return found
+
+    (line,) = over(Address(read), talk)
+    assert (line.stream, line.data, line.timestamp.seconds, line.timestamp.nanos) == (2, b"out\n", 1, 2)
+    assert (line.context.task_id, line.context.service_id, line.context.node_id) == ("t", "s", "n")
+    assert broken_off == [True]
+
+
+def test_a_log_that_was_never_begun_is_empty() -> None:
+    async def talk(backend: ClusterBackend) -> list[Any]:
+        task = objects_pb2.Task(id="t")
+        return [batch async for batch in backend.local_logs(task, logs_pb2.LogSubscriptionOptions())]
+
+    assert over(Address(None), talk) == []
 
 
 def test_a_node_is_made_a_manager_and_leaves_again(tmp_path: pathlib.Path) -> None:

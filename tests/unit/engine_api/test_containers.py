@@ -197,27 +197,29 @@ def test_a_container_with_a_health_check_shows_its_health(state: Any, err: str, 
     assert found["Config"]["Healthcheck"] == {"Test": ["CMD", "true"]}
 
 
-def test_logs_of_a_container_are_those_of_its_task_on_a_manager_alone() -> None:
+def test_logs_of_a_container_are_read_on_its_node_whether_that_is_a_manager_or_not() -> None:
     import asyncio
     import dataclasses
 
     from runtime.engine_api.call import Call, Stream
     from runtime.engine_api.routes import containers
+    from runtime.wire.pb import logs_pb2
 
     backend = Local()
     task = backend.task(1)
-    call = Call(backend, "GET", ["containers", f"{1:064x}", "logs"], "stdout=1")
+    backend.info = dataclasses.replace(backend.info, control_available=False)
+    backend.log_batches = [logs_pb2.SubscribeLogsMessage(messages=[logs_pb2.LogMessage(stream=1, data=b"hi\n")])]
+    call = Call(backend, "GET", ["containers", f"{1:064x}", "logs"], "stdout=1&tail=5")
 
-    async def read() -> None:
+    async def read() -> list[bytes]:
         found = await containers.container_logs(call)
         assert isinstance(found, Stream)
-        assert [piece async for piece in found.pieces] == []
+        return [piece async for piece in found.pieces]
 
-    asyncio.run(read())
-    assert list(backend.log_requests[0].selector.task_ids) == [task.id]
-    backend.info = dataclasses.replace(backend.info, control_available=False)
-    status, text = ask(backend, "GET", f"/containers/{1:064x}/logs?stdout=1")
-    assert (status, "docker service logs" in text) == (501, True)
+    assert asyncio.run(read()) == [b"\x01\0\0\0\0\0\0\x03hi\n"]
+    (name, id, options), = backend.did
+    assert (name, id, list(options.streams), options.tail) == ("local_logs", task.id, [1], -6)
+    assert backend.log_requests == []
 
 
 def test_images_are_what_the_executor_runs() -> None:
