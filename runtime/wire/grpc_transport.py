@@ -110,6 +110,7 @@ class GrpcTransport:
         """As the port says. Waits until the server has started, so not for the loop's own thread."""
         if self._io_loop.on_thread:
             raise RuntimeError("serve waits for the loop and cannot be called on its thread")
+        self._await(self._released())
         if address.startswith(UNIX):
             if _answers(address.removeprefix(UNIX)):
                 raise Refused(Code.UNAVAILABLE, f"listen {address}: bind: address already in use")
@@ -139,6 +140,10 @@ class GrpcTransport:
             self._closed = True
         self._await(self._shut())
         self._directory.remove()
+
+    async def _released(self) -> None:
+        """Servers that were told to close may not have come to it: who is next at their addresses waits for that."""
+        await asyncio.gather(*[server.released() for server in list(self._servers.values())])
 
     async def _shut(self) -> None:
         await asyncio.gather(*[channel.shut() for channel in list(self._channels.values())])
@@ -242,11 +247,19 @@ class GrpcServer(Server):
             self._closing = asyncio.get_running_loop().create_task(self._wind_down(grace))
         await asyncio.shield(self._closing)
 
-    async def _wind_down(self, grace: float) -> None:
+    async def released(self) -> None:
+        """Of one that was told to close: until its address is free."""
+        if self._closing is not None:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
         if self._front is not None:
             await self._front.stop_accepting()
         if self._file is not None:
             self._remove_file(*self._file)
+
+    async def _wind_down(self, grace: float) -> None:
+        await self._let_go()
         if self._server is not None:
             await _stop(self._server, grace)
         if self._front is not None:

@@ -217,6 +217,23 @@ def test_a_peer_that_speaks_no_tls_is_named_so(world: SocketWorld) -> None:
     assert "wrong version number" in answer.text
 
 
+def test_the_address_of_a_server_that_was_told_to_close_is_free_for_the_next_one(
+    world: SocketWorld, tmp_path: Path
+) -> None:
+    transport, table = world.transport("server"), routes({HEARTBEAT: echo})
+    first = world.serve({HEARTBEAT: echo})
+    held = [world.connect(first, authority().worker(), name=f"client-{number}") for number in range(3)]
+    assert all(not isinstance(world.ask(channel, HEARTBEAT, Beat()), Refused) for channel in held)
+    address, server = first.address, first
+    for _ in range(8):
+        server.close(1.0)
+        server = transport.serve(address, table, access=lambda: Access(CLUSTER), credentials=authority().manager())
+    assert works(world, server)
+    for _ in range(8):
+        local = transport.serve(f"unix:{tmp_path}/control", table, access=lambda: Access(CLUSTER))
+        local.close(1.0)
+
+
 def test_an_address_that_cannot_be_reached_is_told_in_the_systems_words_and_once(
     world: SocketWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
