@@ -324,8 +324,9 @@ class TestCluster:
     def trace(self, paths: str = "*", types: str = "*", limit: int = 1000, follow: bool = False) -> Trace:
         """Sees deliveries from now on: ``paths`` and ``types`` are patterns, as in ``*/raft`` and ``Propose``, the
         paths with the node before them (``manager-1:/cluster/node``). With ``follow`` also all that comes of them, on
-        every node. Under virtual time only."""
-        return Trace(self.swarm.simulator, paths, types, limit, follow).begin()
+        every node: under virtual time only. Over real sockets deliveries come a moment later, without messages, of the
+        nodes that are up now."""
+        return self._ground.trace(paths, types, limit, follow)
 
     def timeline(self) -> str:
         """Faults, leaders, failed actors in their order, a line each."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from swarmlet.testing.api import Api
+from swarmlet.testing.trace import Trace
 
 
 class Refusal(NotImplementedError):
@@ -83,6 +84,9 @@ class Ground(Protocol):
 
     def skew(self, node: str, seconds: float) -> None:
         """Moves the node's time of day."""
+
+    def trace(self, paths: str, types: str, limit: int, follow: bool) -> Trace:
+        """Sees deliveries from now on."""
 
     def last_lines(self) -> Sequence[str]:
         """What came last before now: messages that were delivered, or what the nodes logged."""

@@ -32,6 +32,7 @@ from swarmlet.testing.api import Api, OverSocket
 from swarmlet.testing.ground import Refusal
 from swarmlet.testing.links import Links
 from swarmlet.testing.machine import receive, send
+from swarmlet.testing.trace import SocketTrace, Trace
 
 POLL_S = 0.05
 START_S = 30.0
@@ -179,6 +180,11 @@ class Process:
         """Where its Engine API is."""
         return str(self._run / places.API_SOCKET)
 
+    @property
+    def introspection_socket(self) -> str:
+        """Where it can be looked into."""
+        return str(self._run / places.INTROSPECTION_SOCKET)
+
     def question(self, within: float, *what: Any) -> Any:
         """Asks the process. TimeoutError; AssertionError if it is down; Refused as it was refused."""
         if not self.up:
@@ -303,6 +309,12 @@ class RealGround:
 
     def skew(self, node: str, seconds: float) -> None:
         raise Refusal(f"the clock of {node} is this machine's own: it is only moved under virtual time")
+
+    def trace(self, paths: str, types: str, limit: int, follow: bool) -> Trace:
+        if follow:
+            raise Refusal("what came of a message is followed from node to node under virtual time alone")
+        up = {process.name: process.introspection_socket for process in self._processes.values() if process.up}
+        return SocketTrace(up, paths, types, limit, lambda at: at - self._began)
 
     def last_lines(self) -> Sequence[str]:
         return [line for process in self._processes.values() for line in list(process.log)]

@@ -18,6 +18,7 @@ from runtime.wire.pb import types_pb2 as types
 from swarmlet.testing.api import Api
 from swarmlet.testing.host import Host
 from swarmlet.testing.loop import VirtualLoop
+from swarmlet.testing.trace import SimulatedTrace, Trace
 
 
 class Swarm:
@@ -178,6 +179,9 @@ class Swarm:
 
     def skew(self, node: str, seconds: float) -> None:
         self.host(node).clock.skew += seconds
+
+    def trace(self, paths: str, types: str, limit: int, follow: bool) -> Trace:
+        return SimulatedTrace(self.simulator, paths, types, limit, follow)
 
     def last_lines(self) -> list[str]:
         return list(self.simulator.last)

@@ -23,8 +23,14 @@ def everyday(real: bool) -> None:
         assert c.leader == "manager-1"
         nodes = {each["Description"]["Hostname"]: each["Status"]["State"] for each in c.api().get("/nodes").value}
         assert nodes == dict.fromkeys(c.nodes, "ready")
-        c.scale(service, 6)
-        c.wait_running(service, 6)
+        with c.trace("*/manager/raft", "Propose") as trace:
+            c.scale(service, 6)
+            c.wait_running(service, 6)
+            c.run_until(lambda: bool(trace.deliveries))
+        told = {(each.node, each.sender, each.path, each.type) for each in trace.deliveries}
+        assert told == {("manager-1", "/cluster/node/manager/store", "/cluster/node/manager/raft", "Propose")}
+        assert all(0 < each.at <= c.time and each.trace for each in trace.deliveries)
+        assert trace.ended == []
         c.crash_actor("/cluster/node/manager/leader/dispatcher")
         c.stop("worker-1")
         c.restart("worker-1")
@@ -83,7 +89,8 @@ def test_a_real_ground_refuses_what_it_cannot_do_and_reports_what_its_nodes_logg
             for fault in (
                 lambda: c.crash("manager-1", power=True),
                 lambda: c.skew("manager-1", 1),
-                lambda: c.trace(),
+                lambda: c.trace(follow=True),
+                lambda: c.swarm,
                 lambda: c.ask(SubscribeEvents(lambda: None)),  # type: ignore[arg-type]
             ):
                 with pytest.raises(Refusal):
