@@ -8,10 +8,9 @@ Rules kept here:
    end the streams of the one before.
 2. A stream is told nothing older than the view that it began with, though commits that led there may still arrive.
 3. A commit costs only the streams of the nodes that it names.
-4. What nodes say is written every 100 ms, what others wait for 50 ms after it was said, and all at once when 10 000
-   statuses wait. The furthest word about a task counts: states that are passed through meanwhile are not written. What
-   could not be written is written again, unless newer words came.
-5. A reader that is too slow, or gone, ends its own stream and nothing else: heartbeats decide about its node.
+4. A reader that is too slow, or gone, ends its own stream and nothing else: heartbeats decide about its node.
+
+What becomes of what nodes say is in ``dispatcher_statuses``.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from actors.serving import Serving, serves
-from actors.store_watcher import StoreWatcher
+from actors.dispatcher_statuses import DispatcherStatuses
+from actors.serving import serves
 from runtime.errors import Code, Refused
 from runtime.failpoints import rare
 from runtime.protocol.explain import AskWaits, Waits
@@ -41,19 +40,14 @@ from runtime.swarm.assignments import CHANGES_MAX, PATIENCE, QUIET, AssignmentSe
 from runtime.swarm.identity import new_id
 from runtime.swarm.ingress_tables import IngressTables, takes_tables
 from runtime.swarm.node_status import (
-    NodeRegistry,
     NodeUpdate,
     heartbeat_period,
-    is_awaited,
     node_unknown,
     not_registered,
     orphans,
     session_invalid,
-    write_node,
     write_orphaned,
-    write_task_status,
     write_unknown,
-    write_unpublished,
 )
 from runtime.swarm.task_model import the_cluster
 from runtime.swarm.waits import Wait
@@ -64,14 +58,10 @@ from runtime.wire.port import Call
 
 LOOPBACK = "127.0.0.1"
 UNSPECIFIED = ("", "0.0.0.0", "::")  # noqa: S104 - what a manager without an advertised address is listed with
-FLUSH_EVERY = 0.1
-FLUSH_SOON = 0.05
-FLUSH_AT = 10_000
 ORPHANS_AGAIN = 5.0  # seconds before what could not be written about a lost node's tasks is tried again
 WEIGHT = 10  # of every manager in a session's list
 
 log = logging.getLogger("swarmlet.dispatcher")
-SCHEDULING = "swarm_dispatcher_scheduling_delay_seconds"
 
 
 @dataclass(slots=True, eq=False)
@@ -104,67 +94,6 @@ class _Assignments:
     causes: Causes = field(default_factory=Causes)
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """What is to be written, and the sessions that begin once it is. ``passing`` are states that nobody waits for:
-    they are left for the words to come until ``patience`` is over."""
-
-    tasks: dict[str, tuple[str, types.TaskStatus]] = field(default_factory=dict)
-    passing: dict[str, tuple[str, types.TaskStatus]] = field(default_factory=dict)
-    patience: float = 0.0
-    nodes: dict[str, NodeUpdate] = field(default_factory=dict)
-    volumes: dict[tuple[str, str], None] = field(default_factory=dict)
-    registering: list[Call] = field(default_factory=list)
-    causes: Causes = field(default_factory=Causes)
-
-    def __bool__(self) -> bool:
-        return bool(self.tasks or self.passing or self.nodes or self.volumes)
-
-    @property
-    def statuses(self) -> int:
-        """About how many tasks something was said."""
-        return len(self.tasks) + len(self.passing)
-
-    def last_word(self, task_id: str) -> tuple[str, types.TaskStatus] | None:
-        """The furthest word about a task so far."""
-        return self.tasks.get(task_id) or self.passing.get(task_id)
-
-    def hear(self, task_id: str, node_id: str, status: types.TaskStatus, awaited: bool) -> None:
-        """A node's word about a task. One that was lost on its way and made again may come behind a later one."""
-        before = self.last_word(task_id)
-        if before is not None and before[1].state > status.state:
-            return
-        if awaited or task_id in self.tasks:
-            self.passing.pop(task_id, None)
-            self.tasks[task_id] = (node_id, status)
-        else:
-            self.passing[task_id] = (node_id, status)
-
-    def take(self, now: float) -> tuple[_Waiting, _Waiting]:
-        """What is to be written now, and what goes on waiting."""
-        if self.statuses >= FLUSH_AT or self.patience <= now:
-            self.tasks.update(self.passing)
-            self.passing = {}
-        left = _Waiting(passing=self.passing, patience=self.patience)
-        if left:
-            left.causes = self.causes.copy()  # which of them are those of what is left was not noted
-        self.passing = {}
-        return self, left
-
-    def steps(self, manager_id: str) -> list[Step]:
-        """One step for each, nodes first: they are what others wait for."""
-        steps: list[Step] = [partial(write_node, node_id=id, update=update) for id, update in self.nodes.items()]
-        for id, (node_id, status) in self.tasks.items():
-            steps.append(partial(write_task_status, task_id=id, node_id=node_id, status=status, manager_id=manager_id))
-        steps += [partial(write_unpublished, volume_id=id, node_id=node_id) for id, node_id in self.volumes]
-        return steps
-
-
-@dataclass(frozen=True, slots=True)
-class _Flush:
-    """What waits is to be written."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Look:
     """A node may be lost, or given up."""
@@ -181,22 +110,18 @@ class _Quiet:
     stream: _Assignments
 
 
-class DispatcherActor(Serving, StoreWatcher):
-    """``registry`` is who is alive; streams are by node id."""
+class DispatcherActor(DispatcherStatuses):
+    """Streams are by node id."""
 
     policy = Policy(give_up=GiveUp.NEVER)
     watched = WatchFilter.kinds(objects.Task, objects.Node, objects.Cluster, objects.Service)
 
     def __init__(self, context: LeaderContext) -> None:
         super().__init__(context)
-        self.registry = NodeRegistry(self.world.random)
         self.sessions: dict[str, _Session] = {}
         self.assignments: dict[str, _Assignments] = {}
         self.own_addr = ""
         self._common = dispatcher.SessionMessage()  # what all sessions are told
-        self._waiting = _Waiting()
-        self._writing: list[_Waiting] = []
-        self._flush_timer: Timer | None = None
         self._look_timer: Timer | None = None
         self.tables = IngressTables()
         self._tables_timer: Timer | None = None
@@ -454,113 +379,6 @@ class DispatcherActor(Serving, StoreWatcher):
             timer.cancel()
         self._look_timer = self.after(max(0.0, due - self.monotonic()), _Look())
 
-    # What nodes say
-
-    @serves("Dispatcher", "UpdateTaskStatus")
-    def update_task_status(self, call: Call) -> Message:
-        """Takes statuses of the node's own tasks. One of another node's refuses them all; tasks that are unknown here
-        are left out."""
-        node_id = call.identity.node_id
-        request: Any = call.request
-        self.registry.check(node_id, request.session_id)
-        view, own, soon, now = self.view, [], False, self.monotonic()
-        for update in request.updates:
-            task = view.get(objects.Task, update.task_id) if update.HasField("status") else None
-            if task is None:
-                continue
-            if task.node_id != node_id:
-                raise Refused(Code.PERMISSION_DENIED, "cannot update a task not assigned this node")
-            if task.status.state < types.RUNNING == update.status.state:
-                self.timed(SCHEDULING, max(0.0, self.now() - _seconds(task.meta.created_at)))
-            own.append((update, is_awaited(task, update.status)))
-        waiting = self._waiting
-        for update, awaited in own:
-            if not waiting.passing:
-                waiting.patience = now + FLUSH_EVERY
-            waiting.hear(update.task_id, node_id, update.status, awaited)
-            waiting.causes.add(self.trace)
-            soon |= awaited
-        self._flush_in(FLUSH_SOON if soon else FLUSH_EVERY)
-        return dispatcher.UpdateTaskStatusResponse()
-
-    @serves("Dispatcher", "UpdateVolumeStatus")
-    def update_volume_status(self, call: Call) -> Message:
-        """Takes the news of volumes that the node uses no more."""
-        node_id = call.identity.node_id
-        request: Any = call.request
-        self.registry.check(node_id, request.session_id)
-        for update in request.updates:
-            if update.unpublished:
-                self._waiting.volumes[update.id, node_id] = None
-        self._flush_in(FLUSH_EVERY)
-        return dispatcher.UpdateVolumeStatusResponse()
-
-    def _set_status(self, node_id: str, update: NodeUpdate) -> None:
-        nodes = self._waiting.nodes
-        nodes[node_id] = update.after(nodes.get(node_id))
-        self._flush_in(FLUSH_EVERY)
-
-    def _flush_in(self, seconds: float) -> None:
-        if self._waiting.statuses >= FLUSH_AT:
-            self._flush()
-        else:
-            self._flush_later(seconds)
-
-    def _flush_later(self, seconds: float = FLUSH_EVERY) -> None:
-        timer = self._flush_timer
-        if not self._waiting or (timer is not None and timer.due <= self.monotonic() + seconds):
-            return
-        if timer is not None:
-            timer.cancel()
-        self._flush_timer = self.after(seconds, _Flush())
-
-    @handles(_Flush)
-    def flush(self, message: _Flush) -> None:
-        """Writes what waits."""
-        if self._waiting:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._flush_timer is not None:
-            self._flush_timer.cancel()
-            self._flush_timer = None
-        written, self._waiting = self._waiting.take(self.monotonic())
-        self._flush_later(self._waiting.patience - self.monotonic())
-        self._writing.append(written)
-        self.continues(*written.causes.take())
-        self.write_batch(written.steps(self.context.node_id), partial(self._flushed, written))
-
-    def _flushed(self, written: _Waiting, answer: Answer) -> None:
-        self._writing.remove(written)
-        count = len(written.nodes) + len(written.tasks) + len(written.volumes)
-        results = answer.value if answer.error is None else [answer.error] * count
-        nodes = dict(zip(written.nodes, results, strict=False))
-        rest = results[len(written.nodes) :]
-        self._write_again(written, nodes, rest)
-        for call in written.registering:
-            result = nodes[call.identity.node_id]
-            if isinstance(result, BaseException):
-                call.fail(result if isinstance(result, Refused) else Refused(Code.INTERNAL, "the store failed"))
-            else:
-                self._registered(call, result)
-
-    def _write_again(self, written: _Waiting, nodes: dict[str, Any], rest: list[Any]) -> None:
-        """What was not written waits once more, behind whatever was said since."""
-        waiting = self._waiting
-        for (id, word), result in zip(written.tasks.items(), rest, strict=False):
-            later = waiting.last_word(id)
-            if _may_succeed(result) and (later is None or later[1].state < word[1].state):
-                waiting.passing.pop(id, None)
-                waiting.tasks[id] = word
-        for key, result in zip(written.volumes, rest[len(written.tasks) :], strict=True):
-            if _may_succeed(result):
-                waiting.volumes[key] = None
-        for id, update in written.nodes.items():
-            if _may_succeed(nodes[id]):
-                newer = waiting.nodes.get(id)
-                waiting.nodes[id] = newer.after(update) if newer is not None else update
-        self._flush_later()  # however much it is: a store that refuses is not to be asked without a pause
-
     # Assignments
 
     @serves("Dispatcher", "Assignments")
@@ -641,14 +459,3 @@ def _disarm(stream: _Assignments) -> None:
     if stream.timer is not None:
         stream.timer.cancel()
         stream.timer = None
-
-
-def _may_succeed(result: Any) -> bool:
-    """Whether a write that came to this is worth another try: not one that can never fit."""
-    if isinstance(result, Refused):
-        return result.code is not Code.INVALID_ARGUMENT
-    return isinstance(result, BaseException)
-
-
-def _seconds(at: Any) -> float:
-    return float(at.seconds + at.nanos / 1e9)
