@@ -10,11 +10,14 @@ decides nothing: ``runtime/swarm/allocation`` does; here is when it is asked, an
 3. What found no free port, address or subnet tries again when one becomes free, and every 5 minutes.
 4. A life that begins after a failure waits until what the last one proposed is committed or given up: the ports and
    addresses that are taken are read from committed views.
-5. An outcome that is unknown as a whole fails this life. The next begins with what the store holds.
+5. What no log entry holds (addresses bring whole copies of their networks) is put aside, with a word in the log and an
+   explanation, and tried with what found no room.
+6. An outcome that is unknown as a whole fails this life. The next begins with what the store holds.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -26,12 +29,13 @@ from runtime.protocol.explain import AskWaits, Waits
 from runtime.protocol.manager import LeaderContext
 from runtime.stage import Answer, Timer, handles
 from runtime.stage.observe import Causes
-from runtime.store.changes import Action
+from runtime.store.changes import Action, TooLarge
 from runtime.store.events import Commit, WatchFilter
 from runtime.store.transaction import Transaction
 from runtime.store.view import Published, View
 from runtime.swarm.allocation import RETRY_S, Allocation, Allocator
 from runtime.swarm.allocation import commit as carry_out
+from runtime.swarm.allocation_steps import id_of
 from runtime.swarm.network_pools import IPNetwork
 from runtime.swarm.waits import Wait
 from runtime.wire.pb import objects_pb2 as objects
@@ -43,6 +47,8 @@ SLICE: Final = 1000
 PAUSE_S: Final = 0.05
 """Before what was refused is tried again, in seconds."""
 
+
+log = logging.getLogger("swarmlet.allocator")
 
 _OWN: Final[Mapping[type[Any], Sequence[str]]] = {
     objects.Network: ("ipam", "driver_state"),
@@ -80,6 +86,7 @@ class AllocatorActor(StoreWatcher):
         self._pausing = True
         self._unwritten: deque[Allocation] = deque()
         self._in_flight: list[Allocation] = []
+        self._aside: dict[str, tuple[Allocation, str]] = {}
         self._retry: Timer | None = None
         self._causes = Causes()
 
@@ -92,6 +99,7 @@ class AllocatorActor(StoreWatcher):
             "without room": self.allocator.blocked,
             "in flight": len(self._in_flight),
             "unwritten": len(self._unwritten),
+            "put aside": len(self._aside),
         }
 
     def begin(self, view: View) -> None:
@@ -114,9 +122,15 @@ class AllocatorActor(StoreWatcher):
 
     @handles(AskWaits)
     def waits(self, message: AskWaits) -> Waits:
-        """Whether the service waits for a free port."""
+        """Whether the service waits for a free port, and what of it or of the node cannot be written."""
         reason = self.allocator.blocked_by(message.service_id)
-        return Waits((Wait(message.service_id, "allocator", reason),) if reason else ())
+        waits = [Wait(message.service_id, "allocator", reason)] if reason else []
+        for id, (_, text) in self._aside.items():
+            task = self.view.get(objects.Task, id)
+            asked = task.service_id == message.service_id if task is not None else False
+            if asked or id in (message.service_id, message.node_id):
+                waits.append(Wait(id, "allocator", f"what it was given cannot be written: {text}"))
+        return Waits(tuple(waits))
 
     # What an earlier life left on the way
 
@@ -149,12 +163,22 @@ class AllocatorActor(StoreWatcher):
 
     def _written(self, answer: Answer) -> None:
         results = answer.get()
-        pairs = zip(self._in_flight, results, strict=True)
-        failed = [decision for decision, done in pairs if isinstance(done, Refused) or not done]
+        failed = []
+        for decision, done in zip(self._in_flight, results, strict=True):
+            if isinstance(done, TooLarge):
+                self._put_aside(decision, done.text)
+            elif isinstance(done, Refused) or not done:
+                failed.append(decision)
         if failed:
             self.allocator.commit_failed(failed)
             self._pause()
         self._write_next()
+
+    def _put_aside(self, decision: Allocation, text: str) -> None:
+        id = id_of(decision)
+        log.warning("what %s was given cannot be written: %s", id, text, extra=self.about())
+        self._aside[id] = decision, text
+        self._retry_later()
 
     def _pause(self) -> None:
         if not self._pausing:
@@ -171,13 +195,15 @@ class AllocatorActor(StoreWatcher):
             self._ask_settled()
 
     def _retry_later(self) -> None:
-        if self.allocator.blocked and self._retry is None:
+        if (self.allocator.blocked or self._aside) and self._retry is None:
             self._retry = self.after(RETRY_S, _RetryBlocked())
 
     @handles(_RetryBlocked)
     def retry_blocked(self, message: _RetryBlocked) -> None:
         """Five minutes passed since a service found no free port."""
         self._retry = None
+        aside, self._aside = self._aside, {}
+        self.allocator.commit_failed(decision for decision, _ in aside.values())
         self.allocator.retry()
         self._go_on()
 

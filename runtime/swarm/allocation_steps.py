@@ -66,6 +66,18 @@ class TaskAllocation:
 Allocation = NetworkAllocation | ServiceAllocation | TaskAllocation | NodeAllocation
 
 
+def id_of(decision: Allocation) -> str:
+    """What it is about."""
+    match decision:
+        case NetworkAllocation():
+            return decision.network_id
+        case ServiceAllocation():
+            return decision.service_id
+        case NodeAllocation():
+            return decision.node_id
+    return decision.task_id
+
+
 def commit(tx: Tx, decision: Allocation) -> bool:
     """Carries out a decision in a transaction; False when it has to be taken anew."""
     match decision:

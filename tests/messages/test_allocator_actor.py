@@ -8,6 +8,7 @@ import pytest
 
 from actors import allocator_actor
 from actors.allocator_actor import AllocatorActor
+from runtime.protocol.explain import AskWaits
 from runtime.protocol.store import Write
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
@@ -171,7 +172,7 @@ def test_many_tasks_are_written_in_slices(monkeypatch: pytest.MonkeyPatch) -> No
     one.release()
     one.wait(lambda: all(each.status.state == types.PENDING for each in one.published.view.all(objects.Task)))
     one.simulator.run_for(0.1)
-    assert one.actor.snapshot() == {"waiting": 0, "without room": 0, "in flight": 0, "unwritten": 0}
+    assert one.actor.snapshot() == {"waiting": 0, "without room": 0, "in flight": 0, "unwritten": 0, "put aside": 0}
 
 
 def test_a_proposal_that_is_refused_is_tried_again() -> None:
@@ -186,6 +187,31 @@ def test_a_proposal_that_is_refused_is_tried_again() -> None:
     one.wait(lambda: ports(one) != [])
     assert ports(one) == [30000]
     assert one.actor is life
+
+
+def test_what_no_log_entry_holds_is_put_aside_with_its_reason_and_holds_up_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fat = [given(network(id, f"10.0.{number}.0/24")) for number, id in enumerate(("fat1", "fat2"), 1)]
+    one = bench(service())
+    for each in fat:
+        each.spec.annotations.labels["x"] = "y" * 900_000
+        one.put(each)
+    one.put(attach(new("large"), "fat1", "fat2"))
+    one.wait(lambda: one.actor.snapshot()["put aside"] == 1)
+    before = one.index
+    one.simulator.run_for(100)
+    assert one.index == before
+    assert one.task("large").status.state == types.NEW
+    (wait,) = one.simulator.ask(one.part, AskWaits("web")).waits
+    assert (wait.subject, wait.who, "too large" in wait.why) == ("large", "allocator", True)
+    assert [record.message for record in caplog.records if "large" in record.message] != []
+    one.put(attach(new("small", slot=2), "fat1"))
+    one.wait(lambda: pending(one, "small"))
+    one.edit(objects.Network, "fat2", lambda it: it.spec.annotations.labels.clear())
+    one.simulator.run_for(300)
+    one.wait(lambda: pending(one, "large"))
+    assert one.actor.snapshot()["put aside"] == 0
 
 
 def test_a_new_life_waits_for_the_ports_that_the_last_one_gave(monkeypatch: pytest.MonkeyPatch) -> None:
