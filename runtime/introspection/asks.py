@@ -245,7 +245,8 @@ def crash(report: CrashReport) -> dict[str, Any]:
 
 
 def message_figures(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """What actors did, by message type, the busiest first; times in seconds, quantiles as upper bounds of buckets."""
+    """What actors did, by message type, busiest first; times in seconds, quantiles as upper bounds of buckets, but no
+    longer than the longest there was."""
     merged: dict[str, list[MessageStats]] = {}
     for cell in cells:
         for kind, stats in list(cell.stats.items()):
@@ -257,16 +258,17 @@ def message_figures(cells: Sequence[Cell]) -> list[dict[str, Any]]:
 def _figures(name: str, stats: list[MessageStats]) -> dict[str, Any]:
     waits = [sum(column) for column in zip(*(each.wait_buckets for each in stats), strict=True)]
     busies = [sum(column) for column in zip(*(each.busy_buckets for each in stats), strict=True)]
+    wait_max, busy_max = max(each.wait_max for each in stats), max(each.busy_max for each in stats)
     return {
         "type": name,
         "count": sum(each.count for each in stats),
         "failed": sum(each.failed for each in stats),
-        "wait_p50_s": quantile(waits, 0.5),
-        "wait_p99_s": quantile(waits, 0.99),
-        "wait_max_s": max(each.wait_max for each in stats),
-        "busy_p50_s": quantile(busies, 0.5),
-        "busy_p99_s": quantile(busies, 0.99),
-        "busy_max_s": max(each.busy_max for each in stats),
+        "wait_p50_s": min(wait_max, quantile(waits, 0.5)),
+        "wait_p99_s": min(wait_max, quantile(waits, 0.99)),
+        "wait_max_s": wait_max,
+        "busy_p50_s": min(busy_max, quantile(busies, 0.5)),
+        "busy_p99_s": min(busy_max, quantile(busies, 0.99)),
+        "busy_max_s": busy_max,
         "busy_s": sum(each.busy for each in stats),
     }
 
