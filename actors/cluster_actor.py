@@ -475,6 +475,7 @@ class ClusterActor(ClusterOperations):
         """Nothing runs on a locked node: trying again needs the key."""
         log.warning('this node is locked: it waits for "docker swarm unlock"')
         self.error = self._first_error = ClusterError("unavailable", say.LOCKED)
+        self.remotes = ()
         operation = self._operation
         if operation is not None and operation.kind == "unlock":
             operation.failed = ClusterError("unauthorized", say.WRONG_UNLOCK_KEY)

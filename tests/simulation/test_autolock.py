@@ -89,7 +89,7 @@ def test_a_locked_node_listens_nowhere_knows_nothing_and_says_so_to_everybody() 
     _, manager = a_manager(workers=1)
     restart(manager)
     info = manager.ask(Info())
-    assert (info.node_id, info.control_available, info.cluster) == ("", False, None)
+    assert (info.node_id, info.control_available, info.cluster, info.remote_managers) == ("", False, None, ())
     for question in (Inspect(), UnlockKey(), say.Control("ListNodes", control_pb2.ListNodesRequest())):
         error = refusal(manager, question)
         assert (error.kind, error.text) == ("unavailable", say.LOCKED)
