@@ -157,9 +157,7 @@ class ClusterBackend:
             async for batch in batches:
                 yield batch
 
-    async def local_logs(
-        self, task: Task, options: LogSubscriptionOptions
-    ) -> AsyncIterator[SubscribeLogsMessage]:
+    async def local_logs(self, task: Task, options: LogSubscriptionOptions) -> AsyncIterator[SubscribeLogsMessage]:
         """As ``Backend.local_logs``."""
         if self._landing is None:
             self._begin()

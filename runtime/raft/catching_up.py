@@ -2,9 +2,9 @@
 
 It is brought up to date in rounds: a round is all of the log as it was at the round's beginning. The log grows
 meanwhile, so the next round is shorter, unless the member is too slow or the log too fast. One that took a round in no
-more than ``ROUND_MAX`` will not keep commits waiting for longer than that when they need it. One whose second round was
-long too may never get nearer by itself (where the log is cut short faster than a snapshot travels, say): it has its
-vote then, and the commits that need it wait, which is what lets it catch up.
+more than ``ROUND_MAX``, or lacks no more than ``LAG_MAX`` at its end, will not keep commits waiting for long when they
+need it. One whose second round was long too may never get nearer by itself (where the log is cut short faster than a
+snapshot travels, say): it has its vote then, and the commits that need it wait, which is what lets it catch up.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Final
 
 ROUND_MAX: Final = 1.0
 """Seconds."""
+LAG_MAX: Final = 500
+"""Entries: as many as a leader keeps for slow followers unless told otherwise, and a fraction of a second's work."""
 ROUNDS_MAX: Final = 2
 
 
@@ -25,11 +27,10 @@ class CatchingUp:
         self._rounds = 0
 
     def is_done(self, match: int, last: int, now: float) -> bool:
-        """Whether the member, which is known to have everything up to ``match``, has ended a round that was short, or
-        its second one. Any other round is followed by the next."""
+        """Whether the member, which is known to have everything up to ``match``, has ended a round that was short or
+        left little to do, or its second one. Any other round is followed by the next."""
         if match < self._goal:
             return False
-        took = now - self._begun
-        self._goal, self._begun = last, now
+        self._goal = last
         self._rounds += 1
-        return took <= ROUND_MAX or self._rounds >= ROUNDS_MAX
+        return now - self._begun <= ROUND_MAX or last - match <= LAG_MAX or self._rounds >= ROUNDS_MAX

@@ -65,11 +65,13 @@ EDGES: tuple[Mutation, ...] = (
     Mutation("new_cluster", "                continue  # as whoever", "                break  # as whoever", "a refused change is passed over"),
     # Catching up
     Mutation("catching_up", "if match < self._goal:", "if match <= self._goal:", "a round ends with its last entry"),
-    Mutation("catching_up", "self._goal, self._begun = last, now", "self._begun = now", "the next round is of the log as it is then"),
-    Mutation("catching_up", "self._goal, self._begun = last, now", "self._goal = last", "a round is timed from its beginning"),
-    Mutation("catching_up", "return took <= ROUND_MAX or", "return True or", "a round must be short"),
-    Mutation("catching_up", "return took <= ROUND_MAX or", "return took < ROUND_MAX or", "a round may be just as long"),
+    Mutation("catching_up", "        self._goal = last\n        self._rounds", "        self._rounds", "the next round is of the log as it is then"),
+    Mutation("catching_up", "self._begun <= ROUND_MAX", "self._begun < ROUND_MAX", "a round may be just as long"),
+    Mutation("catching_up", "now - self._begun <= ROUND_MAX or ", "", "a short round is enough"),
+    Mutation("catching_up", "last - match <= LAG_MAX", "last - match < LAG_MAX", "so much may be left to do"),
+    Mutation("catching_up", "or last - match <= LAG_MAX ", "", "a little that is left to do is enough"),
     Mutation("catching_up", " or self._rounds >= ROUNDS_MAX", "", "a second round is the last"),
+    Mutation("catching_up", "self._rounds >= ROUNDS_MAX", "self._rounds >= ROUNDS_MAX - 1", "a first round may be too long"),
     # What it is set up with, what it reads back, what its owner is told
     Mutation("config", "if not 0 < self.heartbeat_tick < self.election_tick:", "if not 0 < self.heartbeat_tick <= self.election_tick:",
              "beats are more often than elections"),

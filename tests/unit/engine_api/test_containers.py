@@ -217,7 +217,7 @@ def test_logs_of_a_container_are_read_on_its_node_whether_that_is_a_manager_or_n
         return [piece async for piece in found.pieces]
 
     assert asyncio.run(read()) == [b"\x01\0\0\0\0\0\0\x03hi\n"]
-    (name, id, options), = backend.did
+    ((name, id, options),) = backend.did
     assert (name, id, list(options.streams), options.tail) == ("local_logs", task.id, [1], -6)
     assert backend.log_requests == []
 

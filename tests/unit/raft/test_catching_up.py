@@ -1,36 +1,36 @@
-"""When a listener has caught up: a round of the whole log that was short, or the second one."""
+"""When a listener has caught up: a round of the whole log that was short or left little to do, or the second one."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.raft.catching_up import ROUND_MAX, CatchingUp
+from runtime.raft.catching_up import LAG_MAX, ROUND_MAX, CatchingUp
+
+LONG = ROUND_MAX + 0.001
+MUCH = LAG_MAX + 1
 
 
-def test_a_first_round_that_was_short_is_enough() -> None:
+def test_a_round_ends_with_the_last_entry_there_was_at_its_beginning() -> None:
     rounds = CatchingUp(10, 100.0)
     assert not rounds.is_done(9, 12, 100.2)
     assert rounds.is_done(10, 12, 100.2)
 
 
-def test_a_round_that_was_long_is_followed_by_one_up_to_where_the_log_is_then() -> None:
-    rounds = CatchingUp(10, 100.0)
-    assert not rounds.is_done(10, 50, 100.0 + ROUND_MAX + 0.1)
-    assert not rounds.is_done(49, 60, 101.2)
-    assert rounds.is_done(50, 60, 101.3)
+@pytest.mark.parametrize(
+    ("took", "lag", "done"),
+    [(ROUND_MAX, MUCH, True), (LONG, MUCH, False), (LONG, LAG_MAX, True), (60.0, 0, True)],
+)
+def test_a_first_round_is_enough_if_it_was_short_or_left_little_to_do(took: float, lag: int, done: bool) -> None:
+    assert CatchingUp(10, 0.0).is_done(10, 10 + lag, took) is done
 
 
-def test_exactly_the_limit_is_short_enough() -> None:
-    assert CatchingUp(1, 0.0).is_done(1, 1, ROUND_MAX)
-    assert not CatchingUp(1, 0.0).is_done(1, 1, ROUND_MAX + 0.001)
-
-
-def test_a_second_round_is_the_last_however_long_it_was() -> None:
+def test_a_second_round_is_up_to_where_the_log_was_at_its_beginning_and_is_the_last() -> None:
     rounds = CatchingUp(10, 0.0)
-    assert not rounds.is_done(10, 500, 60.0)
-    assert not rounds.is_done(499, 900, 120.0)
-    assert rounds.is_done(500, 900, 121.0)
+    assert not rounds.is_done(10, 10 + MUCH, 60.0)
+    assert not rounds.is_done(9 + MUCH, 10_000, 120.0)
+    assert rounds.is_done(10 + MUCH, 10_000, 121.0)
 
 
 def test_who_never_has_what_there_was_at_first_never_has_caught_up() -> None:
@@ -51,4 +51,4 @@ def test_who_has_taken_all_of_a_log_that_does_not_outrun_it_lacks_little_when_it
         match, last = last, behind + rate * now
         if rounds.is_done(int(match), int(last), now):
             break
-    assert last - match <= max(rate * ROUND_MAX, behind / 4) + 1
+    assert last - match <= max(rate * ROUND_MAX, LAG_MAX, behind / 4) + 1
