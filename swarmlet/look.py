@@ -103,7 +103,7 @@ def _actor(asked: LookOptions) -> int:
     act = next((name for name in ("restart", "suspend", "resume") if typed[name] not in (False, None)), "")
     if not act:
         return _show(asked, client.ask(asked.socket, "actor", path=typed["path"]), render.actor)
-    if not typed["yes"] and not _confirmed(act, typed):
+    if not typed["yes"] and not _confirmed(f"{act} {typed['path']}"):
         return EXIT_OK
     details = {"seconds": typed["suspend"]} if act == "suspend" else {}
     with Link(asked.socket) as link:
@@ -115,8 +115,20 @@ def _actor(asked: LookOptions) -> int:
     return EXIT_OK
 
 
-def _confirmed(act: str, typed: Mapping[str, Any]) -> bool:
-    print(f"{act} {typed['path']} of a running node? [y/N] ", end="", flush=True)
+def _log_level(asked: LookOptions) -> int:
+    typed = asked.typed
+    if not typed["yes"] and not _confirmed(f"log {typed['logger']} at level {typed['level']}"):
+        return EXIT_OK
+    wanted = {name: typed[name] for name in ("logger", "level", "seconds")}
+    with Link(asked.socket) as link:
+        print(link.ask("act", act="log-level", write=True, **wanted))
+        print("it ends at Ctrl-C", flush=True)
+        time.sleep(typed["seconds"])
+    return EXIT_OK
+
+
+def _confirmed(act: str) -> bool:
+    print(f"{act} of a running node? [y/N] ", end="", flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
@@ -184,5 +196,6 @@ _COMMANDS: Final[Mapping[str, Callable[[LookOptions], int]]] = {
     "beliefs": _beliefs,
     "explain": _explain,
     "plan": _plan,
+    "log-level": _log_level,
     "console": _console,
 }

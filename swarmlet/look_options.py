@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from runtime.introspection.levels import LEVELS, LOGGERS
 from swarmlet.errors import UsageError
 
 COMMANDS: Final = (
-    "tree", "top", "actor", "crashes", "raft", "trace", "waiting", "waits", "beliefs", "explain", "plan", "console",
+    "tree", "top", "actor", "crashes", "raft", "trace", "waiting", "waits", "beliefs", "explain", "plan", "log-level",
+    "console",
 )  # fmt: skip
 INTERVAL_MIN_S: Final = 1.0
 
@@ -43,6 +45,7 @@ def add(commands: Any) -> None:
     planned.add_argument("subject", choices=["node"])
     planned.add_argument("action", choices=["rm", "drain"])
     planned.add_argument("name", metavar="NODE")
+    _log_level(_command(commands, "log-level", "have a running node log more, or less, for a while"))
     _console(_command(commands, "console", "all of it in a terminal, live (needs the extra 'console')"))
 
 
@@ -62,6 +65,15 @@ def _actor(parser: argparse.ArgumentParser) -> None:
     add("--restart", action="store_true", help="begin a new life")
     add("--suspend", type=float, metavar="SECONDS", help="hold its messages back for a while, or until Ctrl-C")
     add("--resume", action="store_true", help="let its messages go again")
+    add("--write", action="store_true", help="allow what changes the running node")
+    add("--yes", action="store_true", help="do not ask for confirmation")
+
+
+def _log_level(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("level", choices=LEVELS)
+    add("--logger", default=LOGGERS, metavar="NAME", help=f"default: {LOGGERS}, which is all of them")
+    add("--seconds", type=float, default=60.0, help="for so long (at most 600), or until Ctrl-C")
     add("--write", action="store_true", help="allow what changes the running node")
     add("--yes", action="store_true", help="do not ask for confirmation")
 
@@ -97,6 +109,8 @@ def checked(command: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
             raise UsageError(f"one act at a time, not {' and '.join(acts)}")
         if acts and not own["write"]:
             raise UsageError(f"--{acts[0]} changes the running node: it needs --write too")
+    if command == "log-level" and not own["write"]:
+        raise UsageError("log-level changes the running node: it needs --write too")
     if command == "console" and own["ssh"] and not own["api"]:
         raise UsageError("--ssh needs --api too: the path of the API's socket on the other machine")
     if command == "raft" and not (own["window"] == 0 or 0 < own["window"] <= 60):

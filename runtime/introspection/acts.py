@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from runtime.introspection.bodies import NotReplayable, from_plain
+from runtime.introspection.levels import LEVELS, LEVELS_ASKED, LOGGERS
 from runtime.introspection.protocol import BadRequest
 from runtime.stage import Stage
 from runtime.stage.cell import Cell, Life
@@ -20,8 +21,6 @@ from runtime.stage.cell import Cell, Life
 log = logging.getLogger("swarmlet.introspection")
 
 SECONDS_MAX: Final = 600.0
-LEVELS: Final = ("debug", "info", "warning", "error")
-LOGGERS: Final = "swarmlet"
 
 
 class Viewer:
@@ -109,16 +108,14 @@ class Acts:
             raise BadRequest(f"only loggers at and below {LOGGERS!r} are ours")
         if level not in LEVELS:
             raise BadRequest(f"a log level is one of {', '.join(LEVELS)}")
-        logger = logging.getLogger(name)
-        before = logger.level
         timer = asyncio.get_running_loop().call_later(seconds, viewer.settle, ("level", name))
 
         def lower() -> None:
             timer.cancel()
-            logger.setLevel(before)
+            LEVELS_ASKED.end(name, viewer)
 
         viewer.owes(("level", name), lower)
-        logger.setLevel(level.upper())
+        LEVELS_ASKED.ask(name, viewer, level.upper())
         return f"{name} logs at level {level} for {seconds:g} s"
 
     def _send(self, cell: Cell, request: dict[str, Any], viewer: Viewer) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,7 @@ from runtime.protocol.manager import LeaderReady
 from runtime.stage import Actor, Address, Stage, handles
 from runtime.stage.cell import Life
 from runtime.wire.loop import IoLoop
+from swarmlet import look, options
 from tests.integration.face.test_introspection import wait
 from tests.waiting import until
 
@@ -176,6 +180,45 @@ def test_a_log_level_is_raised_for_a_while_and_with_its_viewer(bench: Bench) -> 
     with Link(bench.path) as link:
         link.ask("act", act="log-level", logger=logger.name, level="debug", seconds=0.1, write=True)
         until(lambda: logger.level == logging.NOTSET)
+
+
+def test_a_log_level_that_two_viewers_raised_goes_back_when_the_last_of_them_ends(bench: Bench) -> None:
+    logger = logging.getLogger("swarmlet.viewers-test")
+
+    def ask(link: Link, level: str) -> None:
+        link.ask("act", act="log-level", logger=logger.name, level=level, seconds=60, write=True)
+
+    with Link(bench.path) as second:
+        with Link(bench.path) as first:
+            ask(first, "info")
+            ask(second, "debug")
+            ask(first, "warning")
+            assert logger.level == logging.WARNING
+        until(lambda: logger.level == logging.DEBUG)
+    until(lambda: logger.level == logging.NOTSET)
+
+
+def test_the_command_line_has_a_node_log_more_for_a_while(
+    bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = logging.getLogger("swarmlet.viewers-test")
+    typed = ["log-level", "debug", "--logger", logger.name, "--seconds", "0.2", "--write", "--socket", bench.path]
+    levels: list[int] = []
+    monkeypatch.setattr(time, "sleep", lambda seconds: levels.append(logger.level))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("no\n"))
+    assert look.run(parsed(typed)) == 0
+    assert levels == []
+    assert look.run(parsed([*typed, "--yes"])) == 0
+    assert levels == [logging.DEBUG]
+    assert "logs at level debug for 0.2 s" in capsys.readouterr().out
+    monkeypatch.undo()
+    until(lambda: logger.level == logging.NOTSET)
+
+
+def parsed(typed: list[str]) -> options.LookOptions:
+    found = options.parse(typed, {}, 0)
+    assert isinstance(found, options.LookOptions)
+    return found
 
 
 def test_acts_are_logged_with_who_asked(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

@@ -250,6 +250,8 @@ def test_the_commands_that_look_inside_have_flags_of_their_own() -> None:
     assert look("explain", "web").typed == {"name": "web", "kind": ""}
     assert look("plan", "node", "rm", "n").typed == {"subject": "node", "action": "rm", "name": "n"}
     assert look("actor", "/a", "--suspend", "3", "--write").typed["suspend"] == 3.0
+    levels = {"level": "debug", "logger": "swarmlet", "seconds": 5.0, "write": True, "yes": False}
+    assert look("log-level", "debug", "--seconds", "5", "--write").typed == levels
     traced = look("trace", "/a/*", "--type", "Write", "--count", "5").typed
     assert (traced["paths"], traced["types"], traced["count"]) == (["/a/*"], ["Write"], 5)
 
@@ -259,6 +261,8 @@ def test_the_commands_that_look_inside_have_flags_of_their_own() -> None:
     [
         (["actor", "/a", "--restart"], "needs --write too"),
         (["actor", "/a", "--restart", "--resume", "--write"], "one act at a time"),
+        (["log-level", "debug"], "needs --write too"),
+        (["log-level", "loud", "--write"], "invalid choice"),
         (["top", "--window", "0.1"], "at least 1 second"),
         (["top", "--rows", "0"], "at least one row"),
         (["trace", "/a", "--load", "x"], "loaded or made, not both"),
