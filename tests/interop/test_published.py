@@ -20,9 +20,31 @@ SERVE = (
 )
 
 
+ASK_UDP = (
+    "import socket, sys\n"
+    "client = socket.socket(type=socket.SOCK_DGRAM)\n"
+    "client.settimeout(2)\n"
+    "client.connect((sys.argv[1], 5353))\n"  # so that answers from elsewhere are not heard
+    "client.send(b'who?')\n"
+    "print(client.recv(100).decode())\n"
+)
+SERVE_UDP = (
+    "import os, socket\n"
+    "server = socket.socket(type=socket.SOCK_DGRAM)\n"
+    "server.bind(('', int(os.environ['PORT'])))\n"
+    "while True:\n"
+    "    data, client = server.recvfrom(100)\n"
+    "    server.sendto(socket.gethostname().encode(), client)\n"
+)
+
+
 def ask(here: Peer, address: str) -> str:
     """Who answers at port 8080 of an address, asked from a machine; "" if nobody does."""
-    command = ["nsenter", f"--net=/run/netns/{here.namespace}", sys.executable, "-c", ASK, f"http://{address}:8080/"]
+    return _said(here, ASK, f"http://{address}:8080/")
+
+
+def _said(here: Peer, program: str, *arguments: str) -> str:
+    command = ["nsenter", f"--net=/run/netns/{here.namespace}", sys.executable, "-c", program, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stdout.strip()
 
 
@@ -43,3 +65,23 @@ def test_every_node_takes_connections_for_tasks_on_any_node(start: Start) -> Non
     until(lambda: {ask(worker, worker.address) for _ in range(4)} == {"alpha", "beta"}, "tasks of both answer")
     manager.docker("service", "rm", "web")
     until(lambda: ask(manager, worker.address) == "", "nobody listens any more")
+
+
+def test_every_node_takes_datagrams_for_tasks_on_any_node(start: Start) -> None:
+    manager, worker = start(Swarmlet, "alpha"), start(Swarmlet, "beta")
+    manager.init()
+    worker.join(manager)
+    manager.wait_state(worker, "ready")
+    there = "node.hostname==beta"
+    manager.docker(
+        "service", "create", "--detach", "--name", "dns", "--publish", "5353:53/udp", "--constraint", there,
+        "host", "python3", "-c", SERVE_UDP,
+    )  # fmt: skip
+    manager.wait_tasks("dns", 1, at=worker)
+    for address in (manager.address, worker.address):
+        asked = f"beta's task answers from {address}"
+        until(lambda address=address: _said(worker, ASK_UDP, address) == "beta", asked)  # type: ignore[misc]
+    manager.docker("service", "update", "--detach", "--constraint-rm", there, "--replicas", "4", "dns")
+    until(lambda: {_said(worker, ASK_UDP, manager.address) for _ in range(4)} == {"alpha", "beta"}, "both answer")
+    manager.docker("service", "rm", "dns")
+    until(lambda: _said(manager, ASK_UDP, worker.address) == "", "nobody listens any more")
