@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.processes import alive
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.skipif(
@@ -33,10 +35,6 @@ def environ(short_path: pathlib.Path) -> dict[str, str]:
 
 def pids(output: str) -> set[int]:
     return {int(pid) for pid in re.findall(r"hello from process (\d+)", output)}
-
-
-def alive(pid: int) -> bool:
-    return os.path.exists(f"/proc/{pid}")
 
 
 class Program:

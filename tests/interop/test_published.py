@@ -9,6 +9,7 @@ from tests.interop.fixtures import Start
 from tests.interop.peers import Peer, Swarmlet
 from tests.waiting import until
 
+AT_BETA = "node.hostname==beta"
 ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
 SERVE = (
     "import http.server, os, socket\n"
@@ -48,40 +49,41 @@ def _said(here: Peer, program: str, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stdout.strip()
 
 
-def test_every_node_takes_connections_for_tasks_on_any_node(start: Start) -> None:
+def two(start: Start) -> tuple[Peer, Peer]:
+    """A manager, alpha, and a worker, beta."""
     manager, worker = start(Swarmlet, "alpha"), start(Swarmlet, "beta")
     manager.init()
     worker.join(manager)
     manager.wait_state(worker, "ready")
-    there = "node.hostname==beta"
+    return manager, worker
+
+
+def test_every_node_takes_connections_for_tasks_on_any_node(start: Start) -> None:
+    manager, worker = two(start)
     manager.docker(
-        "service", "create", "--detach", "--name", "web", "--publish", "8080:80", "--constraint", there,
+        "service", "create", "--detach", "--name", "web", "--publish", "8080:80", "--constraint", AT_BETA,
         "host", "python3", "-c", SERVE,
     )  # fmt: skip
     manager.wait_tasks("web", 1, at=worker)
     for address in (manager.address, worker.address):
         until(lambda address=address: ask(manager, address) == "beta", f"beta's task answers at {address}")  # type: ignore[misc]
-    manager.docker("service", "update", "--detach", "--constraint-rm", there, "--replicas", "4", "web")
+    manager.docker("service", "update", "--detach", "--constraint-rm", AT_BETA, "--replicas", "4", "web")
     until(lambda: {ask(worker, worker.address) for _ in range(4)} == {"alpha", "beta"}, "tasks of both answer")
     manager.docker("service", "rm", "web")
     until(lambda: ask(manager, worker.address) == "", "nobody listens any more")
 
 
 def test_every_node_takes_datagrams_for_tasks_on_any_node(start: Start) -> None:
-    manager, worker = start(Swarmlet, "alpha"), start(Swarmlet, "beta")
-    manager.init()
-    worker.join(manager)
-    manager.wait_state(worker, "ready")
-    there = "node.hostname==beta"
+    manager, worker = two(start)
     manager.docker(
-        "service", "create", "--detach", "--name", "dns", "--publish", "5353:53/udp", "--constraint", there,
+        "service", "create", "--detach", "--name", "dns", "--publish", "5353:53/udp", "--constraint", AT_BETA,
         "host", "python3", "-c", SERVE_UDP,
     )  # fmt: skip
     manager.wait_tasks("dns", 1, at=worker)
     for address in (manager.address, worker.address):
         asked = f"beta's task answers from {address}"
         until(lambda address=address: _said(worker, ASK_UDP, address) == "beta", asked)  # type: ignore[misc]
-    manager.docker("service", "update", "--detach", "--constraint-rm", there, "--replicas", "4", "dns")
+    manager.docker("service", "update", "--detach", "--constraint-rm", AT_BETA, "--replicas", "4", "dns")
     until(lambda: {_said(worker, ASK_UDP, manager.address) for _ in range(4)} == {"alpha", "beta"}, "both answer")
     manager.docker("service", "rm", "dns")
     until(lambda: _said(manager, ASK_UDP, worker.address) == "", "nobody listens any more")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -104,26 +103,3 @@ def service(name: str, replicas: int, *command: str, env: Mapping[str, str] | No
         container["Env"] = [f"{key}={value}" for key, value in env.items()]
     template = {"ContainerSpec": container, "RestartPolicy": {"Condition": "any", "Delay": 200_000_000}}
     return {"Name": name, "TaskTemplate": template, "Mode": {"Replicated": {"Replicas": replicas}}}
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs (a zombie does not)."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
-def marked(mark: str) -> list[int]:
-    """Every live process with a mark in its environment."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                environ = Path(f"/proc/{entry}/environ").read_bytes()
-            except OSError:
-                continue
-            if mark.encode() in environ and alive(int(entry)):
-                found.append(int(entry))
-    return sorted(found)

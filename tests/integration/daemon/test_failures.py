@@ -16,7 +16,8 @@ import pytest
 from runtime.introspection import client
 from runtime.stage.cell import Cell
 from swarmlet import Node, ProcessExecutor
-from tests.integration.daemon.program import Daemon, alive, service
+from tests.integration.daemon.program import Daemon, service
+from tests.processes import alive
 from tests.waiting import until
 
 DEADLINE_S = 20.0

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from runtime.wire.private_directory import PREFIX
-from tests.integration.daemon.program import Daemon, alive, marked, service
+from tests.integration.daemon.program import Daemon, service
+from tests.processes import alive, marked
 
 ROUNDS = int(os.environ.get("SWARMLET_KILLS", "3"))
 SEED = int(os.environ.get("SWARMLET_SEED", "7"))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.daemon.program import Daemon, marked, service
+from tests.integration.daemon.program import Daemon, service
+from tests.processes import marked
 
 
 @pytest.mark.parametrize("ending", ["removed", "stopped", "killed and removed"])

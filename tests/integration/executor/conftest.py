@@ -17,14 +17,11 @@ from runtime.executor.process import ProcessExecutor
 from runtime.executor.process_controller import ProcessController
 from runtime.wire.loop import IoLoop
 from runtime.wire.pb import objects_pb2
+from tests.processes import alive
 from tests.unit.executor.builders import context, task
 from tests.waiting import until
 
 PATIENCE = 20.0
-
-
-def alive(pid: int) -> bool:
-    return procfs.start_time(pid) is not None
 
 
 def processes_of(task_id: str) -> list[int]:

@@ -16,7 +16,8 @@ from runtime.executor.frames import VERSION, Decoder, encode
 from runtime.executor.journal import Journal
 from runtime.executor.keeper import LOST_WITH_BOOT, LOST_WITH_KEEPER, Keeper, read_place
 from runtime.executor.port import Already, Done, Failed, LogOptions, Stream
-from tests.integration.executor.conftest import Answer, Bench, alive, processes_of
+from tests.integration.executor.conftest import Answer, Bench, processes_of
+from tests.processes import alive
 from tests.waiting import until
 
 DAEMON = """

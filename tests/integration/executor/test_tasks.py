@@ -16,7 +16,8 @@ import pytest
 from runtime.executor import procfs
 from runtime.executor.port import CONTROLLER_CLOSED, Already, Done, Failed
 from runtime.wire.pb import objects_pb2, types_pb2
-from tests.integration.executor.conftest import Answer, Bench, alive, processes_of
+from tests.integration.executor.conftest import Answer, Bench, processes_of
+from tests.processes import alive
 from tests.unit.executor.builders import task
 from tests.waiting import until
 
