@@ -8,7 +8,7 @@ import pytest
 
 from tests.mutation.edges import EDGES
 from tests.mutation.mutations import MUTATIONS, Mutation
-from tests.mutation.run import ROOT, plant
+from tests.mutation.run import ROOT, complaint_about, plant
 from tests.mutation.same import SAME
 
 
@@ -25,3 +25,11 @@ def test_a_bug_whose_place_is_gone_or_ambiguous_is_not_planted() -> None:
         plant("a = 1", Mutation("core", "b = 1", "", ""))
     with pytest.raises(ValueError, match="occurs 2 times"):
         plant("a = 1; a = 1", Mutation("core", "a = 1", "", ""))
+
+
+def test_who_survives_unexpectedly_is_named_with_the_rule() -> None:
+    bug, none = MUTATIONS[0], SAME[0]
+    assert complaint_about(bug, True).startswith(f"nobody noticed: {bug.file}: ")
+    assert complaint_about(bug, True).endswith(f"({bug.rule})")
+    assert complaint_about(none, False).startswith("said to change nothing")
+    assert (complaint_about(bug, False), complaint_about(none, True)) == ("", "")
