@@ -1,7 +1,7 @@
 """What nodes say, until it is written: the part of DispatcherActor that takes statuses and brings them to the store.
 
 Rules kept here:
-1. What nodes say is written every 100 ms, what others wait for 50 ms after it was said, and all at once when 10 000
+1. What nodes say is written every 100 ms, what others wait for 25 ms after it was said, and all at once when 10 000
    statuses wait.
 2. The furthest word about a task counts: states that are passed through meanwhile are not written.
 3. What could not be written is written again, unless newer words came.
@@ -38,7 +38,7 @@ from runtime.wire.pb import types_pb2 as types
 from runtime.wire.port import Call
 
 FLUSH_EVERY = 0.1
-FLUSH_SOON = 0.05
+FLUSH_SOON = 0.025
 FLUSH_AT = 10_000
 SCHEDULING = "swarm_dispatcher_scheduling_delay_seconds"
 

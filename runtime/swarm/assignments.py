@@ -5,7 +5,7 @@ Rules owned here (SwarmKit's dispatcher):
 2. Secrets and configs go with the first task that refers to them and are taken back with the last; a task that is
    beyond RUNNING refers to nothing. They are told before the tasks that need them.
 3. Messages are numbered; each names the one that it applies to. Changes wait until 100 of them are there, until none
-   has come for 50 ms, or for 100 ms at most.
+   has come for 25 ms, or for 100 ms at most.
 
 It holds the published objects themselves, so a set costs a reference for each task.
 """
@@ -21,7 +21,7 @@ from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
 
 CHANGES_MAX: Final = 100
-QUIET: Final = 0.05
+QUIET: Final = 0.025
 PATIENCE: Final = 0.1
 
 Item = objects.Task | objects.Secret | objects.Config

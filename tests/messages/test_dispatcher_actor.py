@@ -614,13 +614,11 @@ def test_changes_that_keep_coming_wait_for_a_tenth_of_a_second_at_most() -> None
     told_at = []
     for number in range(12):
         bench.create(task(f"t{number:02}"))
-        bench.simulator.run_for(0.03)
+        bench.simulator.run_for(0.02)
         told_at += [(number, len(message.changes)) for message in stream.take()]
     bench.simulator.run_for(0.1)
     counts = [count for _, count in told_at] + [len(message.changes) for message in stream.take()]
-    assert sum(counts) == 12
-    assert len(counts) == 3
-    assert all(count == 4 for count in counts), counts
+    assert counts == [5, 5, 2]
 
 
 def test_a_hundred_changes_do_not_wait() -> None:
@@ -785,19 +783,19 @@ def test_statuses_are_written_together_after_a_tenth_of_a_second() -> None:
     assert bench.get(objects.Task, "t49").status.state == types.PREPARING
 
 
-def test_a_status_that_others_wait_for_is_written_after_half_the_time_and_leaves_others_their_own() -> None:
+def test_a_status_that_others_wait_for_is_written_after_a_quarter_of_the_time_and_leaves_others_their_own() -> None:
     bench = Bench(*(task(f"t{number}") for number in range(50)))
     _, session_id = bench.register()
     entries = bench.entries
     for number in range(49):
         assert bench.report(session_id, (f"t{number}", types.PREPARING)).take()
     assert bench.report(session_id, ("t49", types.RUNNING)).take()
-    bench.simulator.run_for(0.04)
-    assert bench.entries == entries
     bench.simulator.run_for(0.02)
+    assert bench.entries == entries
+    bench.simulator.run_for(0.01)
     assert bench.entries == entries + 1
     assert (bench.task_state("t0"), bench.task_state("t49")) == (types.ASSIGNED, types.RUNNING)
-    bench.simulator.run_for(0.06)
+    bench.simulator.run_for(0.09)
     assert bench.entries == entries + 2
     assert bench.task_state("t0") == types.PREPARING
     bench.simulator.run_for(1)
