@@ -28,7 +28,7 @@ from typing import Final
 
 from runtime.swarm.ingress_tables import Backend
 from runtime.swarm.ingress_turns import Turns
-from runtime.wire.ingress_sockets import IP_PKTINFO, Seldom, opened, unbound
+from runtime.wire.ingress_sockets import IP_PKTINFO, Seldom, opened, reached_itself, unbound
 
 IDLE_S: Final = 90.0
 BURST: Final = 64
@@ -182,7 +182,10 @@ class DatagramPorts:
             return None
         try:
             out.connect((backend.host, backend.port))
+            there = not reached_itself(out)
         except OSError:
+            there = False
+        if not there:
             out.close()
             self._refused(backend)
             return None

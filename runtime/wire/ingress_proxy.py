@@ -13,6 +13,7 @@ Rules owned here:
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -24,7 +25,7 @@ from runtime.swarm.ingress_tables import Backend, PublishedPort, Routes
 from runtime.swarm.ingress_turns import Turns
 from runtime.wire.ingress_datagrams import IDLE_S, DatagramPorts
 from runtime.wire.ingress_pipes import PIECE, Side, join
-from runtime.wire.ingress_sockets import BACKLOG, EVERYWHERE, NO_FILES, Seldom, opened, shares
+from runtime.wire.ingress_sockets import BACKLOG, EVERYWHERE, OUR_LACK, Seldom, opened, reached_itself, shares
 
 CONNECT_S: Final = 2.0
 SWEEP_S: Final = 30.0
@@ -159,7 +160,7 @@ class IngressProxy:
             try:
                 back = await self._connect(backend)
             except OSError as error:  # TimeoutError is one
-                if error.errno in NO_FILES:
+                if error.errno in OUR_LACK:
                     self._many.warn("connections to published ports are refused: %s", error.strerror)
                     break
                 self._turns.refused(backend)
@@ -176,6 +177,9 @@ class IngressProxy:
             _, back = await loop.create_connection(
                 lambda: Side(self._piece, self._backs.add, self._over), backend.host, backend.port
             )
+        if reached_itself(back.socket):
+            back.abort()
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens there")
         return back
 
     def _over(self, side: Side) -> None:

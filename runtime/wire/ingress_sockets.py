@@ -8,11 +8,12 @@ import resource
 import socket
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  # published ports are for everybody
 NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-NO_FILES: Final = (errno.EMFILE, errno.ENFILE)
+OUR_LACK: Final = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM)
+"""This machine has no file, port or memory left for a connection: whoever was to be reached is not to blame."""
 IP_PKTINFO: Final = 8  # linux/in.h; the socket module does not name it
 BACKLOG: Final = 512
 CONNECTIONS_MAX: Final = 8192
@@ -49,6 +50,12 @@ def unbound(host: str, kind: socket.SocketKind) -> socket.socket:
     """One of the family of an address. OSError if there can be none."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+
+
+def reached_itself(connected: Any) -> bool:
+    """Whether a connected socket is its own peer. That happens on one machine when nobody has the port that is wanted
+    and the system draws that very number for this end: TCP's simultaneous open, or a datagram that comes back."""
+    return bool(connected.getsockname()[:2] == connected.getpeername()[:2])
 
 
 def _bound(host: str, port: int, kind: socket.SocketKind) -> socket.socket:

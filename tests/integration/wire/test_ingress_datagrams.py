@@ -210,6 +210,27 @@ def test_so_many_flows_and_no_more_and_the_longest_silent_gives_way(
     ) == 1
 
 
+def test_a_dead_task_whose_port_the_system_draws_for_this_end_is_not_taken_for_an_echo(
+    bench: Udp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = free_port(HERE)
+    unbound, drawn = ingress_datagrams.unbound, []
+
+    def drawing(host: str, kind: socket.SocketKind) -> socket.socket:
+        made = unbound(host, kind)
+        if not drawn:  # the first that is made is to the first backend
+            made.bind((HERE, dead))
+            drawn.append(made)
+        return made
+
+    monkeypatch.setattr(ingress_datagrams, "unbound", drawing)
+    with saying(b"a") as living, bench.client() as client:
+        mine = PublishedPort(bench.port, "udp")
+        bench.apply_routes({mine: (Backend(HERE, dead, "t1"), Backend(HERE, living, "t2"))})
+        assert ask(client, b"echo?") == b"aecho?"
+    assert len(drawn) == 1
+
+
 def test_a_machine_without_file_descriptors_loses_datagrams_says_so_once_and_goes_on(
     bench: Udp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,6 +10,7 @@ import select
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -277,6 +278,24 @@ def test_a_task_that_does_not_take_connections_is_asked_once_and_then_left_alone
         bench.apply(dead, living)
         assert [bench.ask() for _ in range(5)] == [b"a"] * 5
     assert asked.count(dead) == 1
+
+
+def test_a_dead_task_whose_port_the_system_draws_for_this_end_is_not_taken_for_an_echo(
+    bench: Bench, loop: IoLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = free_port(HERE)
+    connect = loop.loop.create_connection
+
+    async def drawn(made: Any, host: str, port: int) -> Any:
+        return await connect(made, host, port, local_addr=(host, dead) if port == dead else None)
+
+    monkeypatch.setattr(loop.loop, "create_connection", drawn)
+    bench.apply(dead)
+    with pytest.raises(ConnectionResetError):
+        bench.ask(b"echo?")
+    with saying(b"a") as living:
+        bench.apply(dead, living)
+        assert [bench.ask(b"echo?") for _ in range(3)] == [b"a"] * 3
 
 
 def test_a_machine_without_file_descriptors_refuses_connections_and_blames_no_task(
