@@ -91,7 +91,15 @@ class RoleManagerActor(StoreWatcher):
 
     def _give(self, node_id: str, role: types.NodeRole) -> None:
         self._under_way.add(node_id)
-        self.write(giving_role(node_id, role), partial(self._done, node_id))
+        self.write(giving_role(node_id, role), partial(self._given, node_id))
+
+    def _given(self, node_id: str, answer: Answer) -> None:
+        """Nothing was written if what stands behind the newest view is otherwise already: its commit is waited for."""
+        if answer.error is None and answer.value is False:
+            self._under_way.discard(node_id)
+            self._arm()
+        else:
+            self._done(node_id, answer)
 
     def _remove(self, node_id: str, member: MemberStatus) -> None:
         raft = self.context.raft

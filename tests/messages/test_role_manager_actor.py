@@ -13,6 +13,7 @@ from actors.store_watcher import StoreWatcher
 from runtime.errors import Refused, precondition
 from runtime.protocol.manager import MembersChanged
 from runtime.protocol.raft import MemberStatus, RemoveMember, TransferLeadership
+from runtime.protocol.store import Write
 from runtime.stage import Actor, GiveUp, Policy, handles
 from runtime.swarm.roles import RECONCILE_EVERY_S
 from runtime.wire.pb import objects_pb2 as objects
@@ -107,6 +108,36 @@ def test_a_promotion_is_written_when_it_is_wanted() -> None:
     bench.want("n2", M)
     assert bench.role("n2") == M
     assert bench.asked == []
+    assert bench.snapshot()["pending"] == 0
+
+
+@pytest.mark.parametrize("earlier", ["role", "wish"])
+def test_what_is_on_the_way_already_is_waited_for_and_not_asked_for_again_and_again(earlier: str) -> None:
+    """An earlier life wrote the role, or somebody takes the wish back, and without a quorum neither is committed."""
+    bench = Bench(node("n1", M), node("n2", W, desired=M), told=False)
+    bench.held = True
+
+    def write(tx: Any) -> None:
+        new = objects.Node()
+        new.CopyFrom(tx.get(objects.Node, "n2"))
+        if earlier == "role":
+            new.role = M
+        else:
+            new.spec.desired_role = W
+        tx.update(new)
+
+    bench.store.tell(Write(write))
+    bench.simulator.settle()
+    writes: list[Any] = []
+    bench.simulator.observers.append(lambda _cell, told: writes.append(told[1]) if isinstance(told[0], Write) else None)
+    bench.tell_members()
+    bench.simulator.run_for(0.5)
+    assert writes == [bench.address]
+    bench.simulator.run_for(3 * RECONCILE_EVERY_S)
+    assert 2 <= len(writes) <= 5
+    bench.release()
+    bench.simulator.run_for(1.0)
+    assert bench.role("n2") == (M if earlier == "role" else W)
     assert bench.snapshot()["pending"] == 0
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from actors.raft_actor import RaftActor
 from actors.store_actor import StoreActor
 from runtime.protocol.raft import Append, Appended, BeginLog, LoadLog, RaftStatus, SendRaft
-from runtime.protocol.store import Commits, Entries, Restore, Watch
+from runtime.protocol.store import Commits, Entries, Restore, Watch, Write, WriteBatch
 from runtime.raft.types import HardState, MessageType, Role
 from runtime.stage import Address, Stage
 from runtime.stage.cell import Cell
@@ -29,6 +29,7 @@ from tests.simulation.swarm_watches import Watches
 RAFT_LOG = "/cluster/node/manager/raft/log"
 RAFT = "/cluster/node/manager/raft"
 STORE = "/cluster/node/manager/store"
+WRITES_MAX = 500
 BY_KIND = {table.kind: field for field, table in BY_FIELD.items()}
 
 
@@ -161,7 +162,10 @@ class Watcher:
             SendRaft: self._send,
             Watch: lambda cell, message: self.watches.asked(cell, message, self._sender),
             Commits: self.watches.told,
+            Write: self._asks_to_write,
+            WriteBatch: self._asks_to_write,
         }
+        self._writers: dict[tuple[str, Address | None], tuple[int, int]] = {}
 
     @property
     def checked(self) -> Counter[str]:
@@ -188,6 +192,15 @@ class Watcher:
         self.watches.judge(stages, STORE)
 
     # The store
+
+    def _asks_to_write(self, cell: Cell, _message: Write | WriteBatch) -> None:
+        """Nobody writes in a circle: over a write that changed nothing because another is on the way, say."""
+        who, second = (cell.stage.name, self._sender), int(self.simulator.time)
+        began, count = self._writers.get(who, (second, 0))
+        count = count + 1 if began == second else 1
+        self._writers[who] = second, count
+        if count > WRITES_MAX:
+            raise Violation(f"liveness: {who[0]}{self._sender} asks the store {count} times within a second")
 
     def _entries(self, cell: Cell, message: Entries) -> None:
         self._compare(cell)
