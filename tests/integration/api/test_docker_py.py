@@ -168,6 +168,16 @@ def test_names_that_are_taken_and_things_that_are_missing_are_refused(client: Cl
             find("nosuch")
 
 
+@pytest.mark.parametrize("size", [1_540_000, 3_000_000])
+def test_a_service_that_no_log_entry_holds_is_refused_and_the_manager_goes_on(client: Client, size: int) -> None:
+    with pytest.raises(APIError, match="raft message is too large") as refused:
+        create(client, "fat", container_labels={"x": "y" * size})
+    assert refused.value.status_code == 400
+    assert client.services.list() == []
+    assert client.info()["Swarm"]["ControlAvailable"]
+    create(client, "thin", mode=ServiceMode("replicated", 0)).remove()
+
+
 def test_secrets_come_back_without_their_data(client: Client) -> None:
     secret = client.secrets.create(name="key", data=b"hidden", labels={"a": "b"})
     secret.reload()
