@@ -77,9 +77,9 @@ def found(seeds: range, faults: Sequence[Planned] | None = None, seconds: float 
 def test_a_store_that_answers_before_the_log_has_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     original = StoreActor._propose
 
-    def hasty(self: StoreActor, transaction: Any, answer: Any) -> None:
+    def hasty(self: StoreActor, transaction: Any, data: bytes, answer: Any) -> None:
         early = self.monotonic() > 5
-        original(self, transaction, (lambda _error: None) if early else answer)
+        original(self, transaction, data, (lambda _error: None) if early else answer)
         if early:
             answer(None)
 
