@@ -214,6 +214,7 @@ def test_a_locked_manager_that_is_alone_renews_its_expired_certificate_once_it_i
     assert manager.state() == "active"
 
 
+@pytest.mark.slow
 def test_a_locked_manager_of_several_says_after_its_key_that_its_certificate_expired_and_joins_anew() -> None:
     swarm, (first,) = a_swarm(8, 0)
     other, late = [Host(swarm, f"late-{number}", f"10.0.1.{number}") for number in (1, 2)]
