@@ -75,7 +75,7 @@ def test_of_a_lost_quorum_the_newest_log_makes_a_new_cluster_and_tasks_run_on(st
     first.start()
     until(lambda: manages(first), "it manages again")
     assert secrets(first) == ["s1", "s2"]
-    first.wait_state(worker, "ready")
+    first.wait_state(worker, "ready", 60)  # it tries one of three managers every 8 s by now
     assert task_at(first, "web", worker) == task, "the recovery replaced a task"
     write_secret(first, "s3")
     second.start()
