@@ -91,6 +91,34 @@ def test_an_acknowledgement_of_what_was_never_sent_is_refused_by_the_leader() ->
     assert refusal(raft, dataclasses.replace(beyond, index=raft.log.last_index())) == ""
 
 
+def test_an_answer_of_an_older_term_or_a_rejection_may_name_what_this_log_does_not_reach() -> None:
+    raft = leader().node.raft
+    beyond = Message(T.APP_RESP, to=1, from_=2, term=raft.term, index=raft.log.last_index() + 1)
+    assert refusal(raft, dataclasses.replace(beyond, term=raft.term - 1)) == ""
+    assert refusal(raft, dataclasses.replace(beyond, reject=True)) == ""
+
+
+def test_a_heartbeat_commits_up_to_the_last_entry_and_not_one_further() -> None:
+    raft = leader().node.raft
+    last = raft.log.last_index()
+    beat = Message(T.HEARTBEAT, to=1, from_=2, term=raft.term + 1, commit=last)
+    assert refusal(raft, beat) == ""
+    assert "was it lost" in refusal(raft, dataclasses.replace(beat, commit=last + 1))
+
+
+def test_a_read_needs_no_term_and_storages_answers_travel_with_nothing_that_comes_from_others() -> None:
+    raft = leader().node.raft
+    assert refusal(raft, Message(T.READ_INDEX, to=1, from_=2, entries=[Entry(data=b"read")])) == ""
+    carried = Message(T.HEARTBEAT, to=1, from_=2, term=raft.term, responses=[Message(T.STORAGE_APPEND_RESP)])
+    assert "only a node itself" in refusal(raft, carried)
+
+
+def test_who_knows_no_members_yet_hears_of_votes() -> None:
+    raft = leader().node.raft
+    raft.progress = {}
+    assert refusal(raft, Message(T.VOTE, to=1, from_=9, term=raft.term + 1)) == ""
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_everything_that_cores_say_to_each_other_passes(seed: int) -> None:
     rng = random.Random(seed)
