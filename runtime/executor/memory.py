@@ -148,6 +148,7 @@ class MemoryController:
     def __init__(self, executor: MemoryExecutor, task: objects_pb2.Task) -> None:
         self._executor = executor
         self._task = task
+        self._stops = 0
         self._open: list[_Operation] = []
         self._readings: list[_Reading] = []
         self._closed = False
@@ -175,12 +176,14 @@ class MemoryController:
         return self._begin(done, lambda operation: self._executor.later(lambda: operation.finish(outcome)))
 
     def start(self, done: OnDone) -> _Operation:
-        """As the port's; the task runs after the executor's ``delay``."""
+        """As the port's; the task runs after the executor's ``delay``, unless it was to be stopped by then."""
+        stops = self._stops
 
-        def begin(operation: _Operation) -> None:
-            self._executor.later(lambda: operation.finish(self._executor.launch(self._task)))
+        def launch(operation: _Operation) -> None:
+            if self._stops == stops:
+                operation.finish(self._executor.launch(self._task))
 
-        return self._begin(done, begin)
+        return self._begin(done, lambda operation: self._executor.later(lambda: launch(operation)))
 
     def wait(self, done: OnDone) -> _Operation:
         """As the port's."""
@@ -188,14 +191,18 @@ class MemoryController:
 
     def shutdown(self, done: OnDone) -> _Operation:
         """As the port's: the stop signal, the grace period, SIGKILL."""
+        self._stops += 1
         return self._begin(done, lambda operation: self._end(operation, kill=False))
 
     def terminate(self, done: OnDone) -> _Operation:
         """As the port's."""
+        self._stops += 1
         return self._begin(done, lambda operation: self._end(operation, kill=True))
 
     def remove(self, done: OnDone) -> _Operation:
         """As the port's."""
+
+        self._stops += 1
 
         def forget(operation: _Operation) -> None:
             self._executor.forget(self._task.id)

@@ -114,6 +114,20 @@ def test_a_task_outlasts_its_controller_and_is_found_again(executor: MemoryExecu
     assert executor.starts == {"t": 1}
 
 
+@pytest.mark.parametrize("stop", ["shutdown", "terminate", "remove"])
+def test_what_is_stopped_after_a_cancelled_start_does_not_start_behind_that(
+    executor: MemoryExecutor, time: Time, stop: str
+) -> None:
+    controller = executor.controller(task("t", "web"), context())
+    told: list[Outcome] = []
+    operation = controller.start(told.append)
+    operation.cancel()
+    getattr(controller, stop)(told.append)
+    time.run(60.0)
+    assert executor.running == []
+    assert len(told) == 2
+
+
 def test_a_cancelled_start_has_started_all_the_same(executor: MemoryExecutor, time: Time) -> None:
     told: list[Outcome] = []
     operation = executor.controller(task("t", "web"), context()).start(told.append)
