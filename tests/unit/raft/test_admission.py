@@ -78,6 +78,7 @@ def why(**fields: Any) -> str:
         ({"type": T.SNAP, "snapshot": Snapshot(9, 1, ConfState((1, 1, 2)))}, "membership"),
         ({"type": T.SNAP, "snapshot": Snapshot(9, 1, ConfState((1, 2), learners=(2,)))}, "membership"),
         ({"type": T.SNAP, "snapshot": Snapshot(9, 1, ConfState((0,)))}, "membership"),
+        ({"type": T.SNAP, "snapshot": Snapshot(9, 1, ConfState((1, 2), (1, 2, 4), (), (4, 4)))}, "membership"),
     ],
 )
 def test_what_no_sound_member_sends_is_refused_with_the_reason(fields: dict[str, Any], reason: str) -> None:

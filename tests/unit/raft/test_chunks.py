@@ -118,3 +118,11 @@ def test_what_no_core_sends_is_refused(message: Message) -> None:
     with pytest.raises(Refused) as refused:
         decode_message(message_to_pb(message))
     assert refused.value.code is Code.INVALID_ARGUMENT
+
+
+def test_no_length_of_a_snapshot_loses_a_byte_at_the_end_of_a_piece() -> None:
+    limit = 600
+    for length in range(limit // 2, 3 * limit):
+        data = bytes(number % 251 for number in range(length))
+        message = Message(MessageType.SNAP, to=2, from_=1, term=3, snapshot=Snapshot(9, 3, data=data))
+        assert b"".join(each.message.snapshot.data for each in requests_of(message, limit)) == data
