@@ -104,3 +104,19 @@ def test_a_follower_that_gets_the_joined_appends_ends_like_one_that_got_each(cou
         once.term,
     )
     assert each.after_append[-1] == once.after_append[-1]
+
+
+def test_messages_of_two_terms_stay_two() -> None:
+    old = Message(MessageType.APP_RESP, to=1, from_=2, term=3, index=5)
+    assert joined(old, Message(MessageType.APP_RESP, to=1, from_=2, term=4, index=6)) is None
+
+
+def test_a_heartbeat_that_commits_less_than_the_one_that_waits_does_not_take_its_place() -> None:
+    waiting = Message(MessageType.HEARTBEAT, to=2, from_=1, term=3, commit=7)
+    assert joined(waiting, Message(MessageType.HEARTBEAT, to=2, from_=1, term=3, commit=6)) is None
+
+
+def test_appends_with_a_gap_between_them_stay_two() -> None:
+    waiting = Message(MessageType.APP, to=2, from_=1, term=3, log_term=3, index=4, entries=[Entry(3, 5)], commit=4)
+    later = Message(MessageType.APP, to=2, from_=1, term=3, log_term=3, index=6, entries=[Entry(3, 7)], commit=4)
+    assert joined(waiting, later) is None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from runtime.raft.confchange import Changer, ConfChange, Config, restore
 from runtime.raft.confchange import ChangeType as C
+from runtime.raft.config import RaftConfig
 from runtime.raft.log import RaftLog
 from runtime.raft.progress import Inflights, Progress, ProgressState
 from runtime.raft.quorum import Vote, majority_vote
@@ -306,3 +309,15 @@ def test_an_acknowledged_read_answers_all_before_it_and_keeps_the_index_it_began
     assert [(request.context, index) for request, index in reads.advance(b"two")] == [(b"one", 5), (b"two", 6)]
     assert reads.last_context() == b"three"
     assert reads.advance(b"two") == []
+
+
+def test_a_core_is_not_set_up_with_ticks_or_reads_that_cannot_be() -> None:
+    def config(**fields: Any) -> RaftConfig:
+        return RaftConfig(**{"id": 1, "storage": MemoryStorage(), **fields})
+
+    for wrong in ({"heartbeat_tick": 10, "election_tick": 10}, {"heartbeat_tick": 0}, {"id": 0}):
+        with pytest.raises(ValueError, match=r"ticks|id"):
+            config(**wrong)
+    with pytest.raises(ValueError, match="check_quorum"):
+        config(read_only=ReadOnlyOption.LEASE_BASED, check_quorum=False)
+    assert config(read_only=ReadOnlyOption.LEASE_BASED, check_quorum=True).heartbeat_tick == 1
