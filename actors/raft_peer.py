@@ -51,6 +51,7 @@ REFUSED_PAUSE = 10.0
 """Seconds after which a snapshot that was refused with one of these codes is said to have failed."""
 COMMIT_PAUSE = 0.004
 """Seconds for which a commit index alone waits for an append to ride with."""
+ASKS = frozenset({MessageType.APP, MessageType.HEARTBEAT})
 UNANSWERED_MAX = 1
 ANSWER_PAUSE = 0.02
 """Appends on a link that may be without an answer before the next ones wait, and are joined, for so many seconds."""
@@ -90,6 +91,8 @@ class RaftPeer:
     """Whether it is a manager of our kind: then it has a link, and a commit index alone waits for an append."""
     _link: RaftLink | None = None
     _unanswered: int = 0
+    _asked: bool = False
+    """Whether the link has carried anything to be answered since the last answer."""
     _headers: Headers = PACES[False]
     _held: bool = False
     _closing: bool = False
@@ -132,11 +135,16 @@ class RaftPeer:
         follower has nothing to say to the other followers, and would not notice."""
         quiet, self._heard = not self._heard, False
         if quiet and self._sending is None:
-            self.check(lambda serving: None if serving else self._unlink(), LOOK_TIMEOUT)
+            self.check(self._looked, LOOK_TIMEOUT)
+
+    def _looked(self, serving: bool) -> None:
+        if not serving or self._asked:
+            self._unlink()  # whoever is at its other end does not listen to it any more
 
     def hear(self, kind: int) -> None:
         """It has answered something that was sent, an append perhaps."""
         self._mark(active=True)
+        self._asked = False
         if kind == raftpb_pb2.MsgAppResp and self._unanswered:
             self._unanswered -= 1
             self._next()
@@ -201,6 +209,7 @@ class RaftPeer:
         if self._link is None:
             self._link = self._open_link()
         self._link.send(message)
+        self._asked = self._asked or message.type in ASKS
         if rare("peer.link_lost"):
             self._unlink()
 
@@ -217,11 +226,11 @@ class RaftPeer:
         link, self._link = self._link, None
         if link is not None:
             link.break_off()
-            self._unanswered = 0
+            self._unanswered, self._asked = 0, False
             self._lose_one()
 
     def _link_ended(self, answer: Outcome) -> None:
-        self._link, self._unanswered = None, 0
+        self._link, self._unanswered, self._asked = None, 0, False
         if self._closing:
             self.channel.close()
         elif isinstance(answer, Refused) and _expels(answer):

@@ -80,6 +80,7 @@ class RaftTransportActor(Serving):
         self.peers: dict[int, RaftPeer] = {}
         self._dropped = 0
         self._assemblies: set[Assembly] = set()
+        self._links: set[Reply] = set()
         self._events = PeerEvents(
             sink=self.sink,
             lost=lambda raft_id: self.tell(self.raft, PeerUnreachable(raft_id)),
@@ -97,6 +98,8 @@ class RaftTransportActor(Serving):
         for peer in self.peers.values():
             peer.close()
         self._strangers.close()
+        for link in self._links:
+            link.fail(Refused(Code.UNAVAILABLE, "the consensus starts anew"))
 
     def crashed(self) -> None:
         self.stopped()
@@ -199,6 +202,7 @@ class RaftTransportActor(Serving):
     def _serve_link(self, call: Call, reply: Reply) -> None:
         """Takes message after message until its sender ends the call, or one is refused."""
         well, fast = raft_pb2.StreamRaftMessageResponse(), is_fast(call.metadata)
+        self._links.add(reply)
 
         def taken(answer: Answer) -> None:
             if answer.error is not None:
@@ -211,10 +215,8 @@ class RaftTransportActor(Serving):
                 self._take(received, lambda: decode_message(received), Reply(taken), well, fast)
 
         def ended(refused: Refused | None) -> None:
-            if refused is None:
-                reply.set(well)
-            else:
-                reply.fail(refused)
+            self._links.discard(reply)
+            reply.pass_on(Answer(well, refused))
 
         call.receive(self.sink(came), self.sink(ended))
 

@@ -158,6 +158,26 @@ def test_a_link_without_anybody_at_its_end_is_given_up_once_a_health_check_fails
     assert len(kin.links) == 2
 
 
+def test_a_link_that_is_not_listened_to_is_given_up_although_its_peer_is_healthy() -> None:
+    bench = Bench()
+    kin = Kin(bench)
+    tell(bench, HEARTBEAT)
+    bench.simulator.run_for(3.0)
+    assert unreachable(bench) == [PEER]
+    tell(bench, HEARTBEAT)
+    assert len(kin.links) == 2
+
+
+def test_what_wants_no_answer_keeps_its_link() -> None:
+    bench = Bench()
+    kin = Kin(bench)
+    tell(bench, Message(T.APP_RESP, to=PEER, from_=OWN, term=2, index=5))
+    bench.simulator.run_for(10.0)
+    tell(bench, Message(T.HEARTBEAT_RESP, to=PEER, from_=OWN, term=2))
+    assert len(kin.links) == 1
+    assert unreachable(bench) == []
+
+
 def test_a_peer_that_answers_messages_is_not_asked_how_it_is() -> None:
     bench = Bench()
     kin = Kin(bench)
@@ -253,6 +273,18 @@ def test_a_member_that_is_removed_while_its_link_stands_hears_it_with_its_next_m
     caller.send(FROM_PEER)
     assert len(steps(bench)) == 1
     assert [(answer.code, answer.text) for answer in caller.answers] == [(Code.NOT_FOUND, MEMBER_REMOVED)]
+
+
+def test_a_link_ends_with_the_life_of_whoever_listens_to_it() -> None:
+    bench = Bench()
+    bench.members()
+    caller = Caller(bench)
+    caller.send(FROM_PEER)
+    cell = bench.actor.resolve()
+    assert cell is not None
+    cell.control(lambda: cell.failed(RuntimeError("injected"), None))
+    bench.simulator.run_for(0.5)
+    assert [answer.code for answer in caller.answers] == [Code.UNAVAILABLE]
 
 
 def test_what_no_member_sends_ends_the_link_and_reaches_nobody() -> None:
