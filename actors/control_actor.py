@@ -25,7 +25,7 @@ from runtime.pki.unlock_key import format_unlock_key
 from runtime.protocol.cluster import Control, GetWarnings, ReadBarrier, Standing, UnlockKey
 from runtime.protocol.manager import LEADS_HERE, DiskSpace, LeaderIs, MembersChanged, Serve, ToLeader
 from runtime.protocol.node import CheckHealth
-from runtime.protocol.raft import MemberStatus, ReadIndex
+from runtime.protocol.raft import MemberStatus, ReadIndex, SpreadCommit
 from runtime.protocol.store import AwaitView, Write
 from runtime.protocol.wire import Incoming
 from runtime.stage import Actor, Address, Answer, Policy, Reply, handles
@@ -237,10 +237,18 @@ class ControlActor(Actor):
         if not self.leads and not isinstance(METHODS.get(name), Read):
             check_redirect(message.call.metadata)
         request = message.call.request
-        forwarded = REDIRECT in message.call.metadata
-        return self._call(name, request, _told_so if forwarded else self._once_more(Control(name, request)))
+        if REDIRECT in message.call.metadata:
+            return self._call(name, request, _told_so, self._spread)
+        return self._call(name, request, self._once_more(Control(name, request)))
 
-    def _call(self, name: str, request: Message, unproposed: Settle) -> Message | None:
+    def _spread(self) -> None:
+        """The manager that forwarded a write waits until its own store has it. Runs in the store's turn."""
+        if self.consensus is not None:
+            self.consensus.tell(SpreadCommit())
+
+    def _call(
+        self, name: str, request: Message, unproposed: Settle, written: Callable[[], None] = lambda: None
+    ) -> Message | None:
         method = METHODS.get(name)
         if method is None:
             raise Refused(Code.UNIMPLEMENTED, f"unknown method {name} for service docker.swarmkit.v1.Control")
@@ -258,7 +266,13 @@ class ControlActor(Actor):
             return None
         step = method.prepare(request, self._context)
         reply = self.defer()
-        settled = Reply(lambda answer: _settle(answer, reply, unproposed))
+
+        def settle(answer: Answer) -> None:
+            _settle(answer, reply, unproposed)
+            if answer.error is None:
+                written()
+
+        settled = Reply(settle)
         self.store.send(Write(step), self.address, settled, self._trace)
         return None
 

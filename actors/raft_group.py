@@ -18,6 +18,7 @@ from runtime.protocol.raft import (
     SendRaft,
     SetPeers,
     SnapshotSent,
+    SpreadCommit,
 )
 from runtime.raft.node import RawNode
 from runtime.raft.types import NOBODY, Message, Role
@@ -104,6 +105,12 @@ class RaftGroup(Actor):
         if self._outgoing:
             outgoing, self._outgoing = self._outgoing, []
             self.tell(self._transport, SendRaft(outgoing, self.pace.told))
+
+    @handles(SpreadCommit)
+    def spread_commit(self, message: SpreadCommit) -> None:
+        """What is committed is known to the transport already."""
+        if self._transport is not None:
+            self.tell(self._transport, message)
 
     def _known_members(self) -> dict[int, Member]:
         """The members, and those that the log will make members: their addresses are needed to get that far."""

@@ -49,8 +49,8 @@ PACES: tuple[Headers, Headers] = (((PACE, "slow"),), ((PACE, "fast"),))
 REFUSED = frozenset({Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED})
 REFUSED_PAUSE = 10.0
 """Seconds after which a snapshot that was refused with one of these codes is said to have failed."""
-COMMIT_PAUSE = 0.004
-"""Seconds for which a commit index alone waits for an append to ride with."""
+COMMIT_PAUSE = 0.02
+"""Seconds for which a commit index alone waits for an append to ride with, unless somebody there waits for it."""
 ASKS = frozenset({MessageType.APP, MessageType.HEARTBEAT})
 UNANSWERED_MAX = 1
 ANSWER_PAUSE = 0.02
@@ -91,6 +91,8 @@ class RaftPeer:
     """Whether it is a manager of our kind: then it has a link, and a commit index alone waits for an append."""
     _link: RaftLink | None = None
     _unanswered: int = 0
+    _hurried: bool = False
+    """Whether somebody there waits for what is in the queue."""
     _asked: bool = False
     """Whether the link has carried anything to be answered since the last answer."""
     _headers: Headers = PACES[False]
@@ -114,10 +116,20 @@ class RaftPeer:
             self.queue[-1] = whole
         else:
             self.queue.append(message)
-        if self.ours and self._sending is None and len(self.queue) == 1 and _only_commits(self.queue[0]):
+        self._proceed()
+
+    def _proceed(self) -> None:
+        alone = self.ours and self._sending is None and len(self.queue) == 1 and _only_commits(self.queue[0])
+        if alone and not self._hurried:
             self._hold(COMMIT_PAUSE)
         else:
             self._next()
+
+    def hurry(self) -> None:
+        """Somebody there waits for what is committed: that waits for no append."""
+        if self.queue:
+            self._hurried = True
+            self._proceed()
 
     def _hold(self, seconds: float) -> None:
         if not self._held:
@@ -147,7 +159,7 @@ class RaftPeer:
         self._asked = False
         if kind == raftpb_pb2.MsgAppResp and self._unanswered:
             self._unanswered -= 1
-            self._next()
+            self._proceed()
 
     def check(self, then: Callable[[bool], None], timeout: float = CHECK_TIMEOUT) -> None:
         """Asks whether its consensus serves."""
@@ -196,11 +208,12 @@ class RaftPeer:
         """Sends what waits. Appends wait for the answer to the one before: a busy group sends few large ones."""
         while self.queue:
             if self.queue[0].type is MessageType.APP and not self._closing:
-                if self._unanswered >= UNANSWERED_MAX:
+                if self._unanswered >= UNANSWERED_MAX and not self._hurried:
                     self._hold(ANSWER_PAUSE)
                     return
                 self._unanswered += 1
             self._send_by_link(self.queue.popleft())
+        self._hurried = False
 
     def _send_by_link(self, message: Message) -> None:
         if self._link is not None and self._link.headers != self._headers:

@@ -26,7 +26,16 @@ from actors.serving import Serving, serves
 from runtime.disk.raft_records import Member
 from runtime.errors import Code, Refused
 from runtime.failpoints import failpoint
-from runtime.protocol.raft import Expelled, PeerState, PeerUnreachable, SendRaft, SetPeers, SnapshotSent, StepRaft
+from runtime.protocol.raft import (
+    Expelled,
+    PeerState,
+    PeerUnreachable,
+    SendRaft,
+    SetPeers,
+    SnapshotSent,
+    SpreadCommit,
+    StepRaft,
+)
 from runtime.raft import types as raft
 from runtime.raft.chunks import ASSEMBLY_MAX, Assembly, decode_message
 from runtime.raft.types import MessageType
@@ -174,6 +183,12 @@ class RaftTransportActor(Serving):
                 failpoint("send.after_some")
             elif each.to not in self.removed:
                 self._strangers.send(each, message.fast)
+
+    @handles(SpreadCommit)
+    def spread_commit(self, message: SpreadCommit) -> None:
+        """Lets go of commit indices that wait for an append."""
+        for peer in self.peers.values():
+            peer.hurry()
 
     # The Raft service
 

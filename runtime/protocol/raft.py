@@ -205,6 +205,11 @@ class PeerState:
 
 
 @dataclass(frozen=True, slots=True)
+class SpreadCommit:
+    """Told when another manager waits until its own store has what was committed: its commit index goes out now."""
+
+
+@dataclass(frozen=True, slots=True)
 class PeerUnreachable:
     """Told by the transport: a message to this member was lost, and the group's progress with it is not known."""
 

@@ -11,7 +11,7 @@ from actors.raft_link import LINK, is_link
 from actors.raft_peer import ANSWER_PAUSE, COMMIT_PAUSE, PACES
 from runtime.errors import Code, Refused
 from runtime.failpoints import armed
-from runtime.protocol.raft import Expelled, PeerState, PeerUnreachable, SendRaft, SetPeers, StepRaft
+from runtime.protocol.raft import Expelled, PeerState, PeerUnreachable, SendRaft, SetPeers, SpreadCommit, StepRaft
 from runtime.raft.codec import message_to_pb
 from runtime.raft.types import Entry, Message, MessageType
 from runtime.swarm.membership import MEMBER_REMOVED
@@ -127,6 +127,28 @@ def test_a_commit_index_rides_with_the_next_append_or_goes_alone_after_a_moment(
     assert len(kin.linked) == 1
     bench.simulator.run_for(2 * COMMIT_PAUSE)
     assert [(len(message.entries), message.commit) for message in kin.linked] == [(1, 4), (0, 5)]
+
+
+def test_an_answer_lets_go_of_appends_and_of_no_commit_index_alone() -> None:
+    bench = Bench()
+    kin = Kin(bench)
+    tell(bench, append(5), committed(5))
+    kin.answer()
+    bench.simulator.run_for(0.002)
+    assert [len(message.entries) for message in kin.linked] == [1]
+    tell(bench, append(6, commit=5))
+    assert [(len(message.entries), message.commit) for message in kin.linked] == [(1, 0), (1, 5)]
+
+
+def test_a_commit_index_that_somebody_waits_for_goes_at_once() -> None:
+    bench = Bench()
+    kin = Kin(bench)
+    bench.actor.tell(SpreadCommit())
+    tell(bench, committed(4))
+    assert kin.linked == []
+    bench.actor.tell(SpreadCommit())
+    bench.simulator.run_for(0.002)
+    assert [message.commit for message in kin.linked] == [4]
 
 
 def test_a_link_that_breaks_is_one_loss_and_the_next_message_opens_another() -> None:

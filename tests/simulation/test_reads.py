@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from actors.raft_peer import COMMIT_PAUSE
 from runtime.errors import Refused
 from runtime.protocol.cluster import ReadBarrier
 from runtime.stage.answers import Future
@@ -100,6 +101,22 @@ def test_through_partitions_no_barrier_is_passed_without_what_was_acknowledged_b
                 passed += 1
                 assert acknowledged <= set(names(host))
     assert passed > 25
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_write_at_a_manager_that_does_not_lead_waits_for_no_append_of_others(seed: int) -> None:
+    swarm = managers(300 + seed, 3)
+    swarm.simulator.run_until(lambda: all(raft_of(host).pace.fast for host in swarm.hosts), 60)
+    writing = followers_of(swarm)[0]
+    assert write(writing, "first")
+    took = []
+    for number in range(10):
+        swarm.simulator.run_for(1.0)
+        begun = swarm.simulator.time
+        assert write(writing, f"w{number}")
+        assert f"w{number}" in names(writing)
+        took.append(swarm.simulator.time - begun)
+    assert sorted(took)[5] < COMMIT_PAUSE, took
 
 
 @pytest.mark.parametrize("seed", SEEDS)
