@@ -10,8 +10,8 @@ from runtime.errors import Code, Refused
 from runtime.protocol.explain import Explain, PlanNode
 from runtime.wire.pb import specs_pb2
 from runtime.wire.pb import types_pb2 as types
-from tests.simulation.cluster import Host, Swarm, replicated
-from tests.simulation.test_modes import change_node, node_of, swarm_of, until, update
+from tests.simulation.cluster import Host, Swarm, replicated, wait
+from tests.simulation.test_modes import change_node, node_of, swarm_of, update
 
 EXPLAINER = "/cluster/node/manager/leader/explain"
 
@@ -65,9 +65,9 @@ def test_a_lost_node_is_explained_and_a_plan_names_where_its_tasks_would_go() ->
     plan = swarm.simulator.ask(manager.stage.at(EXPLAINER), PlanNode("drain", worker.name))
     assert {each["to"] for each in plan["moves"]} == {swarm.hosts[0].name, swarm.hosts[2].name}
     change_node(manager, worker, lambda node: setattr(node, "availability", specs_pb2.NodeSpec.DRAIN))
-    until(swarm, lambda: all(task.node_id != id for task in swarm.running(manager, service.id)))
+    wait(swarm, lambda: all(task.node_id != id for task in swarm.running(manager, service.id)))
     worker.crash()
-    until(swarm, lambda: node_of(manager, worker).status.state == types.NodeStatus.DOWN)
+    wait(swarm, lambda: node_of(manager, worker).status.state == types.NodeStatus.DOWN)
     told = explained(swarm, manager, "node", worker.name)
     assert told["state"].startswith("down, drain")
     assert "no session" in told["waits"][0]["why"]
