@@ -1,19 +1,20 @@
 """Whether the services of a stack run as they were asked to, and if not, why. Pure: objects come in, sentences go out.
 
-Rules it owns: a service has converged when each of its replicas has a task of the newest spec that runs and is wanted
-(or has done its work, where the restart policy does not ask for more), no update is under way, and none is paused; a
-job has when its present iteration is complete as often, or on as many nodes, as it was asked to;
+Rules it owns: a service has converged when each of its replicas has a task that runs, is wanted, and is as the newest
+spec asks (or has done its work, where the restart policy does not ask for more), no update is under way, and none is
+paused; a job has when its present iteration is complete as often, or on as many nodes, as it was asked to;
 reasons come from tasks' own statuses, each told once with the number of tasks that it concerns.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from runtime.swarm.defaults import restart_condition
+from runtime.swarm.dirty import is_dirty
 from runtime.swarm.jobs import is_current
 from runtime.swarm.service_spec import is_job
 from runtime.wire.pb import objects_pb2, types_pb2
@@ -25,6 +26,7 @@ _UNFINISHED: Final = {
     types_pb2.UpdateStatus.ROLLBACK_STARTED: "a rollback is under way",
     types_pb2.UpdateStatus.ROLLBACK_PAUSED: "its rollback is paused",
 }
+Nodes = Mapping[str, objects_pb2.Node]
 _BAD_ENDS: Final = (types_pb2.FAILED, types_pb2.REJECTED, types_pb2.ORPHANED)
 
 
@@ -45,30 +47,31 @@ class ServiceState:
 
 
 def judge(
-    services: Iterable[objects_pb2.Service], tasks: Iterable[objects_pb2.Task], active_nodes: int = 1
+    services: Iterable[objects_pb2.Service], tasks: Iterable[objects_pb2.Task], nodes: Iterable[objects_pb2.Node] = ()
 ) -> list[ServiceState]:
-    """The state of each service, by name. ``active_nodes`` is how many replicas a global service wants."""
+    """The state of each service, by name. A global service wants a replica on each of ``nodes``."""
+    by_id = {node.id: node for node in nodes}
     by_service: dict[str, list[objects_pb2.Task]] = {}
     for task in tasks:
         by_service.setdefault(task.service_id, []).append(task)
     return [
-        _judge(service, by_service.get(service.id, []), active_nodes)
+        _judge(service, by_service.get(service.id, []), by_id)
         for service in sorted(services, key=lambda each: each.spec.annotations.name)
     ]
 
 
-def _judge(service: objects_pb2.Service, tasks: Sequence[objects_pb2.Task], active_nodes: int) -> ServiceState:
+def _judge(service: objects_pb2.Service, tasks: Sequence[objects_pb2.Task], nodes: Nodes) -> ServiceState:
     if is_job(service.spec):
-        return _judge_job(service, tasks, active_nodes)
-    wanted = active_nodes if service.spec.HasField("global") else service.spec.replicated.replicas
-    done = sum(1 for task in tasks if _fulfils(service, task))
+        return _judge_job(service, tasks, len(nodes))
+    wanted = len(nodes) if service.spec.HasField("global") else service.spec.replicated.replicas
+    done = sum(1 for task in tasks if _fulfils(service, task, nodes))
     running = sum(1 for task in tasks if task.status.state == types_pb2.RUNNING and _wanted(task))
     reasons: list[str] = []
     if service.HasField("update_status") and service.update_status.state in _UNFINISHED:
         text = _UNFINISHED[service.update_status.state]
         reasons.append(f"{text}: {service.update_status.message}" if service.update_status.message else text)
     if done < wanted:
-        outdated = running - sum(1 for task in tasks if _is_current(service, task) and _runs(task))
+        outdated = running - sum(1 for task in tasks if _runs(task) and _is_current(service, task, nodes))
         reasons.append(f"{done} of {wanted} tasks run" + (f", {outdated} of an older spec" if outdated > 0 else ""))
         reasons.extend(_why(tasks))
     elif running > wanted:
@@ -90,8 +93,8 @@ def _judge_job(service: objects_pb2.Service, tasks: Sequence[objects_pb2.Task], 
     return ServiceState(service.spec.annotations.name, len(complete), wanted, tuple(reasons))
 
 
-def _fulfils(service: objects_pb2.Service, task: objects_pb2.Task) -> bool:
-    if not _is_current(service, task):
+def _fulfils(service: objects_pb2.Service, task: objects_pb2.Task, nodes: Nodes) -> bool:
+    if not _is_current(service, task, nodes):
         return False
     if _runs(task):
         return True
@@ -107,11 +110,9 @@ def _wanted(task: objects_pb2.Task) -> bool:
     return bool(task.desired_state <= types_pb2.RUNNING)
 
 
-def _is_current(service: objects_pb2.Service, task: objects_pb2.Task) -> bool:
-    """Whether the task was made from the service's newest spec; without versions the specs themselves tell."""
-    if task.HasField("spec_version") and service.HasField("spec_version"):
-        return bool(task.spec_version.index == service.spec_version.index)
-    return bool(task.spec == service.spec.task)
+def _is_current(service: objects_pb2.Service, task: objects_pb2.Task, nodes: Nodes) -> bool:
+    """Whether no update has to replace the task: one of an older version may well be as the newest spec asks."""
+    return not is_dirty(task, service, nodes.get(task.node_id))
 
 
 def _why(tasks: Sequence[objects_pb2.Task]) -> list[str]:

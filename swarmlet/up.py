@@ -192,7 +192,7 @@ class Session:
             return None
         self.trouble = ""
         self._logs.follow(tuple(sorted(service.id for service in services)))
-        snapshot = Snapshot(tuple(judge(services, tasks, len(nodes))), tuple(tasks))
+        snapshot = Snapshot(tuple(judge(services, tasks, nodes)), tuple(tasks))
         lines, self._shown = changes(self._shown, tasks)
         self._names.update((task.id, task_name(task)) for task in tasks)
         size = shutil.get_terminal_size()

@@ -182,6 +182,9 @@ class SwarmSimulation(Faults):
             dead = [cell.path for cell in self._cells(host) if cell.life not in (Life.RUNNING,)]
             if dead:
                 return f"{host.name}: {dead} do not run"
+            behind = [cell.path for cell in self._cells(host) if cell.mailbox.user]
+            if behind:
+                return f"{host.name}: {behind} have messages before them"
         tables = self.watcher.model.tables
         if any(cluster.root_ca.HasField("root_rotation") for cluster in tables["cluster"].values()):
             return "the root CA is still being rotated"

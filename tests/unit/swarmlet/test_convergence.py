@@ -11,6 +11,7 @@ from tests.unit.swarmlet.objects import service, task
 
 FAILED, PENDING = types_pb2.FAILED, types_pb2.PENDING
 COMPLETE, SHUTDOWN = types_pb2.COMPLETE, types_pb2.SHUTDOWN
+NODES = [objects_pb2.Node(id="n1"), objects_pb2.Node(id="n2")]
 
 
 def state(web: object, *tasks: object) -> ServiceState:
@@ -61,7 +62,15 @@ def test_tasks_of_an_older_spec_do_not_count() -> None:
     web = service()
     old = task(web, 1)
     old.spec_version.index = 3
+    old.spec.container.command.append("older")
     assert state(web, old, task(web, 2)).reasons[0] == "1 of 2 tasks run, 1 of an older spec"
+
+
+def test_a_task_of_an_older_version_counts_where_the_newest_asks_for_the_same() -> None:
+    web = service(replicas=1, version=9)
+    kept = task(web, 1)
+    kept.spec_version.index = 5
+    assert state(web, kept).converged
 
 
 def test_without_versions_the_specs_themselves_are_compared() -> None:
@@ -119,8 +128,8 @@ def test_a_job_that_fails_says_why() -> None:
 def test_a_job_for_every_node_is_complete_on_each() -> None:
     everywhere = job(None)
     tasks = [run(everywhere, 0, COMPLETE, node_id=node_id) for node_id in ("n1", "n2")]
-    assert judge([everywhere], tasks, 2)[0].converged
-    assert judge([everywhere], tasks[:1] * 2, 2)[0].reasons == ("1 of 2 runs are complete",)
+    assert judge([everywhere], tasks, NODES)[0].converged
+    assert judge([everywhere], tasks[:1] * 2, NODES)[0].reasons == ("1 of 2 runs are complete",)
 
 
 def test_a_task_that_runs_and_is_no_longer_wanted_does_not_count() -> None:
@@ -160,7 +169,7 @@ def test_an_update_under_way_or_paused_is_told() -> None:
 def test_a_global_service_wants_a_task_on_each_node() -> None:
     web = service()
     getattr(web.spec, "global").SetInParent()
-    (found,) = judge([web], [task(web, 0, node_id="n1")], active_nodes=2)
+    (found,) = judge([web], [task(web, 0, node_id="n1")], NODES)
     assert (found.running, found.wanted) == (1, 2)
 
 
