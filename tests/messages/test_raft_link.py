@@ -108,7 +108,7 @@ def test_appends_wait_for_the_answer_to_the_one_before_and_arrive_as_one() -> No
     assert [len(message.entries) for message in kin.linked] == [1, 3]
 
 
-def test_an_answer_that_does_not_come_holds_appends_for_a_moment_only_and_nothing_else_at_all() -> None:
+def test_an_answer_that_does_not_come_holds_the_next_appends_for_a_moment_only() -> None:
     bench = Bench()
     kin = Kin(bench)
     tell(bench, append(5), HEARTBEAT, append(6))
