@@ -140,8 +140,9 @@ class DispatcherStatuses(Serving, StoreWatcher):
             if not waiting.passing:
                 waiting.patience = now + FLUSH_EVERY
             waiting.hear(update.task_id, node_id, update.status, awaited)
-            waiting.causes.add(self.trace)
             soon |= awaited
+        if own:
+            waiting.causes.add(self.trace)
         self._flush_in(FLUSH_SOON if soon else FLUSH_EVERY)
         return dispatcher.UpdateTaskStatusResponse()
 
