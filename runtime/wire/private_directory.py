@@ -38,32 +38,38 @@ def remove_left_over(parent: str) -> None:
     """Removes those whose processes are gone."""
     for name in os.listdir(parent):
         path = os.path.join(parent, name)
-        if name.startswith(PREFIX) and (lock := _locked(path)) is not None:
-            shutil.rmtree(path, ignore_errors=True)
-            os.close(lock)
+        if not name.startswith(PREFIX):
+            continue
+        try:
+            lock = _locked(path)
+        except OSError:
+            continue  # somebody has it, or it is no directory of ours
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
 
 
 def _made(parent: str, prefix: str) -> tuple[str, int]:
     """Until it is locked, another process may take it for a left-over and remove it: then another one is made."""
     while True:
         path = tempfile.mkdtemp(prefix=prefix, dir=parent)
-        lock = _locked(path)
-        if lock is None:
+        try:
+            lock = _locked(path)
+        except (FileNotFoundError, BlockingIOError):
             continue
+        except OSError:
+            os.rmdir(path)
+            raise
         if os.path.isdir(path):
             return path, lock
         os.close(lock)
 
 
-def _locked(path: str) -> int | None:
-    """A lock on a directory; None if somebody has it, or if it is no directory of ours."""
-    try:
-        found = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
+def _locked(path: str) -> int:
+    """A lock on a directory. BlockingIOError if somebody has it; another OSError if it cannot be locked at all."""
+    found = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(found)
-        return None
+        raise
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -65,11 +66,13 @@ def test_one_that_is_taken_for_a_left_over_before_it_is_locked_is_made_again(
     lock = private_directory._locked
     robbed: list[str] = []
 
-    def slow(path: str) -> int | None:
+    def slow(path: str) -> int:
         if robbed:
             return lock(path)
         robbed.append(path)
-        found = lock(path) if lost_after_lock else None
+        if not lost_after_lock:
+            os.rmdir(path)
+        found = lock(path)
         os.rmdir(path)
         return found
 
@@ -93,3 +96,15 @@ def test_in_the_temporary_directory_nothing_of_others_is_touched(
 def test_a_parent_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         PrivateDirectory(str(tmp_path / "gone"))
+
+
+def test_where_nothing_can_be_locked_it_is_refused_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("runtime.wire.private_directory.fcntl.flock", no_locks)
+    with pytest.raises(OSError, match="No locks available"):
+        PrivateDirectory(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
