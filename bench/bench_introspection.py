@@ -2,8 +2,9 @@
 
     python bench/bench_introspection.py [--rounds N] [--writes N] [--directory DIR]
 
-Figures are CPU time, and the smallest of many rounds that take turns (with, without, with, ...): what other programs
-do on the machine makes rounds longer, never shorter.
+Figures of messages are CPU time, and the smallest of many rounds that take turns (with, without, with, ...): what other
+programs do on the machine makes rounds longer, never shorter. Those of writes, which grow what they write to, are
+medians over pairs of rounds, beside pairs that do not differ.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import math
 import pathlib
 import statistics
 import sys
@@ -158,50 +160,80 @@ def _print(what: str, found: tuple[float, float], base: tuple[float, float], aim
 
 
 class Writing:
-    """A manager's store, consensus and log on a disk."""
+    """A manager's store, consensus and log on a disk, all on the caller's thread and in batches of one size: on threads
+    of their own, how many writes share an append differs from round to round by more than observation costs.
+    Observation is switched between rounds, so that both ways share files and growth."""
 
-    def __init__(self, directory: pathlib.Path, observing: bool) -> None:
+    def __init__(self, directory: pathlib.Path) -> None:
         published, leads = Published(), threading.Event()
-        self.stage = Stage(World("bench", disk=RealDisk(directory)))
-        self.stage.observing = observing
+        self.hand = ByHand()
+        self.stage = Stage(World("bench", disk=RealDisk(directory)), dispatcher=self.hand)
         self.stage.mount("manager", Above, published, leads)
-        if not leads.wait(30):
-            raise TimeoutError("no leader within 30 s")
+        ends = time.monotonic() + 30
+        while not leads.is_set():
+            self.hand.run()
+            if time.monotonic() > ends:
+                raise TimeoutError("no leader within 30 s")
+            leads.wait(0.01)
         self.store = self.stage.at("/manager/store")
-        self.number = 0
+        self.number = self.answered = 0
 
-    def round(self, writes: int, at_a_time: int = 64) -> float:
-        """CPU microseconds of this process for a write."""
-        begun = time.process_time()
-        free, done = threading.Semaphore(at_a_time), threading.Semaphore(0)
+    def round(self, observing: bool, batches: int, batch: int = 64) -> float:
+        """CPU microseconds for a write."""
+        self.stage.observing = observing
+        begun, wanted = time.thread_time(), self.answered + batches * batch
+        for _ in range(batches):
+            for _ in range(batch):
+                self.number += 1
+                self.store.send(Write(creating(self.number)), None, Reply(self._answer), 0)
+            self.hand.run()
+        took = time.thread_time() - begun
+        assert self.answered == wanted, f"{wanted - self.answered} writes are unanswered"
+        return took / (batches * batch) * 1e6
 
-        def answered(answer: Answer) -> None:
-            answer.get()
-            free.release()
-            done.release()
+    def handled(self) -> int:
+        """Messages that were observed so far."""
+        return sum(each.count for cell in self.stage.walk() for each in list(cell.stats.values()))
 
-        for _ in range(writes):
-            free.acquire()
-            self.number += 1
-            self.store.send(Write(creating(self.number)), None, Reply(answered), 0)
-        for _ in range(writes):
-            done.acquire()
-        return (time.process_time() - begun) / writes * 1e6
+    def close(self) -> None:
+        """Ends the actors, whose last turns are taken here too."""
+        closing = threading.Thread(target=self.stage.close)
+        closing.start()
+        while closing.is_alive():
+            self.hand.run()
+            closing.join(0.01)
+
+    def _answer(self, answer: Answer) -> None:
+        answer.get()
+        self.answered += 1
 
 
-def writes(rounds: int, number: int, directory: str | None, observation_us: float) -> None:
-    """What observation takes of a write: measured, and as the cost of a message times the messages of a write (how many
-    writes share an append varies with the machine's load, which says more than two hundredths)."""
-    with tempfile.TemporaryDirectory(dir=directory) as one, tempfile.TemporaryDirectory(dir=directory) as two:
-        on, off = Writing(pathlib.Path(one), True), Writing(pathlib.Path(two), False)
-        found = compared(rounds, off=lambda: off.round(number), on=lambda: on.round(number))
-        handled = sum(each.count for cell in on.stage.walk() for each in list(cell.stats.values())) / on.number
-        cpu, measured = found["off"][0], (found["on"][0] / found["off"][0] - 1) * 100
-        print(f"a write, not observed        {cpu:6.0f} us CPU (median {found['off'][1]:.0f}), {handled:.1f} messages")
-        print(f"observation of a write       {handled * observation_us / cpu * 100:+6.1f} % of it; at most 3 %")
-        print(f"  as measured                {measured:+6.1f} % between the smallest of {rounds} rounds")
-        on.stage.close()
-        off.stage.close()
+def middle(pairs: list[tuple[float, float]]) -> str:
+    """By how much the second of each pair is above the first: the median, and where that is with 95 % certainty."""
+    ratios = sorted((other / one - 1) * 100 for one, other in pairs)
+    half, apart = len(ratios) // 2, math.ceil(0.98 * len(ratios) ** 0.5)
+    low, high = ratios[max(0, half - apart)], ratios[min(len(ratios) - 1, half + apart)]
+    return f"{statistics.median(ratios):+6.1f} % ({low:+.1f} to {high:+.1f})"
+
+
+def writes(number: int, batches: int, directory: str | None, observation_us: float) -> None:
+    """What observation takes of a write: as the cost of a message times the messages of a write, and as measured in
+    pairs of rounds next to each other, beside pairs that do not differ at all: what those show is the machine."""
+    with tempfile.TemporaryDirectory(dir=directory) as scratch:
+        writing = Writing(pathlib.Path(scratch))
+        writing.round(True, batches)
+        same, differing, rounds, handled = [], [], 0, writing.handled()
+        for turn in range(number):
+            same.append((writing.round(False, batches), writing.round(False, batches)))
+            ways = {way: writing.round(way, batches) for way in ((True, False) if turn % 2 else (False, True))}
+            differing.append((ways[False], ways[True]))
+            rounds += batches * 64
+        cpu, messages = statistics.median(off for off, _ in differing), (writing.handled() - handled) / rounds
+        print(f"a write, not observed        {cpu:6.0f} us CPU (median), {messages:.1f} messages")
+        print(f"observation, counted         {messages * observation_us / cpu * 100:+6.1f} % of it; at most 3 %")
+        print(f"observation, measured        {middle(differing)} of it; at most 3 %")
+        print(f"  where nothing differs      {middle(same)}")
+        writing.close()
 
 
 def answers(rounds: int) -> None:
@@ -225,14 +257,15 @@ def main() -> None:
     """All figures."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--writes", type=int, default=500, help="in a round")
+    parser.add_argument("--pairs", type=int, default=200, help="of rounds of writes")
+    parser.add_argument("--batches", type=int, default=4, help="of 64 writes, in a round")
     parser.add_argument("--directory", help="where the logs of the writes are (default: the temporary directory)")
     options = parser.parse_args()
     gc.disable()
     observation_us = messages(options.rounds)
     answers(options.rounds)
     gc.enable()
-    writes(options.rounds, options.writes, options.directory, observation_us)
+    writes(options.pairs, options.batches, options.directory, observation_us)
 
 
 if __name__ == "__main__":
