@@ -20,13 +20,20 @@ from actors.cluster_operations import ClusterOperations, Operation
 from actors.cluster_questions import as_cluster_error, checked, error_text
 from actors.connection_actor import ConnectionActor
 from actors.event_publisher_actor import EventPublisherActor
-from runtime.engine_api.backend import InitRequest, JoinRequest
 from runtime.errors import Code, Refused
 from runtime.pki.node_identity import NodeIdentity
 from runtime.pki.unlock_key import UnlockKeyBox, parse_unlock_key
 from runtime.protocol import cluster as say
 from runtime.protocol.certificate import CertificateSetup, GetAdmitted
-from runtime.protocol.cluster import CertificateExpired, ClusterError, ConfigEventKind, LocalNodeState, NodeRemoved
+from runtime.protocol.cluster import (
+    CertificateExpired,
+    ClusterError,
+    ConfigEventKind,
+    InitRequest,
+    JoinRequest,
+    LocalNodeState,
+    NodeRemoved,
+)
 from runtime.protocol.node import (
     ClusterState,
     GetNodeStatus,

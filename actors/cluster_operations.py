@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.cluster_questions import ClusterQuestions
-from runtime.engine_api.backend import InitRequest
 from runtime.errors import Refused
 from runtime.protocol import cluster as say
-from runtime.protocol.cluster import ClusterError
+from runtime.protocol.cluster import ClusterError, InitRequest
 from runtime.protocol.node import StartConfig
 from runtime.stage import Reply, Timer, handles
 

@@ -11,10 +11,9 @@ import ipaddress
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from runtime.engine_api.backend import RemoteManager, SwarmInfo
 from runtime.errors import Code, Refused
 from runtime.protocol import cluster as say
-from runtime.protocol.cluster import ClusterError, ConfigEventKind, LocalNodeState
+from runtime.protocol.cluster import ClusterError, ConfigEventKind, LocalNodeState, RemoteManager, SwarmInfo
 from runtime.protocol.node import ControlConnection, StartConfig
 from runtime.stage import Actor, Address, Answer, Reply, handles
 from runtime.swarm import cluster_config

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runtime.engine_api.events import KINDS, NANOS, EventHistory, SwarmEvent, event_of, gap
+from runtime.engine_api.events import KINDS, NANOS, EventHistory, event_of, gap
 from runtime.errors import Code, Refused
 from runtime.protocol.cluster import (
     ConfigEvent,
@@ -22,6 +22,7 @@ from runtime.protocol.cluster import (
     EventSubscriber,
     SubscribeConfigEvents,
     SubscribeEvents,
+    SwarmEvent,
     UnsubscribeEvents,
 )
 from runtime.protocol.node import ControlConnection, SubscribeControlConnection

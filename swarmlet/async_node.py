@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from runtime.engine_api.backend import SwarmInfo
 from runtime.errors import Refused
 from runtime.protocol import cluster as say
+from runtime.protocol.cluster import SwarmInfo
 from runtime.stage import Actor, Address, Answer, AskTimeout, Reply
 from runtime.wire.pb import objects_pb2
 from swarmlet import requests

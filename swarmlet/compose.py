@@ -20,8 +20,8 @@ import yaml
 from runtime.errors import Refused
 from runtime.swarm.offered import check_offered
 from runtime.wire.pb import control_pb2, specs_pb2
-from swarmlet.compose_payloads import Payload, payloads
-from swarmlet.compose_service import Surroundings, service
+from swarmlet.compose_payloads import Payload, Surroundings, payloads
+from swarmlet.compose_service import service
 from swarmlet.compose_values import ComposeError, Notes, Place
 from swarmlet.compose_variables import BadVariable, substitute
 

@@ -8,18 +8,15 @@ they have in the file; what they are called in the swarm, and by which ids, is f
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from runtime.errors import Refused
 from runtime.swarm.control.secrets import CONFIG_SIZE_LIMIT, SECRET_SIZE_LIMIT
 from runtime.swarm.naming import check_secret_name
 from runtime.wire.pb import specs_pb2, types_pb2
-from swarmlet.compose_values import Place
-
-if TYPE_CHECKING:
-    from swarmlet.compose_service import Surroundings
+from swarmlet.compose_values import Notes, Place
 
 SECTIONS: Final[Mapping[str, str]] = {"secret": "secrets", "config": "configs"}
 LIMITS: Final[Mapping[str, int]] = {"secret": SECRET_SIZE_LIMIT, "config": CONFIG_SIZE_LIMIT}
@@ -41,6 +38,18 @@ class Payload:
     data: bytes | None = field(repr=False)
     labels: Mapping[str, str]
     template: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a file's services are read with: the stack's name, variables, a reader of files beside it, and the file's
+    secrets and configs by kind and key."""
+
+    stack: str
+    environ: Mapping[str, str]
+    read: Callable[[str], bytes]
+    notes: Notes
+    payloads: Mapping[tuple[str, str], Payload] = field(default_factory=dict)
 
 
 def payloads(top: Place, around: Surroundings) -> dict[tuple[str, str], Payload]:

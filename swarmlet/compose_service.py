@@ -7,15 +7,14 @@ of ``docker stack deploy``, so that the docker command line shows a stack.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Final
 
 from runtime.wire.pb import specs_pb2
 from swarmlet.compose_deploy import INT32_MAX, deploy, restart_of_containers, set_duration
-from swarmlet.compose_payloads import SECTIONS, Payload, references
+from swarmlet.compose_payloads import SECTIONS, Surroundings, references
 from swarmlet.compose_ports import ports
-from swarmlet.compose_values import Notes, Place
+from swarmlet.compose_values import Place
 from swarmlet.compose_variables import parse_env_file
 
 NAMESPACE: Final = "com.docker.stack.namespace"
@@ -69,18 +68,6 @@ _HONOURED: Final = (
     "init", "labels", "logging", "networks", "ports", "restart", "secrets", "security_opt", "stop_grace_period",
     "stop_signal", "ulimits", "user", "working_dir",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a file's services are read with: the stack's name, variables, a reader of files beside it, and the file's
-    secrets and configs by kind and key."""
-
-    stack: str
-    environ: Mapping[str, str]
-    read: Callable[[str], bytes]
-    notes: Notes
-    payloads: Mapping[tuple[str, str], Payload] = field(default_factory=dict)
 
 
 def is_process(image: str) -> bool:

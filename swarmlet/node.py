@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from google.protobuf.message import Message
 
-from runtime.engine_api.backend import SwarmInfo
 from runtime.errors import Refused
 from runtime.protocol import cluster as say
+from runtime.protocol.cluster import SwarmInfo
 from runtime.stage import Actor, Address
 from runtime.stage.answers import forbid_blocking
 from runtime.swarm.addresses import IPNetwork

@@ -6,8 +6,8 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from runtime.engine_api.backend import InitRequest, JoinRequest
 from runtime.protocol import cluster as say
+from runtime.protocol.cluster import InitRequest, JoinRequest
 from runtime.swarm.addresses import join_host_port, split_host_port
 from runtime.wire.pb import control_pb2, objects_pb2, specs_pb2
 from swarmlet.errors import UsageError

@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from runtime.engine_api.events import NANOS, SwarmEvent, gap
+from runtime.engine_api.events import NANOS, gap
 from runtime.introspection.redact import redact
-from runtime.protocol.cluster import SubscribeEvents, UnsubscribeEvents
+from runtime.protocol.cluster import SubscribeEvents, SwarmEvent, UnsubscribeEvents
 from runtime.stage import Answer, Reply
 from runtime.stage.observe import CrashReport
 from swarmlet.errors import UsageError

@@ -11,13 +11,13 @@ Rules it owns:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from runtime.engine_api.events import SwarmEvent
+    from runtime.protocol.cluster import InitRequest, JoinRequest, SwarmEvent, SwarmInfo
     from runtime.wire.pb.control_pb2 import KeyRotation
     from runtime.wire.pb.logs_pb2 import LogSubscriptionOptions, SubscribeLogsMessage, SubscribeLogsRequest
     from runtime.wire.pb.objects_pb2 import Cluster, Task
@@ -26,70 +26,6 @@ if TYPE_CHECKING:
 
 CONTROL_TIMEOUT_S = 20.0
 """How long one call of the control service may take, as the engine's swarmRequestTimeout."""
-
-
-@dataclass(frozen=True, slots=True)
-class InitRequest:
-    """``POST /swarm/init`` as it came in: nothing resolved, nothing checked but JSON types.
-
-    ``spec`` holds the swarm spec of the request, zero where the request said nothing. Two of its fields
-    have a zero that means something; ``history_limit`` and ``keep_old_snapshots`` are None when absent.
-    ``default_addr_pool`` is None for an absent or null pool, which differs from an empty one when shown.
-    """
-
-    listen_addr: str
-    advertise_addr: str
-    data_path_addr: str
-    data_path_port: int
-    force_new_cluster: bool
-    spec: ClusterSpec
-    auto_lock_managers: bool
-    availability: str
-    default_addr_pool: tuple[str, ...] | None
-    subnet_size: int
-    history_limit: int | None = None
-    keep_old_snapshots: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class JoinRequest:
-    """``POST /swarm/join`` as it came in. ``join_token`` is a secret and stays out of the repr."""
-
-    listen_addr: str
-    advertise_addr: str
-    data_path_addr: str
-    remote_addrs: tuple[str, ...]
-    availability: str
-    join_token: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteManager:
-    """A manager that this node knows by address (``host:port``); the id is empty until it is known."""
-
-    node_id: str
-    addr: str
-
-
-@dataclass(frozen=True, slots=True)
-class SwarmInfo:
-    """What this node knows of its swarm; always available, whatever state the node is in.
-
-    ``local_node_state`` is inactive, pending, active, error or locked. ``error`` is empty when all is well.
-    ``nodes`` and ``managers`` are counts, 0 where they are not known. ``cluster`` is None unless this node
-    is an active manager. ``warnings`` are sentences for the operator besides those the API derives itself.
-    """
-
-    local_node_state: str = "inactive"
-    node_id: str = ""
-    node_addr: str = ""
-    control_available: bool = False
-    error: str = ""
-    remote_managers: tuple[RemoteManager, ...] = ()
-    nodes: int = 0
-    managers: int = 0
-    cluster: Cluster | None = None
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

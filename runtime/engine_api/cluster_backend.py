@@ -15,25 +15,19 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.engine_api import local_logs, log_stream
-from runtime.engine_api.backend import (
-    CONTROL_TIMEOUT_S,
-    InitRequest,
-    JoinRequest,
-    SwarmInfo,
-    SystemInfo,
-)
+from runtime.engine_api.backend import CONTROL_TIMEOUT_S, SystemInfo
 from runtime.engine_api.errors import status_and_text
 from runtime.engine_api.event_stream import EventStream
 from runtime.engine_api.questions import Landing, Questions
 from runtime.errors import Refused
 from runtime.protocol import cluster as say
-from runtime.protocol.cluster import ClusterError
+from runtime.protocol.cluster import ClusterError, InitRequest, JoinRequest, SwarmInfo
 from runtime.stage.answers import ActorUnavailable
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from runtime.engine_api.events import SwarmEvent
+    from runtime.protocol.cluster import SwarmEvent
     from runtime.stage.address import Address
     from runtime.wire.pb.control_pb2 import KeyRotation
     from runtime.wire.pb.logs_pb2 import LogSubscriptionOptions, SubscribeLogsMessage, SubscribeLogsRequest

@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 
-from runtime.engine_api.events import NANOS, SwarmEvent, gap
+from runtime.engine_api.events import NANOS, gap
+from runtime.protocol.cluster import SwarmEvent
 
 if TYPE_CHECKING:
     from runtime.engine_api.questions import Landing

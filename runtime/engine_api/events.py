@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.engine_api.convert import node
 from runtime.engine_api.convert.service import UPDATE_STATES
+from runtime.protocol.cluster import SwarmEvent
 from runtime.store.changes import Action
 from runtime.store.kinds import TABLES
 from runtime.wire.pb import objects_pb2 as objects
@@ -29,29 +29,10 @@ NANOS: Final = 1_000_000_000
 HISTORY: Final = 256
 """How many events are kept for whoever asks with ``since``."""
 KINDS: Final = (objects.Node, objects.Service, objects.Network, objects.Secret, objects.Config)
-SCOPE: Final = "swarm"
 FILTERS: Final = (
     "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret",
     "service", "type", "volume",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class SwarmEvent:
-    """One event. ``time_ns`` is unix time; ``labels`` are the object's, for filters alone."""
-
-    type: str
-    action: str
-    id: str
-    attributes: Mapping[str, str]
-    time_ns: int
-    labels: Mapping[str, str]
-    scope: str = SCOPE
-
-    @property
-    def is_gap(self) -> bool:
-        """Whether this says that events are missing here."""
-        return self.type == "daemon"
 
 
 def gap(node_id: str, reason: str, time_ns: int) -> SwarmEvent:

@@ -6,7 +6,8 @@ The texts and kinds are the engine's: its clients show them to people and match 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runtime.errors import Code, Refused
@@ -14,10 +15,9 @@ from runtime.errors import Code, Refused
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from runtime.engine_api.backend import InitRequest, JoinRequest
-    from runtime.engine_api.events import SwarmEvent
     from runtime.executor.port import LogOptions, OnEnd, OnLine
     from runtime.wire.pb.control_pb2 import KeyRotation
+    from runtime.wire.pb.objects_pb2 import Cluster
     from runtime.wire.pb.specs_pb2 import ClusterSpec
 
 CODES = {
@@ -110,6 +110,70 @@ class LocalNodeState(enum.Enum):
     ACTIVE = "active"
     ERROR = "error"
     LOCKED = "locked"
+
+
+@dataclass(frozen=True, slots=True)
+class InitRequest:
+    """``POST /swarm/init`` as it came in: nothing resolved, nothing checked but JSON types.
+
+    ``spec`` holds the swarm spec of the request, zero where the request said nothing. Two of its fields
+    have a zero that means something; ``history_limit`` and ``keep_old_snapshots`` are None when absent.
+    ``default_addr_pool`` is None for an absent or null pool, which differs from an empty one when shown.
+    """
+
+    listen_addr: str
+    advertise_addr: str
+    data_path_addr: str
+    data_path_port: int
+    force_new_cluster: bool
+    spec: ClusterSpec
+    auto_lock_managers: bool
+    availability: str
+    default_addr_pool: tuple[str, ...] | None
+    subnet_size: int
+    history_limit: int | None = None
+    keep_old_snapshots: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """``POST /swarm/join`` as it came in. ``join_token`` is a secret and stays out of the repr."""
+
+    listen_addr: str
+    advertise_addr: str
+    data_path_addr: str
+    remote_addrs: tuple[str, ...]
+    availability: str
+    join_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteManager:
+    """A manager that this node knows by address (``host:port``); the id is empty until it is known."""
+
+    node_id: str
+    addr: str
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmInfo:
+    """What this node knows of its swarm; always available, whatever state the node is in.
+
+    ``local_node_state`` is inactive, pending, active, error or locked. ``error`` is empty when all is well.
+    ``nodes`` and ``managers`` are counts, 0 where they are not known. ``cluster`` is None unless this node
+    is an active manager. ``warnings`` are sentences for the operator besides those the API derives itself.
+    """
+
+    local_node_state: str = "inactive"
+    node_id: str = ""
+    node_addr: str = ""
+    control_available: bool = False
+    error: str = ""
+    remote_managers: tuple[RemoteManager, ...] = ()
+    nodes: int = 0
+    managers: int = 0
+    cluster: Cluster | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +282,24 @@ class ConfigEvent:
 @dataclass(frozen=True, slots=True)
 class SubscribeConfigEvents:
     """Asks for config events, for as long as the sender lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmEvent:
+    """One event. ``time_ns`` is unix time; ``labels`` are the object's, for filters alone."""
+
+    type: str
+    action: str
+    id: str
+    attributes: Mapping[str, str]
+    time_ns: int
+    labels: Mapping[str, str]
+    scope: str = "swarm"
+
+    @property
+    def is_gap(self) -> bool:
+        """Whether this says that events are missing here."""
+        return self.type == "daemon"
 
 
 class EventSubscriber(Protocol):

@@ -11,10 +11,10 @@ from actors.cluster_actor import ClusterActor, ClusterSettings
 from actors.manager_actor import ManagerActor
 from actors.node_actor import NodeActor
 from runtime.disk.memory import MemoryDisk
-from runtime.engine_api.backend import InitRequest, JoinRequest, SystemInfo
+from runtime.engine_api.backend import SystemInfo
 from runtime.engine_api.cluster_backend import ClusterBackend
 from runtime.executor.memory import MemoryExecutor
-from runtime.protocol.cluster import Control, Info, Init, Join
+from runtime.protocol.cluster import Control, Info, Init, InitRequest, Join, JoinRequest
 from runtime.stage import Address, Stage
 from runtime.stage.cell import Cell
 from runtime.stage.simulator import SimulatedClock

@@ -7,9 +7,9 @@ import ipaddress
 from typing import Any
 
 from actors.cluster_actor import ClusterActor, ClusterSettings
-from runtime.engine_api.backend import InitRequest, JoinRequest
 from runtime.errors import Code, Refused
 from runtime.protocol import cluster as say
+from runtime.protocol.cluster import InitRequest, JoinRequest
 from runtime.protocol.node import (
     CheckHealth,
     GetNodeStatus,

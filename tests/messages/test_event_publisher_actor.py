@@ -6,8 +6,7 @@ from typing import Any
 
 from actors.event_publisher_actor import FAILED, EventPublisherActor
 from actors.store_actor import StoreActor
-from runtime.engine_api.events import SwarmEvent
-from runtime.protocol.cluster import ConfigEvent, ConfigEventKind, SubscribeConfigEvents, SubscribeEvents
+from runtime.protocol.cluster import ConfigEvent, ConfigEventKind, SubscribeConfigEvents, SubscribeEvents, SwarmEvent
 from runtime.protocol.cluster import UnsubscribeEvents as Unsubscribe
 from runtime.protocol.node import ControlConnection, SubscribeControlConnection
 from runtime.protocol.store import Entries, Leading, Restore

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from runtime.engine_api.backend import InitRequest
 from runtime.errors import Refused
 from runtime.failpoints import armed
 from runtime.pki.key_file import KeyFile, decode_key_file, is_encrypted
 from runtime.pki.unlock_key import parse_unlock_key
 from runtime.protocol import cluster as say
-from runtime.protocol.cluster import ClusterError, Info, Init, Inspect, Leave, Unlock, UnlockKey, Update
+from runtime.protocol.cluster import ClusterError, Info, Init, InitRequest, Inspect, Leave, Unlock, UnlockKey, Update
 from runtime.wire.pb import control_pb2, objects_pb2
 from tests.simulation.cluster import Host, Swarm, replicated, worker_token
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from runtime.engine_api.backend import JoinRequest
 from runtime.errors import Refused
 from runtime.failpoints import armed
-from runtime.protocol.cluster import Control, Join
+from runtime.protocol.cluster import Control, Join, JoinRequest
 from runtime.stage import ActorUnavailable
 from runtime.wire.pb import control_pb2
 from runtime.wire.pb import types_pb2 as types

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from runtime.engine_api.backend import JoinRequest
 from runtime.pki.key_file import DataKeys
 from runtime.pki.unlock_key import UnlockKeyBox
 from runtime.protocol.certificate import CertificateSetup
-from runtime.protocol.cluster import Join, Unlock
+from runtime.protocol.cluster import Join, JoinRequest, Unlock
 from runtime.protocol.raft import Append, BeginLog, SendRaft, SnapshotTaken, StepRaft
 from runtime.protocol.store import Entries, Propose, Restore
 from runtime.raft.types import Entry, EntryType, HardState, Message, MessageType, Snapshot

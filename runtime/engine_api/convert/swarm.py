@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from runtime.engine_api.backend import InitRequest, JoinRequest
 from runtime.engine_api.convert import common, fields, node
 from runtime.engine_api.errors import bad
+from runtime.protocol.cluster import InitRequest, JoinRequest
 from runtime.wire.pb import specs_pb2, types_pb2
 
 if TYPE_CHECKING:

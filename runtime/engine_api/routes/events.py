@@ -12,6 +12,7 @@ from typing import Final
 from runtime.engine_api import events, filters, jsonio
 from runtime.engine_api.call import JSON_TYPE, Call, Stream
 from runtime.engine_api.errors import bad
+from runtime.protocol.cluster import SwarmEvent
 
 SECONDS_DIGITS: Final = 12
 
@@ -38,7 +39,7 @@ def time_of(call: Call, key: str) -> int | None:
 
 
 async def pieces(
-    told: AsyncIterator[events.SwarmEvent], given: filters.Filters, until: int | None
+    told: AsyncIterator[SwarmEvent], given: filters.Filters, until: int | None
 ) -> AsyncGenerator[bytes, None]:
     """The stream's lines, up to ``until``. Closing it ends the subscription."""
     try:

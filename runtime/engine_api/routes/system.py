@@ -15,8 +15,9 @@ from runtime.engine_api.routes.containers import containers_of
 from runtime.errors import Refused
 
 if TYPE_CHECKING:
-    from runtime.engine_api.backend import Backend, SwarmInfo, SystemInfo
+    from runtime.engine_api.backend import Backend, SystemInfo
     from runtime.engine_api.jsonio import JsonObject
+    from runtime.protocol.cluster import SwarmInfo
 
 TWO_MANAGERS: Final = (
     "WARNING: Running Swarm in a two-manager configuration. This configuration provides\n"

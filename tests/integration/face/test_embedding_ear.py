@@ -15,8 +15,8 @@ import pytest
 
 pytest.importorskip("prometheus_client")
 
-from runtime.engine_api.events import SwarmEvent
 from runtime.introspection import client
+from runtime.protocol.cluster import SwarmEvent
 from runtime.stage import Actor, handles
 from runtime.wire.pb import control_pb2
 from swarmlet import AsyncNode, Node, StartError, UsageError, cli

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from runtime.engine_api.backend import CONTROL_TIMEOUT_S, InitRequest, JoinRequest, SwarmInfo, SystemInfo
+from runtime.engine_api.backend import CONTROL_TIMEOUT_S, SystemInfo
 from runtime.errors import Code, Refused
-from runtime.protocol.cluster import ClusterError
+from runtime.protocol.cluster import ClusterError, InitRequest, JoinRequest, SwarmInfo
 from runtime.wire.pb import control_pb2 as pb
 from runtime.wire.pb import logs_pb2
 from runtime.wire.pb.objects_pb2 import Cluster, Config, Network, Node, Secret, Service, Task

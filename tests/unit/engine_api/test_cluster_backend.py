@@ -12,13 +12,13 @@ import aiohttp
 import pytest
 
 from actors.cluster_actor import ClusterActor, ClusterSettings
-from runtime.engine_api.backend import InitRequest, JoinRequest, SwarmInfo, SystemInfo
+from runtime.engine_api.backend import SystemInfo
 from runtime.engine_api.cluster_backend import RESTARTING, ClusterBackend
 from runtime.engine_api.server import EngineServer
 from runtime.errors import Code, Refused
 from runtime.executor.port import LogLine, Stream
 from runtime.protocol import cluster as say
-from runtime.protocol.cluster import ClusterError
+from runtime.protocol.cluster import ClusterError, InitRequest, JoinRequest, SwarmInfo
 from runtime.stage import Actor, ActorUnavailable, AskTimeout, GiveUp, Policy, Stage, handles
 from runtime.stage.answers import Reply
 from runtime.wire.pb import control_pb2, logs_pb2, objects_pb2, specs_pb2

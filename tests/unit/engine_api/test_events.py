@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from runtime.engine_api import events
 from runtime.engine_api.convert.node import AVAILABILITIES, ROLES
 from runtime.engine_api.event_stream import EventStream
-from runtime.engine_api.events import HISTORY, NANOS, EventHistory, SwarmEvent, event_of, event_to_json, gap, wanted
+from runtime.engine_api.events import HISTORY, NANOS, EventHistory, event_of, event_to_json, gap, wanted
 from runtime.engine_api.questions import Landing
+from runtime.protocol.cluster import SwarmEvent
 from runtime.store.changes import Action, Change
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from runtime.engine_api import errors, resolve
-from runtime.engine_api.backend import RemoteManager, SwarmInfo, SystemInfo
+from runtime.engine_api.backend import SystemInfo
 from runtime.engine_api.errors import ApiError, status_and_text
 from runtime.engine_api.routes import system
 from runtime.errors import Code, Refused
-from runtime.protocol.cluster import CODES, ClusterError
+from runtime.protocol.cluster import CODES, ClusterError, RemoteManager, SwarmInfo
 from runtime.wire.pb import control_pb2 as pb
 from runtime.wire.pb.objects_pb2 import Network
 from tests.unit.engine_api import recorded

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime import errors
-from runtime.engine_api.backend import InitRequest, JoinRequest, RemoteManager, SwarmInfo
 from runtime.protocol import cluster as say
+from runtime.protocol.cluster import InitRequest, JoinRequest, RemoteManager, SwarmInfo
 from runtime.wire.pb import control_pb2, specs_pb2
 from swarmlet.testing.said import REFUSALS, pack, unpack
 
