@@ -38,9 +38,14 @@ UNSUPPORTED: Final[Mapping[str, Check]] = {
 }
 
 
+def is_process_image(image: str) -> bool:
+    """Whether an image, with or without a tag, is that of processes."""
+    return image.partition(":")[0] == PROCESS_IMAGE
+
+
 def runs_processes(spec: specs.TaskSpec) -> bool:
     """Whether the image is that of processes."""
-    return spec.HasField("container") and spec.container.image.partition(":")[0] == PROCESS_IMAGE
+    return spec.HasField("container") and is_process_image(spec.container.image)
 
 
 def unsupported(container: specs.ContainerSpec) -> list[str]:

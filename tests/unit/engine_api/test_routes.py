@@ -628,5 +628,19 @@ def test_a_registry_is_never_asked_and_the_answer_comes_at_once() -> None:
     assert backend.asked == []
 
 
+@pytest.mark.parametrize("name", ["host", "host:latest", "host:x"])
+def test_the_image_of_processes_has_no_digest_and_nobody_is_warned_of_it(name: str) -> None:
+    backend = FakeBackend()
+    status, shown = ask(backend, "GET", f"/distribution/{name}/json")
+    assert (status, shown["Descriptor"]["Digest"], shown["Platforms"]) == (200, "", [])
+    spec = {"Name": "w", "TaskTemplate": {"ContainerSpec": {"Image": name, "Args": ["sleep", "1"]}}}
+    assert "Warnings" not in ask(backend, "POST", "/v1.29/services/create", spec)[1]
+
+
+@pytest.mark.parametrize("name", ["hosts", "reg.example/host", "host/a"])
+def test_an_image_that_is_only_called_alike_is_one_of_a_registry(name: str) -> None:
+    assert ask(FakeBackend(), "GET", f"/distribution/{name}/json")[0] == 404
+
+
 def test_an_api_error_says_its_sentence() -> None:
     assert str(ApiError(400, "why")) == "why"
