@@ -5,7 +5,8 @@
 swarmlet's daemons listen on loopback addresses. dockerd needs root, and each a network namespace of its own, all behind
 one bridge in another namespace; it is left out where it is not installed. Objects are secrets of 300 bytes. Figures:
 for a leader that is killed, hung (SIGSTOP) and ended (SIGTERM), the seconds until a write at another manager succeeds;
-for 1, 8 and 64 clients of the leader, writes a second, how long one takes, and the leader's CPU for each.
+for 1, 8 and 64 clients of the leader, writes a second, how long one takes, and the CPU that each costs the leader and
+both others.
 """
 
 from __future__ import annotations
@@ -158,8 +159,8 @@ class Swarm:
         await asyncio.sleep(1)
         return took
 
-    async def writes(self, clients: int, seconds: float) -> tuple[list[float], float, float]:
-        """How long each write took, how long all did, and the leader's CPU seconds meanwhile."""
+    async def writes(self, clients: int, seconds: float) -> tuple[list[float], float, float, float]:
+        """How long each write took, how long all did, and the CPU seconds of the leader and of all others meanwhile."""
         leader = await self.leader()
         assert leader.process is not None
         took: list[float] = []
@@ -173,9 +174,14 @@ class Swarm:
                 took.append(time.perf_counter() - begun)
             connection.close()
 
-        before, begun = usage(leader.process.pid)[0], time.perf_counter()
+        before, all_before, begun = usage(leader.process.pid)[0], self._cpu(), time.perf_counter()
         await asyncio.gather(*(client() for _ in range(clients)))
-        return took, time.perf_counter() - begun, usage(leader.process.pid)[0] - before
+        lasted, of_leader = time.perf_counter() - begun, usage(leader.process.pid)[0] - before
+        return took, lasted, of_leader, self._cpu() - all_before - of_leader
+
+    def _cpu(self) -> float:
+        """CPU seconds of all three so far."""
+        return sum(usage(member.process.pid)[0] for member in self.members if member.process is not None)
 
     def end(self) -> None:
         """Away with all of it."""
@@ -220,12 +226,13 @@ async def measure(kind: str, rounds: int, seconds: float, only: str) -> None:
         await swarm.form()
         await asyncio.sleep(3)
         for clients in CLIENTS if only != "failover" else ():
-            took, lasted, cpu = await swarm.writes(clients, seconds)
+            took, lasted, cpu, others = await swarm.writes(clients, seconds)
             took.sort()
             rate, middle, late = len(took) / lasted, took[len(took) // 2] * 1e3, took[len(took) * 99 // 100] * 1e3
+            cpu, others = cpu / len(took) * 1e3, others / len(took) * 1e3
             print(
                 f"{kind}: {clients} clients: {rate:,.0f} writes/s, p50 {middle:.1f} ms, p99 {late:.1f} ms, "
-                f"{cpu / len(took) * 1e3:.2f} ms of the leader's CPU each",
+                f"{cpu:.2f} ms of the leader's CPU each, {others:.2f} ms of the others'",
                 flush=True,
             )
         for name, number in SIGNALS.items() if only != "writes" else ():

@@ -1,9 +1,8 @@
-"""The port's ``Channel`` over ``grpc.aio``.
+"""The port's ``Channel`` over gRPC's core.
 
 Rules owned here: what gRPC reports becomes ``Refused`` with its code and text; a connection that failed is explained
 by the outbound splice, which knows why; each outcome is reported once; nothing keeps a connection alive artificially
-(SwarmKit's peers answer keepalive with GOAWAY); a channel fails at once while it cannot connect, and tries again soon;
-an upload that ends well without an answer has an empty one (so SwarmKit ends PublishLogs).
+(SwarmKit's peers answer keepalive with GOAWAY); a channel fails at once while it cannot connect, and tries again soon.
 """
 
 from __future__ import annotations
@@ -14,17 +13,16 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import grpc
-import grpc.aio
 from google.protobuf.message import Message
 
 from runtime.errors import Code, NotSent, Refused
 from runtime.wire.endings import cancelled
-from runtime.wire.grpc_upload import GrpcUpload, pour
+from runtime.wire.grpc_core_client import CoreChannel, Status
+from runtime.wire.grpc_outgoing import Ended, Items, Outgoing, Request
+from runtime.wire.grpc_upload import Pour, Queued, QueuedUpload
 from runtime.wire.loop import IoLoop
 from runtime.wire.originate import Originator
 from runtime.wire.port import Cancel, Channel, Done, Headers, OnEnd, OnItem, Upload
-from runtime.wire.services import METHODS, Method
 
 logger = logging.getLogger("swarmlet.wire")
 
@@ -50,20 +48,23 @@ def options(authority: str) -> tuple[tuple[str, Any], ...]:
 
 
 class GrpcChannel(Channel):
-    """Calls to one peer. ``address`` is the unix socket that gRPC dials: the originator's, or the peer's own."""
+    """Calls to one peer. ``address`` is the unix socket that gRPC dials: the originator's, or the peer's own.
+
+    It opens with its first call, and is one task from then on: calls are none.
+    """
 
     __slots__ = (
         "_address",
         "_authority",
-        "_channel",
+        "_calls",
         "_closed",
+        "_core",
+        "_empty",
         "_forget",
         "_io_loop",
+        "_life",
         "_lock",
-        "_opening",
         "_originator",
-        "_stubs",
-        "_tasks",
     )
 
     def __init__(
@@ -81,77 +82,32 @@ class GrpcChannel(Channel):
         self._forget = forget
         self._lock = threading.Lock()
         self._closed = False
-        self._channel: grpc.aio.Channel | None = None
-        self._opening: asyncio.Lock | None = None
-        self._stubs: dict[tuple[str, bool], Any] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._calls: set[Outgoing] = set()
+        self._core: CoreChannel | None = None
+        self._life: asyncio.Task[None] | None = None
+        self._empty: asyncio.Event | None = None  # there from the first call on
 
     @property
     def peer_certificate(self) -> bytes | None:
         return self._originator.peer_certificate if self._originator is not None else None
 
     def unary(self, method: str, request: Message, *, timeout: float, done: Done, metadata: Headers = ()) -> Cancel:
-        payload = request.SerializeToString(deterministic=True)
-
-        async def run() -> Message:
-            stub = await self._stub(method, one_item=True)
-            cut_off, joined = self._cut_off()
-            try:
-                answer: Message = await stub(payload, timeout=timeout, metadata=tuple(metadata))
-            except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
-                refused = self._refused(method, error)
-                if cut_off and self._cut_off() == (True, joined):
-                    refused = NotSent(refused.code, refused.text)
-                raise refused from None
-            return answer
-
-        return self._submit(run(), lambda outcome: done(self._single(method, outcome)))
+        return self._submit(Request(method, request, timeout, metadata, _answer_to(done)))
 
     def stream(
         self, method: str, request: Message, *, on_item: OnItem, on_end: OnEnd, metadata: Headers = ()
     ) -> Cancel:
-        payload = request.SerializeToString(deterministic=True)
-
-        async def run() -> None:
-            stub = await self._stub(method)
-            call = stub(payload, metadata=tuple(metadata))
-            try:
-                async for item in call:
-                    on_item(item)
-            finally:
-                call.cancel()
-
-        def ended(outcome: BaseException | None) -> None:
-            on_end(None if outcome is None else self._refused(method, outcome))
-
-        return self._submit(run(), ended)
+        return self._submit(Items(method, request, metadata, on_item, _end_to(on_end)))
 
     def upload(self, method: str, *, done: Done, timeout: float | None = None, metadata: Headers = ()) -> Upload:
-        upload = GrpcUpload(self._io_loop, method)
-
-        async def run() -> Message:
-            stub = await self._stub(method)
-            call = stub(timeout=timeout, metadata=tuple(metadata))
-            try:
-                return await upload.run(call)
-            finally:
-                call.cancel()
-
-        upload.cancel_call = self._submit(run(), lambda outcome: done(upload.over(self._single(method, outcome))))
-        return upload
+        queued = Queued(method, timeout, metadata, _answer_to(done))
+        self._submit(queued)
+        return QueuedUpload(self._io_loop, queued)
 
     def upload_items(
         self, method: str, items: Iterator[Message], *, item_timeout: float, done: Done, metadata: Headers = ()
     ) -> Cancel:
-        async def run() -> Message:
-            stub = await self._stub(method)
-            call = stub(metadata=tuple(metadata))
-            try:
-                return await pour(call, items, item_timeout)
-            finally:
-                call.cancel()
-
-        return self._submit(run(), lambda outcome: done(self._single(method, outcome)))
+        return self._submit(Pour(method, items, item_timeout, metadata, _answer_to(done)))
 
     def close(self) -> None:
         with self._lock:
@@ -164,85 +120,106 @@ class GrpcChannel(Channel):
         """Ends what is under way, on the loop's thread, and waits for it."""
         self._closed = True
         self._forget(self)
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        if self._channel is not None:
-            await self._channel.close()
-        if self._originator is not None:
-            await self._originator.close()
+        if self._life is not None:
+            self._life.cancel()
+            await asyncio.wait([self._life])
 
-    def _cut_off(self) -> tuple[bool, int]:
-        """Whether no connection to the peer is there, and how many there were so far."""
-        originator = self._originator
-        return (originator.connections == 0, originator.joined) if originator is not None else (False, 0)
+    def _submit(self, call: Outgoing) -> Cancel:
+        if not self._io_loop.call_soon(lambda: self._start(call)):
+            call.end(Refused(Code.CANCELLED, "the I/O loop has stopped"))
+        return lambda: self._cancel(call)
 
-    def _submit(self, coro: Any, done: Callable[[Any], None]) -> Cancel:
-        async def tracked() -> Any:
-            task = asyncio.current_task()
-            assert task is not None
-            self._tasks.add(task)
-            try:
-                return await coro
-            finally:
-                self._tasks.discard(task)
+    def _cancel(self, call: Outgoing) -> None:
+        self._io_loop.call_soon(call.cancel)
 
-        def finished(outcome: Any) -> None:
-            coro.close()  # a task that was cancelled before it began has not touched it
-            done(outcome)
-
-        return self._io_loop.submit(tracked(), finished)
-
-    async def _stub(self, method: str, *, one_item: bool = False) -> Any:
-        """gRPC's callable for a method; opens the channel on the first use."""
+    def _start(self, call: Outgoing) -> None:
+        """Has a call set out, once the channel is open."""
         if self._closed:
-            raise cancelled()
-        if self._channel is None:
+            call.end(cancelled())
+            return
+        self._calls.add(call)
+        call.gone = self._gone
+        if self._core is not None:
+            self._begin(self._core, call)
+        elif self._life is None:
+            self._empty = asyncio.Event()
+            self._life = asyncio.get_running_loop().create_task(self._live(self._empty))
+
+    def _begin(self, core: CoreChannel, call: Outgoing) -> None:
+        before = self._connected()
+        call.explain = lambda status, reason: self._explained(status, reason, before)
+        call.begin(core)
+
+    def _gone(self, call: Outgoing) -> None:
+        self._calls.discard(call)
+        if not self._calls and self._empty is not None:
+            self._empty.set()
+
+    async def _live(self, empty: asyncio.Event) -> None:
+        """From the first call to the end of the channel, or of the loop."""
+        try:
             await self._open()
-        stub = self._stubs.get((method, one_item))
-        if stub is None:
-            stub = self._stubs[method, one_item] = self._make_stub(METHODS[method], one_item)
-        return stub
+            await asyncio.get_running_loop().create_future()  # until it is cancelled
+        except OSError as error:
+            logger.exception("no channel could be opened")
+            self._life = None  # the next call tries again
+            self._end_all(Refused(Code.INTERNAL, f"no channel could be opened: {error.strerror or error}"))
+        except asyncio.CancelledError:
+            self._closed = True
+            self._end_all(cancelled())
+            while self._calls:
+                empty.clear()
+                await empty.wait()
+            if self._core is not None:
+                self._core.close()
+                self._core = None
+            if self._originator is not None:
+                await self._originator.close()
 
     async def _open(self) -> None:
-        self._opening = self._opening or asyncio.Lock()
-        async with self._opening:
-            if self._channel is not None or self._closed:
-                return
-            if self._originator is not None:
-                await self._originator.start()
-            self._channel = grpc.aio.insecure_channel(f"unix:{self._address}", options=options(self._authority))
+        if self._originator is not None:
+            await self._originator.start()
+        self._core = core = CoreChannel(f"unix:{self._address}", options(self._authority))
+        for call in list(self._calls):
+            self._begin(core, call)
 
-    def _make_stub(self, method: Method, one_item: bool) -> Any:
-        if self._channel is None:
-            raise cancelled()
-        if method.client_streaming:
-            kind = self._channel.unary_unary if one_item else self._channel.stream_unary
-            return kind(method.path, response_deserializer=lambda data: method.response.FromString(data or b""))
-        kind = self._channel.unary_stream if method.server_streaming else self._channel.unary_unary
-        return kind(method.path, response_deserializer=method.response.FromString)
+    def _end_all(self, reason: Refused) -> None:
+        for call in list(self._calls):
+            call.cancel(reason)
 
-    def _single(self, method: str, outcome: Message | BaseException) -> Message | Refused:
-        return outcome if isinstance(outcome, Message) else self._refused(method, outcome)
+    def _connected(self) -> tuple[int, int]:
+        """How many connections to the peer are there, and were so far; of one's own socket nothing is known."""
+        originator = self._originator
+        return (originator.connections, originator.joined) if originator is not None else (1, 0)
 
-    def _refused(self, method: str, error: BaseException) -> Refused:
-        """An exception as the port says it."""
-        if isinstance(error, Refused):
-            return error
-        if isinstance(error, asyncio.CancelledError):
-            return cancelled()
-        if isinstance(error, grpc.aio.AioRpcError):
-            return self._explained(error)
-        if isinstance(error, RuntimeError) and not self._io_loop.running:
-            return Refused(Code.CANCELLED, "the I/O loop has stopped")
-        logger.error("a call of %s failed", method, exc_info=error)
-        return Refused(Code.INTERNAL, f"the call of {method} failed with {type(error).__name__}")
-
-    def _explained(self, error: grpc.aio.AioRpcError) -> Refused:
-        code = Code(error.code().value[0])
+    def _explained(self, status: Status, reason: Refused | None, before: tuple[int, int]) -> Refused:
+        """Why a call failed: ``reason`` on this side, or what gRPC says and the splice knows better."""
         failure = self._originator.failure if self._originator is not None else None
-        if code is Code.UNAVAILABLE and failure is not None:
-            return Refused(code, failure)
-        return Refused(code, error.details() or code.title)
+        if reason is not None:
+            refused = reason
+        elif status.code is Code.UNAVAILABLE and failure is not None:
+            refused = Refused(status.code, failure)
+        else:
+            refused = Refused(status.code, status.details or status.code.title)
+        never = before[0] == 0 and self._connected() == before
+        return NotSent(refused.code, refused.text) if never else refused
+
+
+def _answer_to(done: Done) -> Ended:
+    """For calls whose good end is a message."""
+
+    def ended(outcome: Message | Refused | None) -> None:
+        assert outcome is not None
+        done(outcome)
+
+    return ended
+
+
+def _end_to(on_end: OnEnd) -> Ended:
+    """For streams, whose good end is none."""
+
+    def ended(outcome: Message | Refused | None) -> None:
+        assert not isinstance(outcome, Message)
+        on_end(outcome)
+
+    return ended

@@ -1,4 +1,4 @@
-"""The transport port over sockets: TLS front and gRPC's core inbound, outbound splice and ``grpc.aio`` outbound.
+"""The transport port over sockets: a TLS front before gRPC's servers, a TLS splice behind its channels.
 
 Rules owned here: everything runs on one ``IoLoop``, which the owner starts before and stops after; the private unix
 sockets lie in one directory (``private_directory``) that goes with the transport; ``close`` leaves no socket, file or
