@@ -12,24 +12,39 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from runtime.errors import Refused
+    from runtime.executor.actor_plan import Registered, TaskPlace
+    from runtime.protocol.actor_tasks import Ping, Stopping
     from runtime.stage import Actor, handles
     from swarmlet.async_node import AsyncNode
     from swarmlet.errors import StartError, UsageError
-    from swarmlet.executors import ExecutorFactory, ExecutorPlace, GivenExecutor, ProcessExecutor
+    from swarmlet.executors import (
+        ActorExecutor,
+        ExecutorFactory,
+        ExecutorPlace,
+        GivenExecutor,
+        MixedExecutor,
+        ProcessExecutor,
+    )
     from swarmlet.node import Node
     from swarmlet.testing import TestCluster
 
 __version__ = "0.1.0"
 __all__ = [
     "Actor",
+    "ActorExecutor",
     "AsyncNode",
     "ExecutorFactory",
     "ExecutorPlace",
     "GivenExecutor",
+    "MixedExecutor",
     "Node",
+    "Ping",
     "ProcessExecutor",
     "Refused",
+    "Registered",
     "StartError",
+    "Stopping",
+    "TaskPlace",
     "TestCluster",
     "UsageError",
     "__version__",
@@ -38,14 +53,20 @@ __all__ = [
 
 _HOMES = {
     "Actor": "runtime.stage",
+    "ActorExecutor": "swarmlet.executors",
     "AsyncNode": "swarmlet.async_node",
     "ExecutorFactory": "swarmlet.executors",
     "ExecutorPlace": "swarmlet.executors",
     "GivenExecutor": "swarmlet.executors",
+    "MixedExecutor": "swarmlet.executors",
     "Node": "swarmlet.node",
+    "Ping": "runtime.protocol.actor_tasks",
     "ProcessExecutor": "swarmlet.executors",
     "Refused": "runtime.errors",
+    "Registered": "runtime.executor.actor_plan",
     "StartError": "swarmlet.errors",
+    "Stopping": "runtime.protocol.actor_tasks",
+    "TaskPlace": "runtime.executor.actor_plan",
     "TestCluster": "swarmlet.testing",
     "UsageError": "swarmlet.errors",
     "handles": "runtime.stage",

@@ -26,6 +26,7 @@ from runtime.disk.real import RealDisk
 from runtime.engine_api.cluster_backend import ClusterBackend
 from runtime.engine_api.sockets import TlsListener
 from runtime.errors import Refused
+from runtime.executor.port import OnStage
 from runtime.introspection import exposition
 from runtime.introspection.server import IntrospectionServer
 from runtime.protocol.raft import TransferLeadership
@@ -53,6 +54,7 @@ T = TypeVar("T")
 EXECUTOR_STATE: Final = "worker/process"
 STAGE_STOP_S: Final = 3.0
 HAND_OVER_S: Final = 5.0
+CLUSTER: Final = "/cluster"
 CONSENSUS: Final = "/cluster/node/manager/raft"
 SERVERS_STOP_S: Final = 2.0
 REQUESTS_GRACE_S: Final = 0.5
@@ -188,6 +190,9 @@ class Assembly:
         )
         self.stage = Stage(world, name=settings.name, mark=secrets.randbits(20))
         parts.callback(self._end_stage, self.stage)
+        if isinstance(executor, OnStage):
+            executor.enter(self.stage)
+            parts.callback(self._end_tasks_on_stage, executor, self.stage)
         self._cluster = self.stage.mount(
             "cluster", ClusterActor, self._cluster_settings(), FileClusterState(disk.files), self._node_class()
         )
@@ -267,9 +272,20 @@ class Assembly:
         if not stage.close(STAGE_STOP_S):
             log.error("some actors of %s did not end in time", self.settings.name)
 
-    def _end_executor(self, executor: Executor) -> None:
-        if self._stop_tasks and not _wait(executor.stop_all, TASKS_STOP_S):
+    def _end_tasks_on_stage(self, executor: Executor, stage: Stage) -> None:
+        """Tasks that live on the stage are stopped while there is one, but after the actors that might replace them."""
+        stage.end(CLUSTER, STAGE_STOP_S)
+        if self._stop_tasks:
+            self._stop_all_tasks(executor)
+            self._stop_tasks = False
+
+    def _stop_all_tasks(self, executor: Executor) -> None:
+        if not _wait(executor.stop_all, TASKS_STOP_S):
             log.error("some tasks of %s did not end within %g s", self.settings.name, TASKS_STOP_S)
+
+    def _end_executor(self, executor: Executor) -> None:
+        if self._stop_tasks:
+            self._stop_all_tasks(executor)
         if not _wait(executor.close, EXECUTOR_CLOSE_S):
             log.error("the executor of %s did not let go within %g s", self.settings.name, EXECUTOR_CLOSE_S)
 

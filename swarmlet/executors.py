@@ -6,14 +6,16 @@ any object with ``build``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
+    from runtime.executor.actor import ActorExecutor as Actors
+    from runtime.executor.actor_plan import Registered
     from runtime.executor.port import Executor
-    from runtime.stage import Clock
+    from runtime.stage import Actor, Clock
     from runtime.wire.loop import IoLoop
 
 
@@ -67,6 +69,56 @@ class ProcessExecutor:
             linger=self.linger,
             clock=place.clock,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ActorExecutor:
+    """Tasks are actors of this program: the image ``actor/counter`` is what ``actors`` has under ``counter``, a class
+    or ``Registered(class, arguments, restart)``. Nothing else can run; to run processes too: ``MixedExecutor``."""
+
+    actors: Mapping[str, type[Actor] | Registered]
+    name: str = "actor"
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The images that there are here."""
+        return tuple(f"actor/{name}" for name in sorted(self.actors))
+
+    def build(self, place: ExecutorPlace) -> Executor:
+        """As ``ExecutorFactory.build``."""
+        return self.executor()
+
+    def executor(self) -> Actors:
+        """The executor alone, which needs no place."""
+        from actors.task_supervisor_actor import TaskSupervisorActor
+        from runtime.executor.actor import ActorExecutor as Made
+        from runtime.executor.process import describe_machine
+
+        return Made(self.actors, TaskSupervisorActor, describe_machine((), ""))
+
+
+@dataclass(frozen=True, slots=True)
+class MixedExecutor:
+    """Images of actors run in this program, all others by another executor."""
+
+    actors: ActorExecutor
+    others: ExecutorFactory = field(default_factory=ProcessExecutor)
+
+    @property
+    def name(self) -> str:
+        """Both kinds."""
+        return f"{self.others.name}, {self.actors.name}"
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The images of both."""
+        return (*images_of(self.others), *self.actors.images)
+
+    def build(self, place: ExecutorPlace) -> Executor:
+        """As ``ExecutorFactory.build``."""
+        from runtime.executor.mixed import MixedExecutor as Mixed
+
+        return Mixed(self.actors.executor(), self.others.build(place))
 
 
 def images_of(factory: ExecutorFactory) -> tuple[str, ...]:

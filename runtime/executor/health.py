@@ -32,19 +32,43 @@ class HealthRules:
         self.retries = config.retries if config.retries > 0 else RETRIES
 
 
+class HealthCount:
+    """What a row of checks says. ``was_healthy``: its start period is over, for it has been healthy before."""
+
+    def __init__(self, rules: HealthRules, now: float, was_healthy: bool = False) -> None:
+        self._rules = rules
+        self._began = now
+        self._failures = 0
+        self._starting = rules.start_period > 0 and not was_healthy
+
+    @property
+    def sick(self) -> bool:
+        """Whether too many failed in a row."""
+        return self._failures >= self._rules.retries
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next check."""
+        return self._rules.start_interval if self._starting else self._rules.interval
+
+    def note(self, good: bool, now: float) -> None:
+        """Counts one check."""
+        if good:
+            self._failures, self._starting = 0, False
+            return
+        self._starting = self._starting and now - self._began < self._rules.start_period
+        self._failures += 0 if self._starting else 1
+
+
 async def watch_health(
     rules: HealthRules, probe: Probe, healthy: Callable[[], None], *, was_healthy: bool = False
 ) -> None:
-    """Returns when the task is unhealthy; ``healthy`` is called after each success. ``was_healthy``: its start period
-    is over, for it has been healthy before."""
-    began = asyncio.get_running_loop().time()
-    failures, starting = 0, rules.start_period > 0 and not was_healthy
-    while failures < rules.retries:
-        await asyncio.sleep(rules.start_interval if starting else rules.interval)
+    """Returns when the task is unhealthy; ``healthy`` is called after each success. ``was_healthy``: as HealthCount."""
+    loop = asyncio.get_running_loop()
+    count = HealthCount(rules, loop.time(), was_healthy)
+    while not count.sick:
+        await asyncio.sleep(count.pause)
         good = await probe(rules.argv, rules.timeout)
+        count.note(good, loop.time())
         if good:
-            failures, starting = 0, False
             healthy()
-            continue
-        starting = starting and asyncio.get_running_loop().time() - began < rules.start_period
-        failures += 0 if starting else 1

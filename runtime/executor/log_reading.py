@@ -16,7 +16,7 @@ NOT_BEGUN_POLL = 0.25  # seconds between looks for the log of a task that was no
 Grown = Callable[[Position], Awaitable[bool | None]]
 
 
-class _Chosen:
+class Chosen:
     """Which pieces a reader gets."""
 
     def __init__(self, options: LogOptions, on_line: OnLine) -> None:
@@ -69,7 +69,7 @@ async def read_log(
     """
     loop = asyncio.get_running_loop()
     reader = LogReader(directory)
-    chosen = _Chosen(options, on_line)
+    chosen = Chosen(options, on_line)
     await written()
     try:
         if options.tail < 0:

@@ -22,9 +22,12 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from runtime.wire.pb import objects_pb2, types_pb2
+
+if TYPE_CHECKING:
+    from runtime.stage import Stage
 
 CONTROLLER_CLOSED = "controller closed"
 
@@ -197,3 +200,11 @@ class Executor(Protocol):
 
     def close(self, done: Callable[[], None]) -> None:
         """Lets go: tasks linger as the executor was told. Again is nothing (but ``done`` is called)."""
+
+
+@runtime_checkable
+class OnStage(Protocol):
+    """An executor whose tasks live among the node's own actors."""
+
+    def enter(self, stage: Stage) -> None:
+        """Called once in each life of the node, before the first of its actors."""

@@ -12,7 +12,7 @@ import os
 import re
 import resource
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from runtime.errors import Refused
@@ -75,7 +75,7 @@ def make_plan(task: objects_pb2.Task, context: TaskContext, settings: PlanSettin
     account = account_of(spec.user, list(spec.groups), settings.task_user)
     stop_signal = parse_signal(spec.stop_signal)
     grace = spec.stop_grace_period.ToNanoseconds() / 1e9 if spec.HasField("stop_grace_period") else GRACE
-    log_bytes, log_files = _log_limits(task.log_driver if task.HasField("log_driver") else task.spec.log_driver)
+    log_bytes, log_files = log_limits(log_driver(task))
     health = spec.healthcheck if _has_health(spec) else None
     keeper_spec = {
         "id": task.id, "argv": argv, "env": _environment(task, context, account, settings), "cwd": spec.dir or "/",
@@ -116,17 +116,17 @@ def _check_fields(task: objects_pb2.Task, spec: specs_pb2.ContainerSpec) -> None
         if resources.HasField(name):
             raise Rejected(f"the process executor cannot honour {name}")
     for attachment in task.networks:
-        _check_network(attachment)
+        check_network(attachment)
 
 
-def _check_network(attachment: objects_pb2.NetworkAttachment) -> None:
+def check_network(attachment: objects_pb2.NetworkAttachment, kind: str = "process", one: str = "a process") -> None:
     """A process is on this machine's network, whatever its service asks for. What would promise more is refused."""
     network = attachment.network
     name = network.spec.annotations.name
     if network.spec.internal:
-        raise Rejected(f"the process executor cannot keep a process inside the internal network {name}")
+        raise Rejected(f"the {kind} executor cannot keep {one} inside the internal network {name}")
     if ENCRYPTED in network.driver_state.options:
-        raise Rejected(f"the process executor cannot encrypt what a process says on the network {name}")
+        raise Rejected(f"the {kind} executor cannot encrypt what {one} says on the network {name}")
 
 
 def _ports(task: objects_pb2.Task) -> types_pb2.PortStatus:
@@ -197,20 +197,25 @@ def _rlimits(spec: specs_pb2.ContainerSpec) -> list[tuple[str, int, int]]:
     return found
 
 
-def _log_limits(driver: types_pb2.Driver) -> tuple[int, int]:
+def log_driver(task: objects_pb2.Task) -> types_pb2.Driver:
+    """What the task's log is to be kept by: its own driver, or what the service asks for."""
+    return task.log_driver if task.HasField("log_driver") else task.spec.log_driver
+
+
+def log_limits(driver: types_pb2.Driver, what: str = "process", default: int = LOG_BYTES) -> tuple[int, int]:
     """How large a log file may become, and how many are kept: none with the driver ``none``."""
     if driver.name not in LOG_DRIVERS:
-        raise Rejected(f"the process executor cannot honour the log driver {driver.name}")
+        raise Rejected(f"the {what} executor cannot honour the log driver {driver.name}")
     options = dict(driver.options)
     if driver.name == "none" and not options:
-        return LOG_BYTES, 0
+        return default, 0
     size, files = options.pop("max-size", ""), options.pop("max-file", "")
     if options:
-        raise Rejected(f"the process executor cannot honour the log option {min(options)}")
+        raise Rejected(f"the {what} executor cannot honour the log option {min(options)}")
     match = _SIZE.fullmatch(size) if size else None
     if (size and match is None) or (files and not (files.isdigit() and int(files) > 0)):
         raise Rejected(f"invalid log options: max-size={size} max-file={files}")
-    number = int(match[1]) << {"": 0, "b": 0, "k": 10, "m": 20, "g": 30}[match[2].lower()] if match else LOG_BYTES
+    number = int(match[1]) << {"": 0, "b": 0, "k": 10, "m": 20, "g": 30}[match[2].lower()] if match else default
     return max(1, number), int(files) if files else LOG_FILES
 
 
@@ -243,7 +248,17 @@ def _environment(
     env = {name: host[name] for name in INHERITED if name in host}
     env["PATH"] = host.get("PATH", os.defpath)
     env.update(HOME=account.home, USER=account.name, LOGNAME=account.name)
-    for entry in task.spec.container.env:
+    expand_into(env, task.spec.container.env, context)
+    env.update(_generic(task))
+    env[TASK_MARK] = task.id
+    if "" in env or any("\0" in name + value for name, value in env.items()):
+        raise Rejected("an environment variable without a name, or with a zero byte")
+    return env
+
+
+def expand_into(env: dict[str, str], entries: Iterable[str], context: TaskContext) -> None:
+    """Adds a spec's entries, whose values are templates; one without a value takes its name away. ``Rejected``."""
+    for entry in entries:
         name, equals, value = entry.partition("=")
         if not equals:
             env.pop(name, None)
@@ -252,11 +267,6 @@ def _environment(
             env[name] = context.expand(value)
         except (Refused, ValueError) as error:
             raise Rejected(f"expanding env failed: {getattr(error, 'text', str(error))}") from error
-    env.update(_generic(task))
-    env[TASK_MARK] = task.id
-    if "" in env or any("\0" in name + value for name, value in env.items()):
-        raise Rejected("an environment variable without a name, or with a zero byte")
-    return env
 
 
 def _generic(task: objects_pb2.Task) -> dict[str, str]:

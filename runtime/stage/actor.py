@@ -238,9 +238,12 @@ class Actor(pykka.Actor):
         """Tells this actor ``message`` every ``period`` seconds, in this life only; a late one is not made up for."""
         return self._cell.set_timer(period, message, self, period)
 
-    def spawn(self, name: str, cls: type[Actor], *args: Any, policy: Policy | None = None) -> Address:
-        """Starts a child at ``<path>/<name>``."""
-        return self._cell.spawn(name, cls, args, policy)
+    def spawn(
+        self, name: str, cls: type[Actor], *args: Any, policy: Policy | None = None, watched: bool = False
+    ) -> Address:
+        """Starts a child at ``<path>/<name>``. ``watched``: this actor hears of it from its very start, also of a start
+        that fails at once."""
+        return self._cell.spawn(name, cls, args, policy, watched)
 
     def ensure(self, name: str, cls: type[Actor], *args: Any, policy: Policy | None = None) -> Address:
         """The child of this name, started if it is not there: for actors whose children survive their failures."""

@@ -221,9 +221,11 @@ class Cell:
         instance.__init__(*self.args)  # type: ignore[misc]
         return instance
 
-    def spawn(self, name: str, cls: type[Actor], args: tuple[Any, ...], policy: Policy | None) -> Address:
+    def spawn(
+        self, name: str, cls: type[Actor], args: tuple[Any, ...], policy: Policy | None, watched: bool = False
+    ) -> Address:
         """Starts a child. A name that is taken is an error, unless who had it is on the way out."""
-        return self.stage.create(f"{self.path}/{name}", self, cls, args, policy)
+        return self.stage.create(f"{self.path}/{name}", self, cls, args, policy, watched)
 
     # Failing
 

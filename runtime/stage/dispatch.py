@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from runtime.stage.cell import Cell
     from runtime.stage.world import Clock
 
+JOIN_S = 1.0  # how long a thread that ends is waited for: an actor that does not return keeps its own
 SHARE = 64  # messages that one actor may handle before others get their turn
 
 
@@ -56,7 +57,7 @@ class Pool:
         if wait:
             for thread in self._threads:
                 if thread is not threading.current_thread():
-                    thread.join()
+                    thread.join(JOIN_S)
 
     def _run(self) -> None:
         while (cell := self._queue.get()) is not None:

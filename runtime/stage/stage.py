@@ -63,6 +63,7 @@ class Stage:
         self.next_trace = self._traces.__next__
         self._lock = threading.RLock()
         self._timers: TimerService | None = None
+        self._ends: dict[str, threading.Event] = {}
         self._empty = threading.Event()
         self._empty.set()
         self._closing = False
@@ -85,9 +86,15 @@ class Stage:
         return self.create(f"/{name}", None, cls, args, policy)
 
     def create(
-        self, path: str, parent: Cell | None, cls: type[Actor], args: tuple[Any, ...], policy: Policy | None
+        self,
+        path: str,
+        parent: Cell | None,
+        cls: type[Actor],
+        args: tuple[Any, ...],
+        policy: Policy | None,
+        watched: bool = False,
     ) -> Address:
-        """Makes a cell and starts its first life."""
+        """Makes a cell and starts its first life, which its parent may watch from the start."""
         with self._lock:
             if self._closing:
                 raise ActorUnavailable(f"{path}: the stage is closing")
@@ -98,6 +105,8 @@ class Stage:
             self._empty.clear()
             if parent is not None:
                 parent.children[path.rsplit("/", 1)[1]] = cell
+                if watched:
+                    self._add_watcher(path, parent.address)
         cell.control(cell.start)
         return cell.address
 
@@ -116,15 +125,18 @@ class Stage:
     def watch(self, target: Address, watcher: Address) -> None:
         """Tells ``watcher`` of each ActorDown and ActorUp of ``target``, beginning with its present state."""
         with self._lock:
-            watchers = self._watchers.setdefault(target.path, [])
-            if watcher not in watchers:
-                watchers.append(watcher)
-                self._watching.setdefault(watcher.path, set()).add(target.path)
+            self._add_watcher(target.path, watcher)
         cell = target.resolve()
         if cell is None:
             watcher.tell(ActorDown(target.path, None, True))
         elif cell.life is Life.RUNNING:
             watcher.tell(ActorUp(target.path, cell.failures.total))
+
+    def _add_watcher(self, path: str, watcher: Address) -> None:
+        watchers = self._watchers.setdefault(path, [])
+        if watcher not in watchers:
+            watchers.append(watcher)
+            self._watching.setdefault(watcher.path, set()).add(path)
 
     def unwatch(self, target: Address, watcher: Address) -> None:
         """Ends what ``watch`` began; notices that are on their way still arrive."""
@@ -162,6 +174,9 @@ class Stage:
                 self.observations.past.setdefault(cell.cls.__name__, Past()).add(cell)
             if cell.parent is not None:
                 cell.parent.children.pop(cell.path.rsplit("/", 1)[1], None)
+            ended = self._ends.pop(cell.path, None)
+        if ended is not None:
+            ended.set()
         self.notify(cell, ActorDown(cell.path, error, True))
         self._forget_watcher(cell)
         self.dispatcher.released(cell.runner)
@@ -188,6 +203,17 @@ class Stage:
         """All cells, parents before children, by path."""
         with self._lock:
             return sorted(self.cells.values(), key=lambda cell: cell.path)
+
+    def end(self, path: str, timeout: float) -> bool:
+        """Stops one actor with everything below it, and waits for its end; False if that did not come in time."""
+        forbid_blocking()
+        with self._lock:
+            cell = self.cells.get(path)
+            if cell is None:
+                return True
+            ended = self._ends.setdefault(path, threading.Event())
+        cell.request_stop()
+        return ended.wait(timeout)
 
     def close(self, timeout: float = 15.0) -> bool:
         """Stops every actor, bottom up, then the threads. False if some did not end in time."""

@@ -5,7 +5,7 @@ shows why a task waits. A filter is made once for a group of like tasks; those t
 asked again after every placement.
 
 One filter is swarmlet's own: a node whose engine carries the label ``swarmlet.executor=process`` runs host processes,
-and only the image ``host`` (or ``host:ANY``) is one.
+and only the image ``host`` (or ``host:ANY``) is one; the image ``actor/NAME`` needs a node that has registered it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final
 
 from runtime.errors import Refused
 from runtime.swarm import constraints, generic
+from runtime.swarm.actor_spec import actor_name, offers
 from runtime.swarm.node_info import NodeInfo, host_ports
 from runtime.swarm.offered import cluster_mounts, not_offered
 from runtime.wire.pb import objects_pb2 as objects
@@ -94,7 +95,7 @@ def fixed_key(task: objects.Task) -> FixedKey:
     """All of a task that the filters ask about which placements do not change."""
     spec = task.spec
     return (
-        is_host_image(spec.container.image) if spec.HasField("container") else None,
+        _needed_executor(spec.container.image) if spec.HasField("container") else None,
         tuple(spec.placement.constraints),
         tuple((each.architecture, each.os) for each in spec.placement.platforms),
         *_plugins_of(task),
@@ -130,16 +131,28 @@ def is_host_image(image: str) -> bool:
     return image == "host" or image.startswith("host:")
 
 
+def _needed_executor(image: str) -> str:
+    """All that the executor's filter asks of an image."""
+    return "process" if is_host_image(image) else actor_name(image) and image
+
+
 def executor(task: objects.Task) -> Filter | None:
-    """Host processes go to nodes with the process executor, and nothing else goes there."""
+    """Host processes go to nodes with the process executor, actors to nodes where they are registered, and nothing else
+    goes there."""
     if not task.spec.HasField("container"):
         return None
     image = task.spec.container.image
+    if actor := actor_name(image):
+        return Filter(
+            lambda info: offers(info.node, actor),
+            lambda count: f'image "{image}" needs the actor {actor}, which is not registered {on_nodes(count)}',
+        )
     host = is_host_image(image)
     needed = "the process executor" if host else "a container executor"
 
     def passes(info: NodeInfo) -> bool:
-        return (info.node.description.engine.labels.get(EXECUTOR_LABEL, "") == "process") == host
+        kind = info.node.description.engine.labels.get(EXECUTOR_LABEL, "")
+        return (kind == "process") == host and kind != "actor"
 
     return Filter(passes, lambda count: f'image "{image}" needs {needed} {on_nodes(count)}')
 

@@ -21,9 +21,13 @@ from types import TracebackType
 from typing import Any
 
 from runtime.errors import Refused
+from runtime.executor.actor_plan import Registered
 from runtime.protocol.cluster import Control, Info, Inspect
+from runtime.stage import Actor
+from runtime.swarm.actor_spec import actor_name
 from runtime.wire.pb import control_pb2, objects_pb2
 from runtime.wire.pb import types_pb2 as types
+from swarmlet.executors import ActorExecutor
 from swarmlet.testing.api import Api
 from swarmlet.testing.ground import Ground, Refusal
 from swarmlet.testing.report import Fault, describe
@@ -40,6 +44,7 @@ class TestCluster:
 
     ``seed`` fixes a run under virtual time (without one: the environment's SWARMLET_SEED, else 0). ``real`` makes nodes
     that are processes on 127.0.0.x instead, whose time is the machine's. ``skip`` are numbers of faults to leave out.
+    ``actors`` are what services may run as ``actor/NAME`` on every node, besides processes; under virtual time only.
     """
 
     __test__ = False  # it is no test, whatever pytest thinks of its name
@@ -52,11 +57,15 @@ class TestCluster:
         seed: int | None = None,
         real: bool = False,
         skip: Collection[int] = (),
+        actors: Mapping[str, type[Actor] | Registered] | None = None,
     ) -> None:
         if managers < 1 or workers < 0:
             raise ValueError(f"a swarm has a manager and no negative number of workers, not {managers} and {workers}")
         self.seed = int(os.environ.get("SWARMLET_SEED", "0")) if seed is None else seed
+        if real and actors:
+            raise Refusal("real nodes are processes of their own, which do not have this one's actors")
         self.real = real
+        self._actors = ActorExecutor(actors) if actors else None
         self.managers = [f"manager-{number}" for number in range(1, managers + 1)]
         self.workers = [f"worker-{number}" for number in range(1, workers + 1)]
         self.faults: list[Fault] = []
@@ -68,7 +77,7 @@ class TestCluster:
     def _make_ground(self) -> Ground:
         names = [*self.managers, *self.workers]
         if not self.real:
-            return Swarm(self.seed, names=names)
+            return Swarm(self.seed, names=names, actors=self._actors)
         from swarmlet.testing.real import RealGround  # real nodes load gRPC and everything
 
         return RealGround(names)
@@ -173,15 +182,18 @@ class TestCluster:
         self,
         name: str = "",
         replicas: int = 1,
-        command: Sequence[str] = ("sleep", "1000000"),
+        command: Sequence[str] | None = None,
         *,
         image: str = "host",
         constraints: Iterable[str] = (),
         spec: Mapping[str, Any] | None = None,
     ) -> str:
         """Creates a service by the Engine API; its id. ``spec`` are fields of the API's ServiceSpec that replace those
-        made of the arguments. What a command does under virtual time: ``runtime.executor.memory.program_of``."""
+        made of the arguments. Without a command a process sleeps on. What one does under virtual time:
+        ``runtime.executor.memory.program_of``."""
         self._services += 1
+        if command is None:
+            command = () if actor_name(image) else ("sleep", "1000000")
         body: dict[str, Any] = {
             "Name": name or f"service-{self._services}",
             "TaskTemplate": {

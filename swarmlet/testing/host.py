@@ -14,6 +14,7 @@ from runtime.disk.memory import MemoryDisk
 from runtime.engine_api.backend import SystemInfo
 from runtime.engine_api.cluster_backend import ClusterBackend
 from runtime.executor.memory import MemoryExecutor
+from runtime.executor.mixed import MixedExecutor
 from runtime.protocol.cluster import Control, Info, Init, InitRequest, Join, JoinRequest
 from runtime.stage import Address, Stage
 from runtime.stage.cell import Cell
@@ -26,19 +27,22 @@ from swarmlet.host import system_info
 from swarmlet.testing.api import Api, InProcess
 
 if TYPE_CHECKING:
+    from swarmlet.executors import ActorExecutor
     from swarmlet.testing.swarm import Swarm
 
 CONTROL_SOCKET = "/run/control.sock"
 
 
 class Host:
-    """One machine. ``lives`` counts the daemon's starts; ``stage`` is None while it is down."""
+    """One machine. ``lives`` counts the daemon's starts; ``stage`` is None while it is down. ``executor`` runs its
+    processes, which outlive the daemon; ``actors`` (if any) are part of it, and end with it."""
 
-    def __init__(self, swarm: Swarm, name: str, ip: str) -> None:
+    def __init__(self, swarm: Swarm, name: str, ip: str, actors: ActorExecutor | None = None) -> None:
         self.swarm, self.name, self.ip = swarm, name, ip
         self.clock = SimulatedClock(swarm.simulator)
         self.disk = MemoryDisk()
         self.executor = MemoryExecutor(swarm.schedule, now=self.clock.now)
+        self.actors = MixedExecutor(actors.executor(), self.executor) if actors is not None else None
         self.lives = 0
         self.stage: Stage | None = None
         self._api: Api | None = None
@@ -57,11 +61,13 @@ class Host:
             random.Random(f"{seed}/keys").randbytes,
             transport=self.swarm.network.transport(self.ip, self.clock.now),
             disk=self.disk,
-            executor=self.executor,
+            executor=self.actors or self.executor,
             settings={"hostname": self.name, "control_socket": CONTROL_SOCKET},
         )
         self.stage = simulator.adopt(world, f"{self.name}.{self.lives}")
         self.stage.crash_listeners.append(lambda report: self.swarm.crashed(self, report))
+        if self.actors is not None:
+            self.actors.enter(self.stage)
         card = Interface("eth0", (ipaddress.ip_address(self.ip),))
         settings = ClusterSettings(self.name, interfaces=lambda: [card])
         self.stage.mount("cluster", ClusterActor, settings, FileClusterState(self.disk.files), NodeActor)

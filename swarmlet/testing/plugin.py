@@ -12,7 +12,7 @@ of them it takes to fail.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,13 +33,19 @@ class Swarms:
         self.clusters: list[TestCluster] = []
 
     def __call__(
-        self, managers: int = 1, workers: int = 0, *, seed: int | None = None, real: bool = False
+        self,
+        managers: int = 1,
+        workers: int = 0,
+        *,
+        seed: int | None = None,
+        real: bool = False,
+        actors: Mapping[str, Any] | None = None,
     ) -> TestCluster:
-        """A started cluster."""
+        """A started cluster; arguments are TestCluster's."""
         from swarmlet.testing.cluster import TestCluster  # a session without swarms does not load them
 
         chosen = self._seed if seed is None else seed
-        cluster = TestCluster(managers, workers, seed=chosen, real=real, skip=self._skip)
+        cluster = TestCluster(managers, workers, seed=chosen, real=real, skip=self._skip, actors=actors)
         cluster.again = f"python -m pytest '{self._node_id}' --swarm-seed={chosen}"
         self.clusters.append(cluster)
         return cluster.start()

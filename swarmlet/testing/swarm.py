@@ -15,6 +15,7 @@ from runtime.stage.simulator import EPOCH, Simulator
 from runtime.wire.memory import MemoryNetwork
 from runtime.wire.pb import control_pb2, objects_pb2, specs_pb2
 from runtime.wire.pb import types_pb2 as types
+from swarmlet.executors import ActorExecutor
 from swarmlet.testing.api import Api
 from swarmlet.testing.host import Host
 from swarmlet.testing.loop import VirtualLoop
@@ -26,14 +27,16 @@ class Swarm:
 
     remembered = "deliveries"
 
-    def __init__(self, seed: int, hosts: int = 1, names: Sequence[str] = ()) -> None:
+    def __init__(
+        self, seed: int, hosts: int = 1, names: Sequence[str] = (), actors: ActorExecutor | None = None
+    ) -> None:
         self.simulator = Simulator(seed)
         self.loop = VirtualLoop(self.simulator)  # type: ignore[abstract]  # what it leaves out is sockets and processes
         self.network = MemoryNetwork(
             self.schedule, random.Random(f"{seed}/network"), clock=lambda: EPOCH + self.simulator.time, jitter=0.002
         )
         named = names or [f"node-{number}" for number in range(1, hosts + 1)]
-        self.hosts = [Host(self, name, f"10.0.0.{number}") for number, name in enumerate(named, 1)]
+        self.hosts = [Host(self, name, f"10.0.0.{number}", actors) for number, name in enumerate(named, 1)]
         self.events: list[tuple[float, str]] = []
         self._by_name = {host.name: host for host in self.hosts}
         self._leads: dict[str, bool] = {}

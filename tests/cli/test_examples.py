@@ -20,7 +20,9 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(("name", "below"), [("host_application.py", 60), ("test_partition.py", 100)])
+@pytest.mark.parametrize(
+    ("name", "below"), [("host_application.py", 60), ("actor_service.py", 80), ("test_partition.py", 100)]
+)
 def test_an_example_is_short(name: str, below: int) -> None:
     assert len((ROOT / "examples" / name).read_text(encoding="utf-8").splitlines()) < below
 
@@ -37,3 +39,13 @@ def test_a_host_scales_its_own_workers_with_its_queue_and_hears_of_it() -> None:
 def test_an_application_is_tested_under_partitions() -> None:
     output = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "examples/test_partition.py")
     assert "4 passed" in output
+
+
+def test_a_service_of_actors_fails_over_and_back() -> None:
+    output = run("examples/actor_service.py").splitlines()
+    assert [line.split(" ")[0] for line in output[:4]] == ["worker-1", "worker-2", "worker-3", "worker-4"]
+    cut, healed, failed = output[4:]
+    assert cut.count("'3'") == 2, "the one that is cut off goes on, and another one counts in its place"
+    assert healed.count("'3'") == 1
+    assert "worker-1" not in healed
+    assert failed == "task: non-zero exit (1): RuntimeError: told to fail"

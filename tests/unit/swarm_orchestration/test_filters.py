@@ -54,6 +54,34 @@ def test_host_processes_and_containers_go_where_they_can_run() -> None:
     assert not passes(task("t", image="hostile"), process)
 
 
+ACTORS = {"swarmlet.executor": "actor", "swarmlet.actors": "counter,echo:v2"}
+BOTH = {**ACTORS, **PROCESS}
+
+
+def test_actors_go_where_they_are_registered_and_nothing_else_goes_to_nodes_of_actors() -> None:
+    assert passes(task("t", image="actor/counter"), node("a", engine_labels=ACTORS))
+    assert passes(task("t", image="actor/counter:latest"), node("a", engine_labels=BOTH))
+    assert passes(task("t", image="actor/echo:v2"), node("a", engine_labels=ACTORS))
+    assert not passes(task("t", image="actor/echo"), node("a", engine_labels=ACTORS))
+    assert not passes(task("t", image="actor/counter"), node("a", engine_labels=PROCESS))
+    assert not passes(task("t", image="actor/counter"), node("a"))
+    assert not passes(task("t", image="nginx"), node("a", engine_labels=ACTORS))
+    assert not passes(task("t", image="host"), node("a", engine_labels=ACTORS))
+    assert passes(task("t", image="host"), node("a", engine_labels=BOTH))
+    assert not passes(task("t", image="nginx"), node("a", engine_labels=BOTH))
+
+
+def test_the_explanation_names_the_actor() -> None:
+    assert explain(task("t", image="actor/x"), info(node("a", engine_labels=ACTORS)), info(node("b"))) == (
+        'no suitable node (image "actor/x" needs the actor x, which is not registered on 2 nodes)'
+    )
+
+
+@pytest.mark.parametrize("other", ["actor/echo", "actor/counter:v2", "host", "nginx"])
+def test_tasks_of_different_actors_are_never_taken_for_alike(other: str) -> None:
+    assert fixed_key(task("t", image="actor/counter")) != fixed_key(task("t", image=other))
+
+
 def test_the_explanation_names_the_executor() -> None:
     assert explain(task("t"), info(node("a", engine_labels=PROCESS)), info(node("b", engine_labels=PROCESS))) == (
         'no suitable node (image "nginx" needs a container executor on 2 nodes)'

@@ -64,6 +64,12 @@ def test_a_node_of_processes_is_asked_before_its_tasks_are_known_to_run(executor
     assert list(select(store(node, task("a", "n1", state)), service_ids=["web"]).nodes) == (["n1"] if asked else [])
 
 
+def test_so_is_a_node_of_actors() -> None:
+    node = objects.Node(id="n1")
+    node.description.engine.labels["swarmlet.actors"] = "counter"
+    assert list(select(store(node, task("a", "n1", types.ASSIGNED)), service_ids=["web"]).nodes) == ["n1"]
+
+
 def test_following_asks_the_nodes_of_all_tasks() -> None:
     view = store(task("a", "n1"), task("c", "n3", types.PREPARING), task("d", "", types.PENDING))
     assert list(select(view, follow=True, service_ids=["web"]).nodes) == ["n1", "n3"]
