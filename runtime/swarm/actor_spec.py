@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from runtime.swarm.process_spec import UNSUPPORTED
+from runtime.swarm.process_spec import UNSUPPORTED, is_process_image
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 
@@ -46,6 +46,11 @@ def actor_name(image: str) -> str:
     if not image.startswith(PREFIX):
         return ""
     return image.removeprefix(PREFIX).removesuffix(":latest")
+
+
+def in_no_registry(image: str) -> bool:
+    """Whether an image is one that no registry could have: a process's or an actor's."""
+    return is_process_image(image) or bool(actor_name(image))
 
 
 def runs_actor(spec: specs.TaskSpec) -> bool:

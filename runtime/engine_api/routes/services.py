@@ -169,7 +169,7 @@ async def _network_id(backend: Backend, term: str) -> str:
 
 def _digest_warnings(call: Call, spec: ServiceSpec) -> list[str]:
     image = spec.task.container.image
-    if call.version >= DIGEST_FIRST_LEFT_TO_CLIENTS or "@sha256:" in image or process_spec.is_process_image(image):
+    if call.version >= DIGEST_FIRST_LEFT_TO_CLIENTS or "@sha256:" in image or actor_spec.in_no_registry(image):
         return []
     return [
         f"image {image} could not be accessed on a registry to record\nits digest. "

@@ -13,7 +13,7 @@ from runtime.engine_api.convert import common, swarm
 from runtime.engine_api.errors import ApiError
 from runtime.engine_api.routes.containers import containers_of
 from runtime.errors import Refused
-from runtime.swarm.process_spec import is_process_image
+from runtime.swarm.actor_spec import in_no_registry
 
 if TYPE_CHECKING:
     from runtime.engine_api.backend import Backend, SystemInfo
@@ -154,11 +154,11 @@ async def distribution(call: Call) -> Answer:
     """``GET /distribution/{name}/json``: what a client makes a tag into before it sends a spec.
 
     No registry is asked, because a slow answer would delay every service create: clients are refused at once, warn, and
-    go on. The image of processes is no image that a registry could have: an answer without a digest leaves it as it is,
-    without a warning.
+    go on. Processes and actors have no image that a registry could know: an answer without a digest leaves the name as
+    it is, without a warning.
     """
     name = "/".join(call.parts[1:-1])
-    if is_process_image(name):
+    if in_no_registry(name):
         return answer({"Descriptor": {"MediaType": "", "Digest": "", "Size": 0}, "Platforms": []})
     raise ApiError(404, f"{name}: this daemon asks no registry; images are resolved where tasks run")
 

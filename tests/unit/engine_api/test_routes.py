@@ -628,8 +628,8 @@ def test_a_registry_is_never_asked_and_the_answer_comes_at_once() -> None:
     assert backend.asked == []
 
 
-@pytest.mark.parametrize("name", ["host", "host:latest", "host:x"])
-def test_the_image_of_processes_has_no_digest_and_nobody_is_warned_of_it(name: str) -> None:
+@pytest.mark.parametrize("name", ["host", "host:latest", "host:x", "actor/counter", "actor/counter:v2"])
+def test_the_image_of_processes_or_actors_has_no_digest_and_nobody_is_warned_of_it(name: str) -> None:
     backend = FakeBackend()
     status, shown = ask(backend, "GET", f"/distribution/{name}/json")
     assert (status, shown["Descriptor"]["Digest"], shown["Platforms"]) == (200, "", [])
@@ -637,7 +637,7 @@ def test_the_image_of_processes_has_no_digest_and_nobody_is_warned_of_it(name: s
     assert "Warnings" not in ask(backend, "POST", "/v1.29/services/create", spec)[1]
 
 
-@pytest.mark.parametrize("name", ["hosts", "reg.example/host", "host/a"])
+@pytest.mark.parametrize("name", ["hosts", "reg.example/host", "host/a", "actors/x", "actor"])
 def test_an_image_that_is_only_called_alike_is_one_of_a_registry(name: str) -> None:
     assert ask(FakeBackend(), "GET", f"/distribution/{name}/json")[0] == 404
 
