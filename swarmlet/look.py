@@ -1,20 +1,23 @@
 """The commands that look into a running node: each asks its introspection socket and prints the answer.
 
 Rules it owns: ``--json`` prints the answer as it came; acts ask for confirmation and are undone when the command ends;
-what the node refuses is one sentence and exit code 1.
+what the node refuses, and what it answers in another version's way, is one sentence and exit code 1. A trace that was
+cut off is shown and saved as far as it came.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from runtime.introspection import client, domain, recording, render, render_domain, render_waits, sequence
+from runtime.introspection import client, domain, lines, recording, render, render_domain, render_waits, sequence
 from runtime.introspection.client import Link
-from swarmlet.errors import EXIT_OK, StartError
+from swarmlet import look_options
+from swarmlet.errors import EXIT_FAILED, EXIT_OK, StartError
 from swarmlet.options import LookOptions
 
 PROXY: Final = "/cluster/node/manager/proxy"
@@ -26,15 +29,30 @@ def run(asked: LookOptions) -> int:
         return _COMMANDS[asked.command](asked)
     except BrokenPipeError:
         raise  # whoever read our output is gone: the command line's own matter
-    except (client.NoAnswer, ValueError, OSError) as error:
+    except (client.NoAnswer, ValueError) as error:
         raise StartError(str(error)) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise StartError(f"{where}{error.strerror or error}") from None
     except KeyboardInterrupt:
         return EXIT_OK  # whoever looked has seen enough; what was begun ends with the connection
 
 
 def _show(asked: LookOptions, value: Any, text: Callable[[Any], str]) -> int:
-    print(json.dumps(value, indent=2, default=str) if asked.as_json else text(value))
+    if asked.as_json:
+        print(json.dumps(value, indent=2, default=_bytes))
+        return EXIT_OK
+    try:
+        shown = text(value)
+    except (LookupError, TypeError, AttributeError):
+        raise StartError("the node is of another version and answers in its way: --json prints it as it came") from None
+    print(lines.plain(shown, sys.stdout.encoding))
     return EXIT_OK
+
+
+def _bytes(value: Any) -> str:
+    """Within the bodies of a trace: msgpack knows bytes, JSON does not."""
+    return base64.b64encode(value).decode("ascii")
 
 
 def _tree(asked: LookOptions) -> int:
@@ -48,6 +66,10 @@ def _top(asked: LookOptions) -> int:
         after = link.ask("tree")
     found = render.window(before, after)
     return _show(asked, found, lambda value: render.top(value, asked.typed["rows"]))
+
+
+def _clear(asked: LookOptions) -> int:
+    return _show(asked, client.ask(asked.socket, "clear"), render.cleared)
 
 
 def _crashes(asked: LookOptions) -> int:
@@ -100,19 +122,31 @@ def _plan(asked: LookOptions) -> int:
 
 def _actor(asked: LookOptions) -> int:
     typed = asked.typed
-    act = next((name for name in ("restart", "suspend", "resume") if typed[name] not in (False, None)), "")
+    act = look_options.act_of(typed)
     if not act:
-        return _show(asked, client.ask(asked.socket, "actor", path=typed["path"]), render.actor)
+        return _one_actor(asked)
     if not typed["yes"] and not _confirmed(f"{act} {typed['path']}"):
         return EXIT_OK
     details = {"seconds": typed["suspend"]} if act == "suspend" else {}
     with Link(asked.socket) as link:
         print(link.ask("act", act=act, path=typed["path"], write=True, **details))
         if act == "suspend":
-            print("it is resumed at Ctrl-C")
-            sys.stdout.flush()
-            time.sleep(typed["suspend"])
+            print("it is resumed at Ctrl-C", flush=True)
+            link.outlast(typed["suspend"])
     return EXIT_OK
+
+
+def _one_actor(asked: LookOptions) -> int:
+    path, window = asked.typed["path"], asked.typed["window"]
+    with Link(asked.socket) as link:
+        before = link.ask("actor", path=path) if window else None
+        if window:
+            time.sleep(window)
+        value = link.ask("actor", path=path)
+    if before is not None and "clock" in before:
+        value["windows"] = [render.actor_window(before, value)]
+        value["messages"] = render.with_rates(before["messages"], value["messages"], value["clock"] - before["clock"])
+    return _show(asked, value, render.actor)
 
 
 def _log_level(asked: LookOptions) -> int:
@@ -123,7 +157,7 @@ def _log_level(asked: LookOptions) -> int:
     with Link(asked.socket) as link:
         print(link.ask("act", act="log-level", write=True, **wanted))
         print("it ends at Ctrl-C", flush=True)
-        time.sleep(typed["seconds"])
+        link.outlast(typed["seconds"])
     return EXIT_OK
 
 
@@ -140,16 +174,18 @@ def _trace(asked: LookOptions) -> int:
     if typed["load"] is not None:
         head, records = recording.load(typed["load"])
         return _show(asked, records, lambda found: f"{_drawn(typed)(found)}\n{head.get('end', '')}".rstrip())
-    records, end = _follow(asked)
     if typed["save"] is not None:
-        recording.save(typed["save"], records, **end)
-        print(f"{len(records)} messages are in {typed['save']}", file=sys.stderr)
+        recording.check_place(typed["save"])  # before the trace, not when it is over
+    records, end = _follow(asked)
     _show(asked, records, _drawn(typed))
     if typed["follow"] and any(each["receiver"] == PROXY for each in records):
         print(f"what {PROXY} passed on goes on under the same trace id at the manager that leads", file=sys.stderr)
     dropped = f", {end['dropped']} more were dropped" if end.get("dropped") else ""
-    print(f"{end.get('end', 'interrupted')}{dropped}", file=sys.stderr)
-    return EXIT_OK
+    print(f"{end['end']}{dropped}", file=sys.stderr)
+    if typed["save"] is not None:
+        recording.save(typed["save"], records, **end)
+        print(f"{len(records)} messages are in {typed['save']}", file=sys.stderr)
+    return EXIT_FAILED if "lost" in end else EXIT_OK
 
 
 def _follow(asked: LookOptions) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -157,13 +193,17 @@ def _follow(asked: LookOptions) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     records: list[dict[str, Any]] = []
     end: dict[str, Any] = {}
     with Link(asked.socket) as link:
+        pieces = link.follow("trace", **{name: asked.typed[name] for name in names})
+        next(pieces)  # a refusal, or nobody there, is no trace
         try:
-            for piece in link.follow("trace", **{name: asked.typed[name] for name in names}):
+            for piece in pieces:
                 records += piece.get("more", ())
                 if "end" in piece:
                     end = {key: piece[key] for key in ("end", "dropped", "taken")}
         except KeyboardInterrupt:
             end = {"end": "interrupted"}
+        except client.NoAnswer as lost:
+            end = {"end": f"the trace is cut off: {lost}", "lost": True}
     records.sort(key=lambda each: each["told"])  # they came as they were finished
     return records, end
 
@@ -188,6 +228,7 @@ _COMMANDS: Final[Mapping[str, Callable[[LookOptions], int]]] = {
     "tree": _tree,
     "top": _top,
     "actor": _actor,
+    "clear": _clear,
     "crashes": _crashes,
     "raft": _raft,
     "trace": _trace,

@@ -12,16 +12,18 @@ from swarmlet.errors import UsageError
 
 COMMANDS: Final = (
     "tree", "top", "actor", "crashes", "raft", "trace", "waiting", "waits", "beliefs", "explain", "plan", "log-level",
-    "console",
+    "clear", "console",
 )  # fmt: skip
 INTERVAL_MIN_S: Final = 1.0
+WINDOW_MAX_S: Final = 60.0
+ACTS: Final = ("restart", "suspend", "resume")
 
 
 def add(commands: Any) -> None:
     """Adds a parser for each of the commands."""
     _command(commands, "tree", "print the live actor tree of a running node")
     top = _command(commands, "top", "what the actors of a running node do, over a window of time")
-    top.add_argument("--window", type=float, default=2.0, metavar="SECONDS", help="what is compared (at least 1)")
+    top.add_argument("--window", type=float, default=2.0, metavar="SECONDS", help="what is compared (1 to 60)")
     top.add_argument("--rows", type=int, default=20, metavar="N", help="the busiest N")
     _actor(_command(commands, "actor", "one actor: its state, its messages, its crashes; or act on it"))
     crashes = _command(commands, "crashes", "the last failures, each with the message that did it")
@@ -33,7 +35,7 @@ def add(commands: Any) -> None:
     waiting.add_argument("--limit", type=int, default=200, metavar="N", help="the N that wait longest")
     _command(commands, "waits", "which actors wait for an answer, from whom, since when")
     beliefs = _command(commands, "beliefs", "what a node's agent believes of its tasks, and what the manager does")
-    beliefs.add_argument("node", nargs="?", default="", metavar="NODE-ID", help="default: the node that is asked")
+    beliefs.add_argument("node", nargs="?", default="", metavar="NODE", help="default: the node that is asked")
     for side in ("agent", "manager"):
         beliefs.add_argument(f"--{side}", default="", metavar="PATH", help=f"socket to ask for the {side}'s side")
     _trace(_command(commands, "trace", "messages as they are handled, up to a limit"))
@@ -46,6 +48,7 @@ def add(commands: Any) -> None:
     planned.add_argument("action", choices=["rm", "drain"])
     planned.add_argument("name", metavar="NODE")
     _log_level(_command(commands, "log-level", "have a running node log more, or less, for a while"))
+    _command(commands, "clear", "end all traces, suspensions and log levels that anybody began")
     _console(_command(commands, "console", "all of it in a terminal, live (needs the extra 'console')"))
 
 
@@ -62,6 +65,7 @@ def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
 def _actor(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("path", metavar="PATH", help="as swarmlet tree shows it, from the top: /cluster/node/agent")
+    add("--window", type=float, default=1.0, metavar="SECONDS", help="to count messages over; 0: do not")
     add("--restart", action="store_true", help="begin a new life")
     add("--suspend", type=float, metavar="SECONDS", help="hold its messages back for a while, or until Ctrl-C")
     add("--resume", action="store_true", help="let its messages go again")
@@ -101,10 +105,15 @@ def _trace(parser: argparse.ArgumentParser) -> None:
     add("--load", type=Path, metavar="FILE", help="show a trace that was saved")
 
 
+def act_of(own: Mapping[str, Any]) -> str:
+    """The first act that was typed; empty if there is none. A suspension of no seconds is one too."""
+    return next((name for name in ACTS if own[name] is not None and own[name] is not False), "")
+
+
 def checked(command: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
     """What was typed, if it can be done; UsageError with what is wrong."""
     if command == "actor":
-        acts = [name for name in ("restart", "suspend", "resume") if own[name] not in (False, None)]
+        acts = [name for name in ACTS if own[name] is not None and own[name] is not False]
         if len(acts) > 1:
             raise UsageError(f"one act at a time, not {' and '.join(acts)}")
         if acts and not own["write"]:
@@ -113,10 +122,10 @@ def checked(command: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
         raise UsageError("log-level changes the running node: it needs --write too")
     if command == "console" and own["ssh"] and not own["api"]:
         raise UsageError("--ssh needs --api too: the path of the API's socket on the other machine")
-    if command == "raft" and not (own["window"] == 0 or 0 < own["window"] <= 60):
+    if command in ("raft", "actor") and not 0 <= own["window"] <= WINDOW_MAX_S:
         raise UsageError("the window is a number of seconds up to 60, or 0")
-    if command == "top" and not (own["window"] >= INTERVAL_MIN_S and own["rows"] > 0):
-        raise UsageError("the window is at least 1 second, and at least one row is shown")
+    if command == "top" and not (INTERVAL_MIN_S <= own["window"] <= WINDOW_MAX_S and own["rows"] > 0):
+        raise UsageError("the window is 1 to 60 seconds, and at least one row is shown")
     if command == "trace" and own["load"] is not None and (own["paths"] or own["save"] is not None):
         raise UsageError("a trace is loaded or made, not both")
     return own

@@ -1,8 +1,9 @@
 """What an engineer may do to a running actor, and how all of it is undone.
 
-Rules owned here: an act must be asked for in write mode and is logged with who asked; restarts go through the
-supervisor's own way; a suspension and a raised log level have a time and end with it, with the viewer who asked for
-them, or by ``clear``, whichever comes first. Messages are sent by hand in test mode only.
+Rules owned here: an act must be asked for in write mode and is logged with who asked; a restart begins what a failure
+would begin (an actor whose failures are its parent's is restarted with its parent, one that a failure ends is not); a
+suspension and a raised log level have a time and end with it, with the viewer who asked for them, or by ``clear``,
+whichever comes first; of several who suspend an actor the last one counts. Messages are sent by hand in test mode only.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from runtime.introspection.levels import LEVELS, LEVELS_ASKED, LOGGERS
 from runtime.introspection.protocol import BadRequest
 from runtime.stage import Stage
 from runtime.stage.cell import Cell, Life
+from runtime.stage.policy import Restart
 
 log = logging.getLogger("swarmlet.introspection")
 
@@ -34,6 +36,11 @@ class Viewer:
         """``undo`` is called once: by ``settle``, or at this viewer's end. What this key owed before is settled now."""
         self.settle(key)
         self._undo[key] = undo
+
+    @property
+    def in_debt(self) -> bool:
+        """Whether anything ends with this viewer."""
+        return bool(self._undo)
 
     def settle(self, key: object) -> bool:
         """Undoes one thing now; whether there was one."""
@@ -54,6 +61,7 @@ class Acts:
     def __init__(self, stage: Stage, test_mode: bool = False) -> None:
         self._stage = stage
         self._test_mode = test_mode
+        self._suspended_by: dict[Cell, set[Viewer]] = {}
         self._known: dict[str, Callable[[Cell, dict[str, Any], Viewer], str]] = {
             "restart": self._restart,
             "suspend": self._suspend,
@@ -79,27 +87,36 @@ class Acts:
         return done
 
     def _restart(self, cell: Cell, request: dict[str, Any], viewer: Viewer) -> str:
-        if cell.life not in (Life.RUNNING, Life.DOWN):
-            raise BadRequest(f"{cell.path} is {cell.life.value}: it can be restarted while it runs or is down")
-        cell.control(cell.begin_again)
-        return f"{cell.path} begins a new life"
+        whole = fails_as(cell)
+        if whole.policy.restart is Restart.TEMPORARY:
+            raise BadRequest(f"{whole.path} ends when it fails, and is not started again")
+        if whole.life not in (Life.RUNNING, Life.DOWN):
+            raise BadRequest(f"{whole.path} is {whole.life.value}: it can be restarted while it runs or is down")
+        whole.control(whole.begin_again)
+        why = f": {cell.path} does not begin alone" if whole is not cell else ""
+        return f"{whole.path} begins a new life{why}"
 
     def _suspend(self, cell: Cell, request: dict[str, Any], viewer: Viewer) -> str:
-        seconds = _seconds(request)
-        timer = asyncio.get_running_loop().call_later(seconds, viewer.settle, ("suspend", cell.path))
+        seconds, key = _seconds(request), ("suspend", cell.path)
+        timer = asyncio.get_running_loop().call_later(seconds, viewer.settle, key)
 
         def resume() -> None:
             timer.cancel()
-            cell.suspend(False)
-            log.warning("%s is resumed", cell.path)
+            holders = self._suspended_by[cell]
+            holders.remove(viewer)
+            if not holders:
+                del self._suspended_by[cell]
+                cell.suspend(False)
+                log.warning("%s is resumed", cell.path)
 
-        viewer.owes(("suspend", cell.path), resume)
+        viewer.owes(key, resume)
+        self._suspended_by.setdefault(cell, set()).add(viewer)
         cell.suspend(True)
         return f"{cell.path} is suspended for {seconds:g} s"
 
     def _resume(self, cell: Cell, request: dict[str, Any], viewer: Viewer) -> str:
-        if not viewer.settle(("suspend", cell.path)):
-            cell.suspend(False)  # by another viewer, whose own end changes nothing any more
+        for holder in list(self._suspended_by.get(cell, ())):
+            holder.settle(("suspend", cell.path))
         return f"{cell.path} is resumed"
 
     def _log_level(self, request: dict[str, Any], viewer: Viewer) -> str:
@@ -127,6 +144,13 @@ class Acts:
             raise BadRequest(f"this is no message: {why}") from None
         cell.address.tell(message)
         return f"{cell.path} was told a {type(message).__name__}"
+
+
+def fails_as(cell: Cell) -> Cell:
+    """The actor whose life a failure of this one ends: its own, or that of whoever answers for all its failures."""
+    while cell.parent is not None and Exception in cell.policy.escalates:
+        cell = cell.parent
+    return cell
 
 
 def _seconds(request: dict[str, Any]) -> float:

@@ -20,14 +20,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+from runtime.errors import Refused
 from runtime.introspection import domain, metrics, protocol
 from runtime.introspection.metrics import Family
 from runtime.introspection.redact import redact
+from runtime.introspection.render import STUCK_S
 from runtime.introspection.rows import row, rows, totals
 from runtime.introspection.writing import ask_actor, write_private
 from runtime.protocol.cluster import LocalTasks
@@ -37,13 +40,12 @@ from runtime.stage import Stage
 from runtime.stage.cell import Cell
 from runtime.stage.observe import CrashReport, MessageStats, describe_error, quantile
 from runtime.store.view import Published, View
+from runtime.swarm.explaining import find
 
 STATE_DEADLINE_S: Final = 2.5
 EXPLAIN_DEADLINE_S: Final = 4.5
 EXPLAINER: Final = "/cluster/node/manager/leader/explain"
 CRASHES_SHOWN: Final = 200
-STUCK_S: Final = 1.0
-"""An actor that handles one message for so long is shown with its thread's stack."""
 FRAMES_SHOWN: Final = 30
 DOMAIN: Final = {
     "raft": "/cluster/node/manager/raft",
@@ -131,6 +133,7 @@ class Asks:
         parent = cell.parent
         return {
             **row(cell, self.stage.read_clock()),
+            "clock": self.stage.read_clock(),
             "snapshot": states[cell.path],
             "messages": message_figures([cell]),
             "parent": parent.path if parent is not None else "",
@@ -153,7 +156,11 @@ class Asks:
         return message_figures(self.stage.walk())
 
     async def _crashes(self, request: dict[str, Any]) -> Any:
-        return [self._crash(report) for report in self._reports(str(request.get("path", "")))]
+        path = str(request.get("path", ""))
+        found = [self._crash(report) for report in self._reports(path)]
+        if path and not found:
+            self.cell(request)  # who is gone may have failed; who never was has not
+        return found
 
     async def _explain(self, request: dict[str, Any]) -> Any:
         kind = request.get("kind", "")
@@ -197,14 +204,14 @@ class Asks:
         return await asyncio.to_thread(domain.waiting, view, now, limit)
 
     async def _beliefs(self, request: dict[str, Any]) -> Any:
-        own = await self._own_id()
-        node_id = str(request.get("node") or own)
-        agent = manager = None
+        own, agent, manager = await self._own_id(), None, None
+        view = (await self.published()).view if MANAGER in self.stage.cells else None
+        node_id = _node_id(view, str(request.get("node") or own))
         if node_id == own:
             told = await ask_actor(self.stage.at(CLUSTER), LocalTasks(), STATE_DEADLINE_S)
             agent = [domain.agent_task(task, status) for task, status in told]
-        if MANAGER in self.stage.cells:
-            manager = domain.node_tasks((await self.published()).view, node_id)
+        if view is not None:
+            manager = domain.node_tasks(view, node_id)
         if agent is None and manager is None:
             raise protocol.BadRequest("this node runs no manager: of other nodes it knows nothing")
         return domain.beliefs(node_id, agent, manager)
@@ -221,6 +228,20 @@ class Asks:
         cells = {name: cell for name, path in DOMAIN.items() if (cell := self.stage.cells.get(path)) is not None}
         states = await read_states(list(cells.values()))
         return {name: states[cell.path] for name, cell in cells.items()} | {"clock": self.stage.read_clock()}
+
+
+def _node_id(view: View | None, text: str) -> str:
+    """The id of the node that is meant. What may be the id of a node that the swarm forgot stays as it is: its agent
+    may have tasks yet."""
+    if view is None or _ID.fullmatch(text):
+        return text
+    try:
+        return str(find(view, "node", text).id)
+    except Refused as refused:
+        raise protocol.BadRequest(refused.text) from None
+
+
+_ID: Final = re.compile(r"[0-9a-z]{25}")
 
 
 def _limit(request: dict[str, Any], default: int) -> int:

@@ -70,6 +70,16 @@ class Link:
             if "end" in piece:
                 return
 
+    def outlast(self, seconds: float) -> None:
+        """Waits so long with the connection open. NoAnswer as soon as the node hangs up: what was begun has ended."""
+        deadline = time.monotonic() + seconds
+        try:
+            self._bytes(1, deadline)
+        except TimeoutError:
+            return
+        except OSError as error:
+            raise self._no_answer(error) from None
+
     def _exchange(self, request: dict[str, Any]) -> dict[str, Any]:
         deadline = time.monotonic() + self._timeout_s
         try:
@@ -99,7 +109,7 @@ class Link:
             self._socket.settimeout(left)
             piece = self._socket.recv(min(1 << 16, count - len(received)))
             if not piece:
-                raise NoAnswer(f"{self._path} hung up without an answer")
+                raise NoAnswer(f"{self._path} hung up")
             received += piece
         return bytes(received)
 

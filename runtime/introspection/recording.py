@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import errno
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +17,11 @@ from runtime.stage import Address
 
 FORMAT: Final = "swarmlet.trace"
 VERSION: Final = 1
-FIELDS: Final = ("told", "begun", "took", "trace", "sender", "receiver", "type", "outcome")
+_KINDS: Final[dict[str, Any]] = {
+    "told": (int, float), "begun": (int, float), "took": (int, float), "trace": int,
+    "sender": str, "receiver": str, "type": str, "outcome": str,
+}  # fmt: skip
+FIELDS: Final = tuple(_KINDS)
 
 
 def plain(record: Record) -> dict[str, Any]:
@@ -25,17 +32,32 @@ def plain(record: Record) -> dict[str, Any]:
     return found
 
 
-def save(path: Path, records: Iterable[dict[str, Any]], **about: Any) -> None:
-    """Writes a trace for its owner alone: bodies may hold what only the cluster should know."""
-    path.touch(mode=0o600)
-    with path.open("wb") as file:
-        file.write(msgpack.packb({"format": FORMAT, "version": VERSION, **about}))
-        for record in records:
-            file.write(msgpack.packb(record, default=str))
+def check_place(path: Path) -> None:
+    """OSError if no trace can be saved there."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        number = errno.EACCES if path.parent.is_dir() else errno.ENOENT
+        raise OSError(number, os.strerror(number), str(path.parent))
+
+
+def save(path: Path, records: Sequence[dict[str, Any]], **about: Any) -> None:
+    """Writes a trace for its owner alone: bodies may hold what only the cluster should know. It is there whole or not
+    at all, and takes the place of what was there."""
+    fd, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(msgpack.packb({"format": FORMAT, "version": VERSION, "count": len(records), **about}))
+            for record in records:
+                file.write(msgpack.packb(record, default=str))
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink()
+        raise
 
 
 def load(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Head and records. ValueError if the file is no trace of this version."""
+    """Head and records. ValueError if the file is no trace of this version, or not all of one."""
     with path.open("rb") as file:
         unpacker = msgpack.Unpacker(file, strict_map_key=False)
         try:
@@ -46,7 +68,15 @@ def load(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         raise ValueError(f"{path} is no recorded trace")
     if head.get("version") != VERSION:
         raise ValueError(f"{path} is a trace of version {head.get('version')!r}; version {VERSION} is understood")
+    if head.get("count", len(records)) != len(records):
+        raise ValueError(f"{path} was cut: it has {len(records)} of {head['count']} messages")
+    if not all(_is_record(each) for each in records):
+        raise ValueError(f"{path} holds what is no message of a trace")
     return head, records
+
+
+def _is_record(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(name), kind) for name, kind in _KINDS.items())
 
 
 def replay(

@@ -11,6 +11,8 @@ from runtime.introspection.sequence import duration
 
 _HEADS: Final = ("ACTOR", "STATE", "MAILBOX", "MOST", "HANDLED", "RESTARTS", "LAST ERROR")
 ERROR_SHOWN: Final = 80
+STUCK_S: Final = 1.0
+"""An actor that is at one message for so long is said to be stuck."""
 CRASHES_SHOWN: Final = 20
 
 
@@ -29,12 +31,22 @@ def tree(value: dict[str, Any]) -> str:
     return "\n".join(shown)
 
 
+def state(row: Mapping[str, Any]) -> str:
+    """Where an actor stands, for people: ``stuck`` while it runs and is at one message for a second or more."""
+    return "stuck" if row["state"] == "running" and row.get("handling_s", 0.0) >= STUCK_S else str(row["state"])
+
+
+def cleared(value: Mapping[str, Any]) -> str:
+    """What ``clear`` was answered."""
+    return f"{value['traces']} traces ended, {value['undone']} suspensions and log levels undone"
+
+
 def _cells(name: str, row: dict[str, Any]) -> tuple[str, ...]:
     error = " ".join(row["last_error"].split())
     if len(error) > ERROR_SHOWN:
         error = error[: ERROR_SHOWN - 3] + "..."
-    state = row["state"] + (f" ({row['handling']})" if row["handling"] else "")
-    return (name, state, str(row["depth"]), str(row["highest"]), str(row["handled"]), str(row["restarts"]), error)
+    stands = state(row) + (f" ({row['handling']})" if row["handling"] else "")
+    return (name, stands, str(row["depth"]), str(row["highest"]), str(row["handled"]), str(row["restarts"]), error)
 
 
 def _aligned(line: tuple[str, ...], widths: list[int]) -> str:
@@ -99,6 +111,23 @@ def _between(before: Mapping[str, Any], row: Mapping[str, Any], seconds: float) 
     }
 
 
+def actor_window(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """What one actor did between two answers to ``actor``: messages a second and share of busy time."""
+    seconds = max(1e-6, after["clock"] - before["clock"])
+    found = _between(before, after, seconds)
+    return {"seconds": seconds, "rate": max(0.0, found["rate"]), "busy": found["busy"]}
+
+
+def with_rates(
+    before: Sequence[Mapping[str, Any]], figures: Sequence[Mapping[str, Any]], seconds: float
+) -> list[dict[str, Any]]:
+    """Figures by message type, with how many a second there were since ``before``."""
+    counts = {each["type"]: each["count"] for each in before}
+    return [
+        {**each, "rate": max(0, each["count"] - counts.get(each["type"], 0)) / max(1e-6, seconds)} for each in figures
+    ]
+
+
 def _busy(row: Mapping[str, Any]) -> float:
     """Seconds in handlers, with those of the message in hand: an actor that is stuck is busy, whatever it finished."""
     return float(row.get("busy_s", 0.0) + row.get("handling_s", 0.0))
@@ -146,12 +175,14 @@ def columns(table: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
 
 def actor(value: Mapping[str, Any]) -> str:
     """All that is known of one actor."""
-    lines = [f"{value['path']}  ({value['actor']}, {value['state']})"]
+    lines = [f"{value['path']}  ({value['actor']}, {state(value)})"]
     if value["handling"]:
         lines.append(f"handles {value['handling']} for {duration(value['handling_s'])}")
     waits = f"{value['depth']} wait, the oldest for {duration(value['oldest_s'])}"
     lines.append(f"mailbox: {waits}; at most {value['highest']} so far")
-    lines.append(f"handled {value['handled']}, failed {value['failed']}, restarts {value['restarts']}")
+    lines.append(f"handled {value['handled']}, failed {value['failed']}, restarts {value['restarts']}; "
+                 f"busy {duration(value['busy_s'])} in all")  # fmt: skip
+    lines += [_window_line(each) for each in value.get("windows", ())]
     for name in ("parent", "children", "watchers"):
         paths = [value[name]] if name == "parent" else value[name]
         if any(paths):
@@ -168,17 +199,22 @@ def actor(value: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _window_line(each: Mapping[str, Any]) -> str:
+    return (f"over {each['seconds']:.0f} s: {each['rate']:.1f} messages a second, "
+            f"{each['busy'] * 100:.1f} % of the time busy")  # fmt: skip
+
+
 def messages(figures: Sequence[Mapping[str, Any]]) -> str:
-    """Figures by message type."""
-    table: list[tuple[str, ...]] = [
-        ("MESSAGE", "COUNT", "FAILED", "WAIT P50", "P99", "MAX", "BUSY P50", "P99", "MAX", "IN ALL")
-    ]
+    """Figures by message type; with how many a second where that was counted."""
+    rated = any("rate" in each for each in figures)
+    table = [("MESSAGE", "COUNT", *(("MSG/S",) if rated else ()), "FAILED",
+              "WAIT P50", "P99", "MAX", "BUSY P50", "P99", "MAX", "IN ALL")]  # fmt: skip
     times = ("wait_p50_s", "wait_p99_s", "wait_max_s", "busy_p50_s", "busy_p99_s", "busy_max_s", "busy_s")
     for each in figures:
-        table.append(
-            (each["type"], str(each["count"]), str(each["failed"] or ""), *(duration(each[name]) for name in times))
-        )
-    return columns(table, right=range(1, 10))
+        rate = (f"{each['rate']:.1f}",) if rated else ()
+        figure = (each["type"], str(each["count"]), *rate, str(each["failed"] or ""))
+        table.append((*figure, *(duration(each[name]) for name in times)))
+    return columns(table, right=range(1, len(table[0])))
 
 
 def crashes(reports: Sequence[Mapping[str, Any]], tracebacks: bool) -> str:

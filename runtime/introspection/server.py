@@ -1,7 +1,8 @@
 """The introspection server of one node: answers questions about its stage over a unix socket that is its owner's alone.
 
 Rules it owns: requests, connections and idle time are bounded; what a viewer began (traces, suspensions, log levels)
-ends with its connection; the server's own failures end a connection, never the node.
+ends with its connection; while connections are all taken somebody can still say ``clear``; the server's own failures
+end a connection, never the node.
 
 What can be asked is in ``asks``; besides, ``trace`` (see ``tracing``) goes on until a limit is reached, ``clear`` ends
 all traces and undoes what anybody began, ``act`` is in ``acts``.
@@ -17,7 +18,7 @@ from typing import Any, Final
 
 from runtime.engine_api.sockets import UnixListener, listen_unix
 from runtime.introspection import exposition, protocol
-from runtime.introspection.acts import Acts, Viewer
+from runtime.introspection.acts import SECONDS_MAX, Acts, Viewer
 from runtime.introspection.asks import Asks
 from runtime.introspection.recording import plain
 from runtime.introspection.tracing import BadFilter, Trace, Tracing, checked
@@ -26,6 +27,9 @@ from runtime.stage import Stage
 log = logging.getLogger("swarmlet.introspection")
 
 CONNECTIONS_MAX: Final = 16
+CLEARING_MAX: Final = 4
+"""So many more may come while all connections are taken, each to say ``clear`` and nothing else."""
+CLEARING_S: Final = 2.0
 IDLE_S: Final = 300.0
 FLUSH_S: Final = 0.1
 _CREDENTIALS: Final = struct.Struct("3i")
@@ -87,14 +91,17 @@ class IntrospectionServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        if len(self._connections) >= CONNECTIONS_MAX:
-            writer.write(protocol.refusal(f"{CONNECTIONS_MAX} connections are open already"))
+        if len(self._connections) >= CONNECTIONS_MAX + CLEARING_MAX:
+            writer.write(_FULL)
             writer.close()
             return
         viewer = Viewer(_peer(writer))
         self._connections.add(task)
-        self._viewers.add(viewer)
         try:
+            if len(self._viewers) >= CONNECTIONS_MAX:
+                writer.write(await self._clear_at_most(reader, viewer))
+                return
+            self._viewers.add(viewer)
             await self._converse(reader, writer, viewer)
         except (ConnectionError, TimeoutError, asyncio.CancelledError):
             log.debug("a connection ended")  # gone, idle for too long, or the server stops: all of them are an end
@@ -106,13 +113,21 @@ class IntrospectionServer:
             viewer.end()
             writer.close()
 
+    async def _clear_at_most(self, reader: asyncio.StreamReader, viewer: Viewer) -> bytes:
+        """The answer to whoever came when all connections were taken: the one off switch works all the same."""
+        try:
+            async with asyncio.timeout(CLEARING_S):
+                request = protocol.decode_request(await _frame(reader))
+        except (TimeoutError, asyncio.IncompleteReadError, protocol.BadRequest):
+            return _FULL
+        return protocol.answer(await self._value(request, viewer)) if request["ask"] == "clear" else _FULL
+
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, viewer: Viewer) -> None:
         while True:
             try:
                 # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the result.
-                async with asyncio.timeout(IDLE_S):
-                    head = await reader.readexactly(protocol.HEAD.size)
-                    body = await reader.readexactly(protocol.frame_length(head, protocol.REQUEST_MAX))
+                async with asyncio.timeout(IDLE_S + (SECONDS_MAX if viewer.in_debt else 0)):
+                    body = await _frame(reader)
             except asyncio.IncompleteReadError:
                 return
             except protocol.BadRequest as bad:
@@ -193,6 +208,14 @@ class IntrospectionServer:
                 await asyncio.sleep(FLUSH_S)
         finally:
             over.cancel()
+
+
+_FULL: Final = protocol.refusal(f"{CONNECTIONS_MAX} connections are open already")
+
+
+async def _frame(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readexactly(protocol.HEAD.size)
+    return await reader.readexactly(protocol.frame_length(head, protocol.REQUEST_MAX))
 
 
 def _peer(writer: asyncio.StreamWriter) -> str:

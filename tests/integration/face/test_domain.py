@@ -71,8 +71,18 @@ def test_agent_and_manager_come_to_believe_the_same(running: Node) -> None:
 
 
 def test_of_another_node_only_the_managers_side_is_known(running: Node) -> None:
-    found = ask(running, "beliefs", node="nobody")
+    found = ask(running, "beliefs", node="z" * 25)
     assert (found["agent"], found["manager"], found["differ"]) == (None, [], None)
+
+
+def test_a_node_is_named_by_its_name_or_the_beginning_of_its_id_and_one_that_is_not_there_is_refused(
+    running: Node,
+) -> None:
+    own = running.info().node_id
+    for text in ("n1", own[:6], own):
+        assert ask(running, "beliefs", node=text)["node"] == own
+    with pytest.raises(ValueError, match="no such node: nobody"):
+        ask(running, "beliefs", node="nobody")
 
 
 def test_both_sides_may_be_asked_at_two_sockets(
@@ -140,3 +150,24 @@ def test_each_view_is_one_command(running: Node, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.strip()
     assert cli.main([command, "--socket", running.introspection_socket, "--json", *flags]) == 0
     json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("part", ["store", "raft", "raft/log"])
+def test_a_manager_whose_store_or_log_was_restarted_by_hand_leads_again_with_all_it_had(
+    running: Node, part: str
+) -> None:
+    details = {"act": "restart", "path": f"/cluster/node/manager/{part}", "write": True}
+    term = ask(running, "raft")["raft"]["term"]
+    assert "/cluster/node/manager begins a new life" in ask(running, "act", **details)
+
+    def leads() -> Any:
+        found = ask(running, "raft")
+        core, store = found.get("raft"), found.get("store")
+        anew = isinstance(core, dict) and core.get("leading") and core["term"] > term
+        return anew and running.info().control_available and isinstance(store, dict) and store["objects"]
+
+    assert until(leads)["services"] == 2
+    made = running.control("CreateService", service("after", 0), control_pb2.CreateServiceResponse)
+    gone = control_pb2.RemoveServiceRequest(service_id=made.service.id)
+    running.control("RemoveService", gone, control_pb2.RemoveServiceResponse)
+    assert not [each for each in ask(running, "crashes") if each["path"].startswith("/cluster")]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +14,17 @@ from typing import Any
 
 import pytest
 
-from runtime.introspection import client
+from runtime.introspection import client, recording
 from runtime.introspection.bodies import to_plain
 from runtime.introspection.client import Link
-from runtime.introspection.server import IntrospectionServer
+from runtime.introspection.server import CONNECTIONS_MAX, IntrospectionServer
 from runtime.protocol.manager import LeaderReady
-from runtime.stage import Actor, Address, Stage, handles
+from runtime.stage import Actor, Address, Policy, Stage, handles
 from runtime.stage.cell import Life
+from runtime.stage.policy import Restart
 from runtime.wire.loop import IoLoop
 from swarmlet import look, options
+from swarmlet.errors import StartError
 from tests.integration.face.test_introspection import wait
 from tests.waiting import until
 
@@ -161,6 +163,157 @@ def test_a_suspension_ends_with_its_viewer_by_resume_and_by_clear(bench: Bench) 
         assert bench.finished(), "by another viewer's clear"
 
 
+def test_a_suspension_outlasts_the_time_that_a_viewer_may_be_silent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.introspection.server.IDLE_S", 0.1)
+    with Link(bench.path) as link:
+        bench.act(link, "suspend", seconds=60)
+        bench.tell(1)
+        assert not bench.finished(seconds=0.5)
+        bench.act(link, "resume")
+        assert bench.finished()
+
+
+def test_of_several_who_suspend_an_actor_the_last_one_counts(bench: Bench) -> None:
+    with Link(bench.path) as first, Link(bench.path) as second:
+        bench.act(first, "suspend", seconds=60)
+        bench.act(second, "suspend", seconds=60)
+        second.close()
+        bench.tell(1)
+        assert not bench.finished(seconds=0.1), "the first one's goes on"
+        with Link(bench.path) as third:
+            bench.act(first, "suspend", seconds=60)
+            bench.act(third, "suspend", seconds=60)
+            bench.act(third, "resume")
+            assert bench.finished(), "resume ends both"
+            assert third.ask("clear") == {"traces": 0, "undone": 0}
+
+
+def test_the_off_switch_works_while_all_connections_are_taken(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.introspection.server.CLEARING_S", 0.1)
+    links = [Link(bench.path) for _ in range(CONNECTIONS_MAX)]
+    for link in links:
+        bench.act(link, "suspend", seconds=60)
+    with pytest.raises(ValueError, match="16 connections are open already"):
+        client.ask(bench.path, "tree")
+    with Link(bench.path) as silent:
+        silent.outlast(5)  # somebody who says nothing is told the same unasked
+    assert client.ask(bench.path, "clear") == {"traces": 0, "undone": CONNECTIONS_MAX}
+    bench.tell(1)
+    assert bench.finished()
+    for link in links:
+        link.close()
+
+
+class Above(Actor):
+    """Has a part whose failures are its own, a part that ends when it fails, and counts its lives."""
+
+    lives = 0
+
+    def started(self) -> None:
+        Above.lives += 1
+        self.spawn("part", Part, policy=Policy(escalates=(Exception,)))
+        self.spawn("once", Part, policy=Policy(restart=Restart.TEMPORARY))
+
+
+class Part(Actor):
+    def started(self) -> None:
+        self.spawn("below", Worker, threading.Semaphore(0), policy=Policy(escalates=(Exception,)))
+
+
+@pytest.mark.parametrize("path", ["/above/part", "/above/part/below"])
+def test_what_fails_with_its_parent_is_restarted_with_it(bench: Bench, path: str) -> None:
+    above = bench.stage.mount("above", Above)
+    until(lambda: path in bench.stage.cells and bench.stage.cells[path].life is Life.RUNNING)
+    begun = Above.lives
+    with Link(bench.path) as link:
+        said = link.ask("act", act="restart", path=path, write=True)
+        assert said == f"/above begins a new life: {path} does not begin alone"
+        until(lambda: Above.lives == begun + 1)
+        until(lambda: path in bench.stage.cells and bench.stage.cells[path].life is Life.RUNNING)
+        with pytest.raises(ValueError, match="/above/once ends when it fails"):
+            link.ask("act", act="restart", path="/above/once", write=True)
+    cell = above.resolve()
+    assert cell is not None
+    assert cell.failures.total == 0
+
+
+def test_a_command_that_holds_something_ends_when_the_node_does(
+    bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links: list[Link] = []
+    monkeypatch.setattr(look, "Link", lambda path: (links.append(Link(path)), links[-1])[1])
+    typed = parsed(["actor", "/worker", "--suspend", "60", "--write", "--yes", "--socket", bench.path])
+    hung_up = threading.Timer(0.2, lambda: links[0]._socket.shutdown(socket.SHUT_RDWR))
+    hung_up.start()
+    with pytest.raises(StartError, match="hung up"):
+        look.run(typed)
+    assert "is suspended for 60 s" in capsys.readouterr().out
+
+
+def test_a_trace_that_was_cut_off_is_shown_and_saved_as_far_as_it_came(
+    bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Cut(Link):
+        def follow(self, what: str, /, **details: Any) -> Iterator[dict[str, Any]]:
+            for piece in super().follow(what, **details):
+                yield piece
+                if "more" in piece:
+                    raise client.NoAnswer("the node hung up")
+                bench.tell(1)
+
+    monkeypatch.setattr(look, "Link", Cut)
+    path = tmp_path / "t"
+    asked = parsed(["trace", "/worker", "--save", str(path), "--socket", bench.path])
+    assert look.run(asked) == 1
+    said = capsys.readouterr()
+    assert "Work" in said.out
+    assert "the trace is cut off: the node hung up" in said.err
+    head, records = recording.load(path)
+    assert (head["lost"], [each["type"] for each in records]) == (True, ["Work"])
+
+
+@pytest.mark.parametrize(("place", "because"), [("nowhere/t", "No such file"), ("", "Is a directory")])
+def test_a_place_where_no_trace_can_be_saved_is_said_before_the_trace(
+    bench: Bench, tmp_path: Path, place: str, because: str
+) -> None:
+    with pytest.raises(StartError, match=because):
+        look.run(parsed(["trace", "/worker", "--save", str(tmp_path / place), "--socket", bench.path]))
+    assert bench.stage.tracer is None
+
+
+def test_the_command_line_has_the_off_switch(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    with Link(bench.path) as link:
+        bench.act(link, "suspend", seconds=60)
+        next(Link(bench.path).follow("trace", paths=["/worker"]))
+        assert look.run(parsed(["clear", "--socket", bench.path])) == 0
+    assert capsys.readouterr().out == "1 traces ended, 1 suspensions and log levels undone\n"
+
+
+def test_an_actor_is_shown_with_what_it_did_in_a_window(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.tell(1, 2, 3)
+    assert bench.finished(3)
+    asked = ["actor", "/worker", "--socket", bench.path]
+    assert look.run(parsed([*asked, "--window", "0.01"])) == 0
+    shown = capsys.readouterr().out
+    assert "over 0 s: 0.0 messages a second, 0.0 % of the time busy" in shown
+    assert "MSG/S" in shown
+    assert look.run(parsed([*asked, "--window", "0"])) == 0
+    assert "MSG/S" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["tree", "crashes", "waits"])
+def test_an_answer_of_another_version_is_one_sentence(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(client, "ask", lambda *_, **__: [{"something": "else"}])
+    with pytest.raises(StartError, match=r"of another version .*--json prints it"):
+        look.run(parsed([command, "--socket", "/s"]))
+    assert look.run(parsed([command, "--socket", "/s", "--json"])) == 0
+    assert "something" in capsys.readouterr().out
+
+
 def test_a_restart_begins_a_new_life_without_a_failure(bench: Bench) -> None:
     bench.tell(1)
     assert bench.finished()
@@ -204,7 +357,7 @@ def test_the_command_line_has_a_node_log_more_for_a_while(
     logger = logging.getLogger("swarmlet.viewers-test")
     typed = ["log-level", "debug", "--logger", logger.name, "--seconds", "0.2", "--write", "--socket", bench.path]
     levels: list[int] = []
-    monkeypatch.setattr(time, "sleep", lambda seconds: levels.append(logger.level))
+    monkeypatch.setattr(Link, "outlast", lambda link, seconds: levels.append(logger.level))
     monkeypatch.setattr(sys, "stdin", io.StringIO("no\n"))
     assert look.run(parsed(typed)) == 0
     assert levels == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import msgpack
 import pytest
 from google.protobuf import descriptor_pool
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.introspection import recording
@@ -182,4 +184,44 @@ def test_a_trace_of_another_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(msgpack.packb({"format": recording.FORMAT, "version": 9}))
     with pytest.raises(ValueError, match="version 9"):
+        recording.load(path)
+
+
+def test_a_trace_takes_the_place_of_one_that_others_could_read_and_is_private(tmp_path: Path) -> None:
+    (tmp_path / "one.trace").write_text("older")
+    (tmp_path / "one.trace").chmod(0o644)
+    path = recorded(tmp_path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [each.name for each in tmp_path.iterdir()] == ["one.trace"]
+
+
+def test_a_trace_that_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = recorded(tmp_path)
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        recording.save(path, [])
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["one.trace"]
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_file_that_was_cut_anywhere_is_no_trace(tmp_path: Path, data: st.DataObject) -> None:
+    whole = recorded(tmp_path).read_bytes()
+    kept = data.draw(st.integers(0, len(whole) - 1))
+    (tmp_path / "cut").write_bytes(whole[:kept])
+    with pytest.raises(ValueError, match=r"no recorded trace|was cut"):
+        recording.load(tmp_path / "cut")
+
+
+@pytest.mark.parametrize("record", [5, {}, {"told": "x"}, {"told": 1.0, "begun": 1.0}])
+def test_what_is_no_message_of_a_trace_is_refused(tmp_path: Path, record: object) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(msgpack.packb({"format": recording.FORMAT, "version": recording.VERSION}) + msgpack.packb(record))
+    with pytest.raises(ValueError, match="no message of a trace"):
         recording.load(path)

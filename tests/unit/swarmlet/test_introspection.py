@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.introspection import protocol, redact, render
+from runtime.introspection import lines, protocol, redact, render
 
 
 @pytest.mark.parametrize(
@@ -105,3 +105,34 @@ def test_an_empty_tree_has_its_heads() -> None:
     assert render.tree({"stage": TOTALS, "actors": []}).splitlines()[0].split() == [
         "ACTOR", "STATE", "MAILBOX", "MOST", "HANDLED", "RESTARTS", "LAST", "ERROR",
     ]  # fmt: skip
+
+
+def test_who_is_at_one_message_for_a_second_is_stuck() -> None:
+    for seconds, stands in ((0.9, "running (Tick)"), (1.0, "stuck (Tick)")):
+        text = render.tree({"stage": TOTALS, "actors": [row("/a", handling="Tick", handling_s=seconds)]})
+        assert stands in text
+    assert render.state(row("/a", state="suspended", handling="Tick", handling_s=5.0)) == "suspended"
+
+
+def test_a_terminal_without_lines_gets_them_in_ascii() -> None:
+    drawn = "├─ b\n└─ é"
+    assert lines.plain(drawn, "utf-8") == drawn
+    assert lines.plain(drawn, "latin-1") == "|- b\n`- é"
+    for encoding in ("ascii", None):
+        assert lines.plain(drawn, encoding) == "|- b\n`- \\xe9"
+
+
+@given(st.text(), st.sampled_from(["ascii", "latin-1", "cp437", "utf-8", "no such encoding"]))
+def test_any_text_can_be_printed_anywhere(text: str, encoding: str) -> None:
+    shown = lines.plain(text, encoding)
+    shown.encode("ascii" if encoding == "no such encoding" else encoding)
+
+
+def test_figures_of_a_window_are_differences() -> None:
+    before = {"handled": 5, "busy_s": 1.0, "depth": 0, "restarts": 0, "clock": 10.0}
+    after = {**row("/a", depth=2), "handled": 25, "busy_s": 1.5, "clock": 12.0, "handling_s": 0.5}
+    assert render.actor_window(before, after) == {"seconds": 2.0, "rate": 10.0, "busy": 0.5}
+    figures = render.with_rates(
+        [{"type": "A", "count": 3}], [{"type": "A", "count": 7}, {"type": "B", "count": 1}], 2.0
+    )
+    assert [each["rate"] for each in figures] == [2.0, 0.5]
