@@ -276,13 +276,14 @@ class StoreActor(Actor):
             raise Refused(Code.INVALID_ARGUMENT, "a watch needs a sender to tell commits to")
         since = self._history.newest if message.since is None else message.since
         try:
-            missed = [each for each in map(message.filter.pick, self._history.since(since)) if each is not None]
+            commits = self._history.since(since, self.published.view)
         except LostPlace as lost:
             raise Refused(Code.OUT_OF_RANGE, str(lost)) from None
         self._watchers[watcher] = message.filter
         self.watch(watcher)
+        missed = tuple(each for each in map(message.filter.pick, commits) if each is not None)
         if missed:
-            self.tell(watcher, Commits(tuple(missed)))
+            self.tell(watcher, Commits(missed))
         return Watching(since)
 
     @handles(ActorDown)

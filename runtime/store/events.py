@@ -7,7 +7,6 @@ gets all later commits without a gap, or is told that it lost its place; it neve
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +21,8 @@ Event = Change
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One log entry's changes. ``version`` is its raft index; ``view`` holds the store after it."""
+    """One log entry's changes. ``version`` is its raft index; ``view`` holds the store after it, or where the commit is
+    told again to a watcher that resumes, after a later one."""
 
     version: int
     events: tuple[Event, ...]
@@ -150,11 +150,15 @@ class LostPlace(LookupError):
 
 
 class History:
-    """The newest commits, bounded by the number of events in them."""
+    """The newest changes, bounded by their number.
+
+    Their views are not kept: each is a version of all tables, 8 KiB of its own, and whoever resumes can do with the
+    newest as with theirs, which he would have seen had he been later.
+    """
 
     def __init__(self, start: int = 0, capacity: int = 10_000) -> None:
-        self._commits: deque[Commit] = deque()
-        self._start = start  # the version before the oldest commit kept
+        self._entries: deque[tuple[int, tuple[Event, ...]]] = deque()
+        self._start = start  # the version before the oldest entry kept
         self._events = 0
         self._capacity = capacity
         self._newest = start
@@ -162,13 +166,13 @@ class History:
     def add(self, commit: Commit) -> None:
         """Takes the next commit; versions grow."""
         assert commit.version > self.newest, f"commit {commit.version} after {self.newest}"
-        self._commits.append(commit)
+        self._entries.append((commit.version, commit.events))
         self._newest = commit.version
         self._events += len(commit.events)
-        while self._events > self._capacity and len(self._commits) > 1:
-            oldest = self._commits.popleft()
-            self._events -= len(oldest.events)
-            self._start = oldest.version
+        while self._events > self._capacity and len(self._entries) > 1:
+            version, events = self._entries.popleft()
+            self._events -= len(events)
+            self._start = version
 
     @property
     def newest(self) -> int:
@@ -179,14 +183,15 @@ class History:
         """The log went on to ``version`` without a change."""
         self._newest = max(self._newest, version)
 
-    def since(self, version: int) -> Iterable[Commit]:
-        """All commits after ``version``; LostPlace if some are no longer kept, or if it is not of this history."""
+    def since(self, version: int, view: View) -> list[Commit]:
+        """All commits after ``version``, with ``view``, the newest; LostPlace if some are no longer kept, or if it is
+        not of this history."""
         if not self._start <= version <= self._newest:
             raise LostPlace(version, self._start)
-        return [commit for commit in self._commits if commit.version > version]
+        return [Commit(at, events, view) for at, events in self._entries if at > version]
 
     def reset(self, version: int) -> None:
         """Forgets everything: the store was replaced by a snapshot at ``version``."""
-        self._commits.clear()
+        self._entries.clear()
         self._events = 0
         self._start = self._newest = version

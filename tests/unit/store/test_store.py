@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -299,15 +301,30 @@ def test_a_watcher_resumes_without_a_gap_or_is_told() -> None:
         view = apply(view, [change], version)
         commits.append(Commit(version, (change,), view))
         history.add(commits[-1])
-    assert list(history.since(17)) == commits[7:]
-    assert list(history.since(20)) == []
+    assert history.since(17, view) == [replace(each, view=view) for each in commits[7:]]
+    assert history.since(20, view) == []
     for unknown in (12, 21):
         with pytest.raises(LostPlace):
-            history.since(unknown)
+            history.since(unknown, view)
     history.advance(21)
-    assert list(history.since(21)) == []
+    assert history.since(21, view) == []
     history.reset(30)
-    assert (history.newest, list(history.since(30))) == (30, [])
+    assert (history.newest, history.since(30, view)) == (30, [])
+
+
+def test_the_history_keeps_no_view() -> None:
+    ours = 10**12  # versions that no other test has
+    history = History(ours)
+    view = View(ours)
+    for version in range(ours + 1, ours + 101):
+        change = Change(Action.CREATE, pb.Service, None, service(f"s{version}", f"n{version}"))
+        view = apply(view, [change], version)
+        history.add(Commit(version, (change,), view))
+    gc.collect()
+    assert [each.version for each in gc.get_objects() if isinstance(each, View) and each.version >= ours] == [
+        ours + 100
+    ]
+    assert [each.view for each in history.since(ours, view)] == [view] * 100
 
 
 @pytest.mark.parametrize(
