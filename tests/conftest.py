@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes is the machine's matter: no test fails for it.
+settings.register_profile("swarmlet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("swarmlet")
 
 
 @pytest.fixture

@@ -360,9 +360,7 @@ def _check_complete(view: View, service: objects.Service, tasks: list[objects.Ta
         assert len(alive) == service.spec.replicated.replicas
 
 
-@settings(
-    deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.data(), st.integers(0, 1000))
 def test_whatever_happens_the_cluster_keeps_its_promises_and_comes_to_rest(data: st.DataObject, seed: int) -> None:
     cluster = Cluster(seed)

@@ -138,7 +138,7 @@ def fuzz(fuzzed: Fuzzed, operation: Any, route: str, count: int) -> None:
     """So many generated requests of one route."""
 
     @settings(
-        max_examples=count, deadline=None, database=None, phases=[Phase.generate], derandomize=True,
+        max_examples=count, database=None, phases=[Phase.generate], derandomize=True,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(case=operation.as_strategy())

@@ -106,7 +106,7 @@ def stands() -> Iterator[tuple[Stand, Stand]]:
     sockets.close()
 
 
-agreeing = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+agreeing = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 
 @agreeing

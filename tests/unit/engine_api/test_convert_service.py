@@ -514,7 +514,7 @@ SPEC = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(SPEC)
 def test_what_is_shown_of_any_spec_is_a_fixed_point(sent: dict[str, Any]) -> None:
     once = shown(sent)
@@ -528,7 +528,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_spec_with_anything_anywhere_is_converted_or_refused_never_worse(data: st.DataObject) -> None:
     spec = copy.deepcopy(recorded.RICH_SENT)

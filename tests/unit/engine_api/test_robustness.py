@@ -102,7 +102,7 @@ def test_the_bodies_that_are_changed_here_are_good_ones(path: str) -> None:
     assert ask(a_backend(), "POST", path, BODIES[path])[0] in (200, 201)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.data())
 def test_a_body_with_anything_anywhere_is_taken_or_refused_with_a_sentence(data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(sorted(BODIES)))
@@ -118,7 +118,7 @@ def test_a_body_with_anything_anywhere_is_taken_or_refused_with_a_sentence(data:
         assert (changes, backend.did) == ([], [])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(["nodes", "services", "tasks", "networks", "secrets", "configs"]), anything, st.booleans())
 def test_filters_of_any_shape_are_taken_or_refused_with_a_sentence(kind: str, value: Any, known: bool) -> None:
     filters = {"name": value, "id": value, "label": value} if known else value
@@ -129,7 +129,7 @@ def test_filters_of_any_shape_are_taken_or_refused_with_a_sentence(kind: str, va
         assert "filter" in answer
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from(["GET", "POST", "DELETE", "HEAD", "PUT", "OPTIONS"]),
     st.lists(st.sampled_from(["services", "nodes", "v1.41", "v1.", "v", "*", "", "%2F", "x", "logs", "json", "update"]),

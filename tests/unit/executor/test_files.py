@@ -61,7 +61,7 @@ def test_a_journal_keeps_the_last_record_of_each_task(tmp_path: pathlib.Path) ->
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_torn_journal_keeps_all_records_before_the_tear(data: st.DataObject) -> None:
     import tempfile

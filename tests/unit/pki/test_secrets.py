@@ -199,7 +199,7 @@ def test_hsalsa20_gives_the_published_subkeys() -> None:
     assert secretbox._hsalsa20(NACL_KEY, NACL_NONCE[:16]) == second
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.binary(max_size=200), st.integers(0, 2**32))
 def test_a_sealed_value_opens_unless_a_bit_is_wrong(message: bytes, seed: int) -> None:
     rng = random.Random(seed)

@@ -224,7 +224,7 @@ def test_a_late_append_never_shortens_the_log() -> None:
     assert network.data(2) == [b"a", b"b", b"c"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32))
 def test_lost_doubled_and_reordered_messages_never_break_agreement(seed: int) -> None:
     random = Random(seed)

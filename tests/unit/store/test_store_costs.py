@@ -76,7 +76,7 @@ def test_a_transaction_encodes_what_is_left_of_it() -> None:
     assert join_actions(7, tx.encoded()) == protobufs_own(7, tx.changes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(-40, 40))
 def test_whatever_a_batch_accepts_fits_into_an_entry(beside: int) -> None:
     """The cut and the encoding count alike: no step is taken that the entry then refuses."""

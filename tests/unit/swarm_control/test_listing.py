@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.swarm.control.listing import labels_match
@@ -136,7 +136,6 @@ NODE_FILTERS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(nodes(), NODE_FILTERS)
 def test_nodes_equal_the_model(held: list[objects.Node], filters: dict[str, Any]) -> None:
     def passes(node: objects.Node) -> bool:
@@ -162,7 +161,6 @@ TASK_FILTERS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(tasks(), TASK_FILTERS)
 def test_tasks_equal_the_model(held: list[objects.Task], filters: dict[str, Any]) -> None:
     def passes(task: objects.Task) -> bool:
@@ -178,7 +176,6 @@ def test_tasks_equal_the_model(held: list[objects.Task], filters: dict[str, Any]
     assert listed(held, "ListTasks", "tasks", filters) == ids(held, passes)
 
 
-@settings(deadline=None)
 @given(named_objects(objects.Service), st.fixed_dictionaries(COMMON | {"runtimes": some("container", "actor", "")}))
 def test_services_equal_the_model(held: list[objects.Service], filters: dict[str, Any]) -> None:
     def passes(service: objects.Service) -> bool:
@@ -191,7 +188,6 @@ def test_services_equal_the_model(held: list[objects.Service], filters: dict[str
     assert listed(held, "ListServices", "services", filters) == ids(held, passes)
 
 
-@settings(deadline=None)
 @given(
     named_objects(objects.Volume),
     st.fixed_dictionaries(COMMON | {"groups": some("g", "h"), "drivers": some("csi", "nfs")}),
@@ -208,7 +204,6 @@ def test_volumes_equal_the_model(held: list[objects.Volume], filters: dict[str, 
     assert listed(held, "ListVolumes", "volumes", filters) == ids(held, passes)
 
 
-@settings(deadline=None)
 @given(named_objects(objects.Network), named_objects(objects.Cluster), st.fixed_dictionaries(COMMON))
 def test_networks_and_clusters_equal_the_model(
     networks: list[objects.Network], clusters: list[objects.Cluster], filters: dict[str, Any]
@@ -220,7 +215,6 @@ def test_networks_and_clusters_equal_the_model(
     assert listed(clusters, "ListClusters", "clusters", filters) == ids(clusters, passes)
 
 
-@settings(deadline=None)
 @given(named_objects(objects.Secret), named_objects(objects.Config), st.fixed_dictionaries(COMMON))
 def test_secrets_and_configs_equal_the_model(
     secrets: list[objects.Secret], configs: list[objects.Config], filters: dict[str, Any]
@@ -233,7 +227,6 @@ def test_secrets_and_configs_equal_the_model(
     assert listed(configs, "ListConfigs", "configs", filters) == ids(configs, passes)
 
 
-@settings(deadline=None)
 @given(
     named_objects(objects.Resource),
     st.fixed_dictionaries(COMMON | {"kind": st.sampled_from(["", "A", "C"])}),

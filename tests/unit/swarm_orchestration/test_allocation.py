@@ -325,7 +325,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_whatever_happens_ports_are_unique_and_waiting_has_a_reason(steps: list[tuple[str, str, Any]]) -> None:
     bench = Bench()
     for number, (kind, id, ports) in enumerate(steps):

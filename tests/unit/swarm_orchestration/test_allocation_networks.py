@@ -370,7 +370,7 @@ KINDS = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @for_all(st.lists(st.tuples(KINDS, st.integers(0, 3), st.integers(0, 3)), max_size=40))
 def test_no_two_objects_ever_share_an_address_and_frees_are_complete(steps: list[tuple[str, int, int]]) -> None:
     bench = Bench(ingress("10.0.0.0/28"), back("10.0.1.0/28"))

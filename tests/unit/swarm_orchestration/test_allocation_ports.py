@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.swarm.endpoint_ports import DYNAMIC_MAX, DYNAMIC_MIN, PortSpace, assign, ingress_ports, ports_fit
@@ -160,7 +160,6 @@ PORTS = st.lists(
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), PORTS), max_size=12))
-@settings(deadline=None)
 def test_no_two_services_ever_have_the_same_port(steps: list[tuple[str, list[types.PortConfig]]]) -> None:
     space = PortSpace()
     have: dict[str, list[types.PortConfig]] = {}

@@ -357,7 +357,7 @@ def test_what_the_present_iteration_came_to_is_not_reaped() -> None:
     assert job.settle().changes == []
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_whatever_happens_no_slot_has_two_live_tasks_and_none_completes_twice(data: st.DataObject) -> None:
     total, concurrent = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 4))

@@ -144,7 +144,7 @@ def test_everything_is_looked_at_in_the_beginning() -> None:
     assert reaper.take() == ([PlaceKey("web", 1, "")], [])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(

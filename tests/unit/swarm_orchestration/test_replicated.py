@@ -258,7 +258,7 @@ class Cluster:
         self.supervisor.committed(plan, store.now)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(OPERATIONS, st.sampled_from([types.RestartPolicy.ANY, types.RestartPolicy.ON_FAILURE, types.RestartPolicy.NONE]))
 def test_no_slot_has_two_wanted_tasks_and_the_number_is_right_after_any_operations(
     operations: list[tuple[str, int]], condition: int

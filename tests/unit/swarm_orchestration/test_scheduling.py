@@ -569,7 +569,7 @@ def check(bench: Bench) -> None:
 
 
 @given(NODES, STEPS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_happens_nothing_is_over_committed(
     nodes: list[tuple[str, int]], steps: list[tuple[str, object, object]]
 ) -> None:
@@ -604,7 +604,7 @@ GROUPS = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 6), st.integers(0,
 
 
 @given(BUSY, FAILED, GROUPS, GROUPS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_each_task_goes_where_a_look_at_every_node_would_send_it(
     busy: list[tuple[int, int]],
     failed: list[tuple[int, int]],
@@ -691,7 +691,7 @@ def test_a_small_group_does_not_look_at_all_nodes(monkeypatch: pytest.MonkeyPatc
 
 
 @given(st.integers(1, 7), st.integers(0, 40), st.integers(0, 40))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_on_equal_nodes_numbers_differ_by_one_at_most(nodes: int, first: int, second: int) -> None:
     bench = Bench(*[node(f"n{number}") for number in range(nodes)], service(), *tasks(first, "a"))
     bench.run()

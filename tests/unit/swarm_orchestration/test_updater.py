@@ -594,7 +594,7 @@ def test_when_an_updater_is_needed(state: int, dirty: bool, needed: bool) -> Non
 EVENTS = st.lists(st.tuples(st.sampled_from(["run", "fail", "wait", "anew"]), st.integers(0, 9)), max_size=60)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(EVENTS, st.integers(1, 4), st.sampled_from([Config.STOP_FIRST, Config.START_FIRST]))
 def test_never_more_than_parallelism_places_are_between_old_and_new(
     events: list[tuple[str, int]], parallelism: int, order: types.UpdateConfig.UpdateOrder

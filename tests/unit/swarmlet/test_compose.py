@@ -459,7 +459,7 @@ FIELDS = sorted(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4))
 def test_whatever_a_file_holds_the_answer_is_a_stack_or_faults(fields: dict[str, Any]) -> None:
     try:

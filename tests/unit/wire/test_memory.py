@@ -307,7 +307,7 @@ def test_a_seed_fixes_the_whole_story() -> None:
     assert story(7) != story(8)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1 << 32))
 def test_every_call_of_a_living_client_has_one_outcome(seed: int) -> None:
     outcomes = [line.split()[:2] for line in story(seed) if line.startswith("c")]
