@@ -89,7 +89,7 @@ class RaftTransportActor(Serving):
         self.peers: dict[int, RaftPeer] = {}
         self._dropped = 0
         self._assemblies: set[Assembly] = set()
-        self._links: set[Reply] = set()
+        self._links: dict[Reply, None] = {}  # in the order in which they were opened
         self._events = PeerEvents(
             sink=self.sink,
             lost=lambda raft_id: self.tell(self.raft, PeerUnreachable(raft_id)),
@@ -217,7 +217,7 @@ class RaftTransportActor(Serving):
     def _serve_link(self, call: Call, reply: Reply) -> None:
         """Takes message after message until its sender ends the call, or one is refused."""
         well, fast = raft_pb2.StreamRaftMessageResponse(), is_fast(call.metadata)
-        self._links.add(reply)
+        self._links[reply] = None
 
         def taken(answer: Answer) -> None:
             if answer.error is not None:
@@ -230,7 +230,7 @@ class RaftTransportActor(Serving):
                 self._take(received, lambda: decode_message(received), Reply(taken), well, fast)
 
         def ended(refused: Refused | None) -> None:
-            self._links.discard(reply)
+            self._links.pop(reply, None)
             reply.pass_on(Answer(well, refused))
 
         call.receive(self.sink(came), self.sink(ended))

@@ -337,3 +337,20 @@ def test_no_loss_is_told_of_a_link_that_its_sender_closed() -> None:
     bench.simulator.run_for(0.5)
     assert not [message for message in bench.raft.messages if isinstance(message, PeerUnreachable)]
     assert len(steps(bench)) == 1
+
+
+def test_links_end_with_a_life_in_the_order_in_which_they_were_opened() -> None:
+    bench = Bench()
+    bench.members()
+    ended: list[int] = []
+    for number in range(8):
+        upload = bench.client.upload(
+            STREAM, done=lambda _answer, number=number: ended.append(number), metadata=(*PACES[True], *LINK)
+        )  # fmt: skip
+        upload.send(raft_pb2.StreamRaftMessageRequest(message=message_to_pb(FROM_PEER)))
+        bench.simulator.run_for(0.1)
+    cell = bench.actor.resolve()
+    assert cell is not None
+    cell.control(lambda: cell.failed(RuntimeError("injected"), None))
+    bench.simulator.run_for(0.5)
+    assert ended == list(range(8))

@@ -36,8 +36,9 @@ def test_many_more_seeds_hold_and_every_kind_of_fault_strikes_in_a_tenth_of_them
     assert totals.rare() == []
 
 
-SEEDS_IN_CI = (3, 5, 0)
+SEEDS_IN_CI = (3, 41000003, 0)
 # 0 failed once: a new leader gave versions that had been given before; of two writes prepared alike both took effect
+# 41000003 was another run each time: a set of links was gone through in the order of their addresses in memory
 
 
 def test_seeds_hold_and_each_is_one_run_in_any_process_and_under_any_hash_seed() -> None:
