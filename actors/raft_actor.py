@@ -155,7 +155,7 @@ class RaftActor(RaftMembers):
         loaded: Loaded = answer.get()
         setup = self.setup
         self.member = loaded.member
-        joined = bool(self._book)
+        joined = self.roster.expecting
         if loaded.member is not None and (joined or loaded.entries or loaded.snapshot is not None):
             self._start_core(loaded, loaded.member)
         elif setup.join_addrs:
@@ -183,11 +183,11 @@ class RaftActor(RaftMembers):
     def joined(self, message: JoinAnswered) -> None:
         """This node is a member. A log that has nothing but an owner begins (again) under the raft id given; one that
         has entries goes on: it was only the address that had changed."""
-        self._book = {**self._book, **message.members}
+        self.roster.expect(message.members)
         own = message.members.get(message.raft_id)
         if self.node is None and not self._ended:
             member = own or Member(message.raft_id, self.setup.node_id, self.setup.addr)
-            self._book.setdefault(member.raft_id, member)
+            self.roster.recall({member.raft_id: member})
             self.ask(self._log, BeginLog(member, (), HardState()), self._begun, LOAD_WAIT)
 
     def _start_core(self, loaded: Loaded, member: Member) -> None:
@@ -214,7 +214,7 @@ class RaftActor(RaftMembers):
         self.node = RawNode(config)
         self._term = self.node.raft.term
         self._may_campaign = True
-        self._book = {**address_book(loaded.entries), **self._book}
+        self.roster.recall(address_book(loaded.entries))
         self._transport = self.spawn("transport", RaftTransportActor, self.address, setup.credentials)
         self.watch(self._transport)
         self._pump()
@@ -232,10 +232,8 @@ class RaftActor(RaftMembers):
 
     def _restore(self, snapshot: Snapshot, decoded: snapshot_pb2.Snapshot | None) -> None:
         content = decoded if decoded is not None else snapshot_pb2.Snapshot.FromString(snapshot.data)
-        self.members.clear()
-        for each in content.membership.members:
-            self.members[each.raft_id] = Member(each.raft_id, each.node_id, each.addr)
-        self.removed.update(content.membership.removed)
+        members = [Member(each.raft_id, each.node_id, each.addr) for each in content.membership.members]
+        self.roster.restore(members, content.membership.removed)
         self._snapshots.restored(snapshot.index, snapshot.conf_state)
         self.tell(self.store, Restore(snapshot.index, content.store))
 
@@ -490,8 +488,10 @@ class RaftActor(RaftMembers):
     def _campaign_when_alone(self) -> None:
         """The only voter need not wait for an election timeout."""
         assert self.node is not None
+        if not self._may_campaign:
+            return
         voters = self.node.raft.members.all_voters()
-        if self._may_campaign and voters:
+        if voters:
             self._may_campaign = False
             if voters == [self.node.raft.id] and self._role is not Role.LEADER:
                 self.node.campaign()

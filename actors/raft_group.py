@@ -6,8 +6,10 @@ The part of RaftActor that stands on the transport. It changes nobody's membersh
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping, Set
 from typing import Any
 
+from actors.raft_roster import Roster
 from runtime.disk.raft_records import Member
 from runtime.protocol.raft import (
     MemberStatus,
@@ -28,8 +30,7 @@ from runtime.swarm.raft_pace import RaftPace
 
 
 class RaftGroup(Actor):
-    """``members`` are those that the applied log knows, ``removed`` the raft ids that never come back; ``published``
-    is the store's newest view."""
+    """``published`` is the store's newest view."""
 
     def __init__(self, setup: RaftSetup, published: Published) -> None:
         super().__init__()
@@ -37,15 +38,24 @@ class RaftGroup(Actor):
         self.published = published
         self.pace = RaftPace()
         self.node: RawNode | None = None
-        self.members: dict[int, Member] = {}
-        self.removed: set[int] = set()
+        self.roster = Roster()
         self._leading = False
-        self._active: dict[int, bool] = {}
-        self._book: dict[int, Member] = {}
         self._peers: SetPeers | None = None
+        self._peers_version = -1
         self._outgoing: list[Message] = []
         self._transport: Address | None = None
         self._status: RaftStatus | None = None
+        self._status_of: object = None
+
+    @property
+    def members(self) -> Mapping[int, Member]:
+        """Those that the applied log knows, by raft id."""
+        return self.roster.members
+
+    @property
+    def removed(self) -> Set[int]:
+        """The raft ids that never come back."""
+        return self.roster.removed
 
     @abc.abstractmethod
     def _pump(self) -> None:
@@ -57,7 +67,7 @@ class RaftGroup(Actor):
         own, lead, listen = (raft.id, raft.lead, raft.members.learners) if raft is not None else (NOBODY, NOBODY, set())
         return {
             id: MemberStatus(
-                id, member.node_id, member.addr, id == lead, id == own or self._active.get(id, False), id not in listen
+                id, member.node_id, member.addr, id == lead, id == own or self.roster.reaches(id), id not in listen
             )
             for id, member in sorted(self.members.items())
         }
@@ -84,7 +94,7 @@ class RaftGroup(Actor):
     @handles(PeerState)
     def peer_state(self, message: PeerState) -> None:
         """A member was reached, or was not."""
-        self._active[message.raft_id] = message.active
+        self.roster.mark(message.raft_id, message.active)
         if self.node is not None:
             self._pump()
 
@@ -95,27 +105,27 @@ class RaftGroup(Actor):
 
     def _flush(self) -> None:
         """Hands the transport what there is to send, after it knows to whom."""
-        assert self.node is not None
-        peers = SetPeers(self.node.raft.id, self._known_members(), frozenset(self.removed))
         if self._transport is None:
             return
-        if peers != self._peers:
-            self._peers = peers
-            self.tell(self._transport, peers)
+        if self._peers_version != self.roster.version:
+            self._set_peers(self._transport)
         if self._outgoing:
             outgoing, self._outgoing = self._outgoing, []
             self.tell(self._transport, SendRaft(outgoing, self.pace.told))
+
+    def _set_peers(self, transport: Address) -> None:
+        assert self.node is not None
+        self._peers_version = self.roster.version
+        peers = SetPeers(self.node.raft.id, self.roster.known(), frozenset(self.removed))
+        if peers != self._peers:
+            self._peers = peers
+            self.tell(transport, peers)
 
     @handles(SpreadCommit)
     def spread_commit(self, message: SpreadCommit) -> None:
         """What is committed is known to the transport already."""
         if self._transport is not None:
             self.tell(self._transport, message)
-
-    def _known_members(self) -> dict[int, Member]:
-        """The members, and those that the log will make members: their addresses are needed to get that far."""
-        coming = {id: member for id, member in self._book.items() if id not in self.removed}
-        return {**coming, **self.members}
 
     @handles(ActorUp)
     def transport_up(self, message: ActorUp) -> None:
@@ -125,10 +135,15 @@ class RaftGroup(Actor):
             self.tell(transport, self._peers)
 
     def _tell_status(self) -> None:
+        """Tells the manager how the group stands, if that has changed."""
         assert self.node is not None
         raft = self.node.raft
+        follows_from = self.roster.version, raft.members, raft.lead, self._leading, raft.term
+        if follows_from == self._status_of or self.parent is None:
+            return
+        self._status_of = follows_from
         status = RaftStatus(raft.id, raft.lead, self._leading, raft.term, self.member_statuses())
-        if status != self._status and self.parent is not None:
+        if status != self._status:
             self._status = status
             self.tell(self.parent, status)
 

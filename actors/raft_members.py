@@ -208,11 +208,10 @@ class RaftMembers(RaftGroup):
         for kind, raft_id in change.changes:
             if kind is ChangeType.REMOVE_NODE:
                 self._say_farewell(raft_id, entry)
-                self.members.pop(raft_id, None)
-                self.removed.add(raft_id)
+                self.roster.remove(raft_id)
             elif change.context and raft_id not in self.removed:
                 member = raft_pb2.RaftMember.FromString(change.context)
-                self.members[raft_id] = Member(raft_id, member.node_id, member.addr)
+                self.roster.add(Member(raft_id, member.node_id, member.addr))
         try:
             accept(entry.index, self.node.apply_conf_change(change))
         except ChangeRefused:
@@ -282,7 +281,7 @@ class RaftMembers(RaftGroup):
         raft = self.node.raft
         if raft.role is Role.LEADER:
             allowed = all_can_be_fast(self.published.view, [each.node_id for each in self._voting()])
-            self.pace.lead(allowed, [id for id in self.members if id != raft.id and self._active.get(id)])
+            self.pace.lead(allowed, [id for id in self.members if id != raft.id and self.roster.reaches(id)])
         if self._ticker is None or raft.config.pre_vote is not self.pace.fast:
             if self._ticker is not None:
                 self._ticker.cancel()
@@ -328,7 +327,7 @@ class RaftMembers(RaftGroup):
         assert self.node is not None
         raft = self.node.raft
         others = [
-            id for id in raft.members.all_voters() if id != raft.id and id in self.members and self._active.get(id)
+            id for id in raft.members.all_voters() if id != raft.id and id in self.members and self.roster.reaches(id)
         ]
         return max(others, key=lambda id: raft.progress[id].match, default=NOBODY)
 

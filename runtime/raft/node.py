@@ -120,8 +120,7 @@ class RawNode:
 
     def has_ready(self) -> bool:
         """True if ``ready`` would hold something."""
-        raft = self.raft
-        hard = raft.hard_state()
+        raft, hard = self.raft, self._hard_state()
         return bool(
             raft.messages
             or raft.after_append
@@ -129,9 +128,20 @@ class RawNode:
             or raft.log.next_tail()
             or raft.log.has_next_committed(self._apply_unstable)
             or raft.log.next_snapshot() is not None
-            or (hard != self._hard and not hard.empty)
-            or raft.soft_state() != self._soft
+            or (hard is not self._hard and not hard.empty)
+            or self._soft_state() is not self._soft
         )
+
+    def _soft_state(self) -> SoftState:
+        """That of the last Ready itself as long as nothing in it changes, which is nearly always."""
+        raft, last = self.raft, self._soft
+        return last if raft.lead == last.lead and raft.role is last.role else raft.soft_state()
+
+    def _hard_state(self) -> HardState:
+        """The same of what must last."""
+        raft, last = self.raft, self._hard
+        same = raft.log.committed == last.commit and raft.term == last.term and raft.vote == last.vote
+        return last if same else raft.hard_state()
 
     @property
     def _apply_unstable(self) -> bool:
@@ -142,11 +152,11 @@ class RawNode:
     def ready(self) -> Ready:
         """Takes everything that is to be done; it counts as accepted."""
         raft = self.raft
-        soft, hard = raft.soft_state(), raft.hard_state()
+        soft, hard = self._soft_state(), self._hard_state()
         entries = raft.log.next_tail()
         ready = Ready(
-            soft_state=soft if soft != self._soft else None,
-            hard_state=hard if hard != self._hard else None,
+            soft_state=soft if soft is not self._soft else None,
+            hard_state=hard if hard is not self._hard else None,
             read_states=raft.read_states,
             entries=tuple(entries),
             snapshot=raft.log.next_snapshot(),

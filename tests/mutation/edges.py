@@ -81,7 +81,7 @@ EDGES: tuple[Mutation, ...] = (
     Mutation("node", "must_sync=bool(entries) or", "must_sync=", "entries are synced"),
     Mutation("node", "or raft.read_states\n", "", "a read alone is worth a Ready"),
     Mutation("node", "or (hard != self._hard and not hard.empty)", "", "a commit alone is worth a Ready"),
-    Mutation("node", "or raft.soft_state() != self._soft", "", "a change of roles alone is worth a Ready"),
+    Mutation("node", "or self._soft_state() is not self._soft", "", "a change of roles alone is worth a Ready"),
     Mutation("node", "        return not self._async", "        return True", "with storage threads what is not durable is not applied"),
     Mutation("node", "answers = list(raft.after_append)", "answers = []", "promises go with the write"),
     Mutation("node", "term=raft.term, snapshot=ready.snapshot\n", "term=0, snapshot=ready.snapshot\n", "an answer of an older term vouches for nothing"),
