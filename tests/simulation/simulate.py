@@ -11,6 +11,7 @@ failed, or if a kind of fault struck in fewer than a tenth of at least 100 seeds
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import multiprocessing
 import os
@@ -19,8 +20,9 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from swarmlet.testing.report import shrink
@@ -117,14 +119,28 @@ def one(job: tuple[str, int]) -> Outcome:
     """Runs one seed."""
     name, seed = job
     began = time.process_time()
-    simulation: Simulation = system(name)[0](seed)
-    error = ""
+    with collected_afterwards():
+        simulation: Simulation = system(name)[0](seed)
+        error = ""
+        try:
+            simulation.run()
+        except Exception as failure:
+            error = "".join(traceback.format_exception(failure, limit=-3))
+        outcome = Outcome(seed, simulation.injected, simulation.deliveries, simulation.checked, error)
+        del simulation
+    return replace(outcome, cpu=time.process_time() - began)
+
+
+@contextmanager
+def collected_afterwards() -> Iterator[None]:
+    """Leaves cycles alone until the end of a run, which then goes as a whole: looking for some in between found next to
+    nothing, and took a tenth of the time."""
+    gc.disable()
     try:
-        simulation.run()
-    except Exception as failure:
-        error = "".join(traceback.format_exception(failure, limit=-3))
-    cpu = time.process_time() - began
-    return Outcome(seed, simulation.injected, simulation.deliveries, simulation.checked, error, cpu)
+        yield
+    finally:
+        gc.enable()
+        gc.collect()
 
 
 def many(name: str, seeds: Sequence[int], jobs: int) -> tuple[Totals, float]:
@@ -136,7 +152,7 @@ def many(name: str, seeds: Sequence[int], jobs: int) -> tuple[Totals, float]:
             totals.add(one(job))
     else:
         with multiprocessing.Pool(jobs, initializer=_quiet) as pool:
-            for outcome in pool.imap_unordered(one, work, chunksize=4):
+            for outcome in pool.imap_unordered(one, work, chunksize=1):
                 totals.add(outcome)
                 if outcome.error:
                     print(f"{name} seed {outcome.seed} failed: {outcome.error.strip().splitlines()[-1]}", flush=True)
