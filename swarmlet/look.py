@@ -46,7 +46,7 @@ def _show(asked: LookOptions, value: Any, text: Callable[[Any], str]) -> int:
         shown = text(value)
     except (LookupError, TypeError, AttributeError):
         raise StartError("the node is of another version and answers in its way: --json prints it as it came") from None
-    print(lines.plain(shown, sys.stdout.encoding))
+    print(lines.plain(lines.harmless(shown), sys.stdout.encoding))
     return EXIT_OK
 
 

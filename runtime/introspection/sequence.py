@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 OUTSIDE: Final = "(outside)"
 NAME_MAX: Final = 18
 _MARKS: Final = {"ok": "", "refused": " (refused)", "failed": " (FAILED)"}
 
-Record = dict[str, Any]
+Record = Mapping[str, Any]
 
 
 def duration(seconds: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from rich.cells import cell_len
+from rich.style import Style
 from rich.text import Text
 from textual import work
 from textual.app import App, ComposeResult
@@ -17,15 +18,19 @@ from textual.containers import Horizontal, ScrollableContainer
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Input, Static
 
-from swarmlet.console.pages import PAGES, ActorPage, FollowPage, Page, TracePage, TreePage
+from runtime.introspection.lines import harmless
+from swarmlet.console.pages import JUMPS, PAGES, FollowPage, Page, TracePage, TreePage
 from swarmlet.console.source import Lost, Source
 from swarmlet.console.views import Table, arranged
 
 REFRESH_S: Final = 1.0
+HISTORY_MAX: Final = 20
+OTHER_VERSION: Final = "The node is of another version: this page of its answer cannot be read here."
 THEMES: Final = ("textual-dark", "textual-light", "nord", "gruvbox", "solarized-light")
 HELP: Final = """[b]1-9 0 :[/b]    pages: tree, messages, trace, crashes, raft, nodes,
            services, tasks, logs, events; by name alone also
-           waiting, waits, beliefs
+           waiting, waits, beliefs, actor PATH, explain NAME
+[b]arrows[/b]     rows; wide tables and texts to the side
 [b]Enter Esc[/b]  deeper (an actor, a crash, logs, a trace), back
 [b]/[/b]          show only rows with a text; Esc ends it
 [b]s S[/b]        sort by the next column, turn the order round
@@ -55,7 +60,8 @@ class Question(ModalScreen[bool]):
         self._text = text
 
     def compose(self) -> ComposeResult:
-        yield Static(f"{self._text}\n\n[b]y[/b] yes   [b]n[/b] no", id="question")
+        bold = Style(bold=True)
+        yield Static(Text.assemble(self._text, "\n\n", ("y", bold), " yes   ", ("n", bold), " no"), id="question")
 
     def action_yes(self) -> None:
         """Do it."""
@@ -96,7 +102,7 @@ class Console(App[None]):
     TITLE = "swarmlet"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("colon", "prompt(':')", "page", key_display="1-9 :"),
+        Binding("colon", "prompt(':')", "page", key_display="0-9 :"),
         Binding("slash", "prompt('/')", "filter", key_display="/"),
         Binding("enter", "deeper", "deeper", show=False),
         Binding("escape", "back", "back", key_display="esc"),
@@ -175,6 +181,8 @@ class Console(App[None]):
             trouble = str(error)
         except ValueError as error:
             refused = str(error)
+        except (LookupError, TypeError, AttributeError):
+            refused = OTHER_VERSION
         self.call_from_thread(self._arrived, page, fetched, trouble, refused)
 
     def _arrived(self, page: Page, fetched: Any, trouble: str, refused: str) -> None:
@@ -195,10 +203,19 @@ class Console(App[None]):
             self._show()
         self._show_head()
 
+    def _shown(self) -> Table | str:
+        if self.refused:
+            return self.refused
+        try:
+            return self.page.show(self._fetched)
+        except (LookupError, TypeError, AttributeError):
+            self.refused = OTHER_VERSION
+            return self.refused
+
     def _show(self) -> None:
         if self._fetched is None and not self.refused:
             return
-        shown = self.refused or self.page.show(self._fetched)
+        shown = self._shown()
         is_text = isinstance(shown, str)
         self.table.set_class(is_text, "hidden")
         self.scroll.set_class(not is_text, "hidden")
@@ -212,7 +229,7 @@ class Console(App[None]):
             text = "\n".join(line for line in text.splitlines() if self.wanted.lower() in line.lower())
         at_end = self.scroll.scroll_offset.y >= self.scroll.max_scroll_y
         self.text.set_class(not self.page.wraps and not self.refused, "wide")
-        self.text.update(Text(text))
+        self.text.update(Text(harmless(text).expandtabs()))  # the terminal's widths are measured without tabs
         self.closing.update("")
         if isinstance(self.page, FollowPage) and at_end:
             self.scroll.scroll_end(animate=False)
@@ -238,20 +255,29 @@ class Console(App[None]):
             present = self.table.get_row_at(index)
             for number, cell in enumerate(row.cells):
                 if present[number].plain != cell:
-                    self.table.update_cell(row.key, str(number), _cell(cell, number in shown.right), update_width=True)
+                    self.table.update_cell(row.key, str(number), _cell(cell, number in shown.right))
+        self._widen(shown)
+
+    def _widen(self, shown: Table) -> None:
+        """Makes columns as wide as what is in them, before anything is drawn: the table would measure that once it is
+        idle, and keep what it drew until then, cut to the old width. No column of a page becomes narrower again."""
+        for number, column in enumerate(self.table.ordered_columns):
+            needed = max((cell_len(row.cells[number]) for row in shown.rows), default=0)
+            if needed > column.content_width:
+                column.content_width = needed
+                self.table._require_update_dimensions = True  # how far it can be scrolled follows from the widths
 
     def _replace_rows(self, shown: Table) -> None:
-        table, chosen = self.table, self.chosen
+        table, chosen, begins = self.table, self.chosen or self.page.chosen, not self.table.row_count
         top = table.scroll_offset
         table.clear()
         for row in shown.rows:
             table.add_row(*(_cell(cell, number in shown.right) for number, cell in enumerate(row.cells)), key=row.key)
-        # The table measures new rows once it is idle; drawn before that, they would be cut to their headings.
-        for number, column in enumerate(table.ordered_columns):
-            column.content_width = max([column.content_width, *(cell_len(row.cells[number]) for row in shown.rows)])
+        self._widen(shown)
         if chosen in table.rows:
-            table.move_cursor(row=table.get_row_index(chosen), animate=False, scroll=False)
-        table.scroll_to(y=top.y, animate=False)
+            table.move_cursor(row=table.get_row_index(chosen), animate=False, scroll=begins)
+        if not begins:
+            table.scroll_to(y=top.y, animate=False)
 
     @property
     def chosen(self) -> str:
@@ -269,7 +295,8 @@ class Console(App[None]):
             said.append(f"by {self._columns[self.column].lower()}{' down' if self.descending else ''}")
         if self.paused:
             said.append("paused")
-        said.append(f"LOST: {self.trouble}" if self.trouble else "live")
+        waits = self._fetched is None and not self.refused
+        said.append(f"LOST: {harmless(self.trouble)}" if self.trouble else "asking" if waits else "live")
         if self.write:
             said.append("write mode")
         self.head.set_class(bool(self.trouble), "lost")
@@ -278,23 +305,29 @@ class Console(App[None]):
     # Ways
 
     def open(self, page: Page) -> None:
-        """Shows another page; Esc leads back."""
-        self.history.append(self.page)
+        """Shows another page; Esc leads back, as it was left."""
+        left = self.page
+        left.wanted, left.column, left.descending, left.chosen = self.wanted, self.column, self.descending, self.chosen
+        self.history.append(left)
+        if len(self.history) > HISTORY_MAX:
+            self.history.pop(0).close()
         self._change(page)
 
     def _change(self, page: Page) -> None:
         self.page, self._fetched, self.refused = page, None, ""
-        self.wanted, self.column, self.descending = "", None, False
+        self.wanted, self.column, self.descending = page.wanted, page.column, page.descending
         self.table.clear(columns=True)
         self._columns = ()
         self.text.update("")
+        self.closing.update("")
         (self.scroll if page.is_text else self.table).focus()
         self._show_head()
         self.refresh_page()
 
     def action_page(self, name: str) -> None:
-        """Jumps to a page."""
-        self.open(PAGES[name]())
+        """Jumps to a page, unless it is the one that is shown."""
+        if self.page.name != name or self.page.subject:
+            self.open(PAGES[name]())
 
     def action_deeper(self) -> None:
         """Where the chosen row leads."""
@@ -350,15 +383,13 @@ class Console(App[None]):
         self._end_prompt()
         if kind == ":" and typed:
             name, _, subject = typed.partition(" ")
-            found = [each for each in (*PAGES, "actor", "quit") if each.startswith(name)]
+            found = [each for each in (*JUMPS, "quit") if each.startswith(name)]
             if not found:
-                self.notify(f"there is no page {name!r}", severity="error")
+                self.notify(f"there is no page {name!r}", severity="error", markup=False)
             elif found[0] == "quit":
                 self.exit()
-            elif found[0] == "actor":
-                self.open(ActorPage(subject.strip()))
             else:
-                self.open(PAGES[found[0]](subject.strip()))
+                self.open(JUMPS[found[0]](subject.strip()))
 
     def on_key(self, event: Any) -> None:
         """Esc ends the prompt."""
@@ -443,7 +474,7 @@ class Console(App[None]):
                 done = (self.source if act == "suspend" else link).ask("act", act=act, path=path, write=True)
         except (Lost, ValueError) as error:
             done = str(error)
-        self.call_from_thread(self.notify, str(done))
+        self.call_from_thread(self.notify, harmless(str(done)), markup=False)
 
     def on_unmount(self) -> None:
         """Whatever was begun ends."""

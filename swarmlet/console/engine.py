@@ -129,7 +129,7 @@ def _frames(response: http.client.HTTPResponse) -> Iterator[str]:
     """Lines as ``task id`` and text: who said it comes first in the details."""
     while len(head := _exactly(response, _FRAME.size)) == _FRAME.size:
         stream, length = _FRAME.unpack(head)
-        payload = _exactly(response, length).decode("utf-8", "replace").rstrip("\n")
+        payload = _exactly(response, length).decode("utf-8", "replace").rstrip("\r\n")
         details, _, text = payload.partition(" ")
         told = dict(urllib.parse.parse_qsl(details.replace(",", "&")))
         task = told.get("com.docker.swarm.task.id", "")[:12]

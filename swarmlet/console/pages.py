@@ -7,6 +7,7 @@ follows something (a trace, logs, events) has a ``Follower`` and shows what that
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from swarmlet.console.views import Table
 LINES_MAX: Final = 5000
 TRACE_COUNT: Final = 500
 TRACE_SECONDS: Final = 300.0
+WINDOWS_S: Final = (10.5, 60.5)
+PAST_MAX: Final = 120
 
 
 class Page:
@@ -36,6 +39,10 @@ class Page:
         self.subject = subject
         self.wanted = ""
         """The filter that the viewer typed, for pages that have the node look for it."""
+        self.column: int | None = None
+        self.descending = False
+        self.chosen = ""
+        """How the viewer had it sorted, and the row under the cursor: as it is found when Esc leads back."""
 
     @property
     def title(self) -> str:
@@ -87,13 +94,38 @@ class TreePage(Page):
 
 
 class ActorPage(Page):
-    """All that is known of one actor."""
+    """All that is known of one actor, with what it did over windows of time."""
 
     name = "actor"
     is_text = True
 
+    def __init__(self, subject: str = "") -> None:
+        super().__init__(subject)
+        self._past: deque[Any] = deque(maxlen=PAST_MAX)
+
     def fetch(self, source: Source) -> Any:
-        return source.ask("actor", path=self.subject)
+        answer = source.ask("actor", path=self.subject)
+        if "clock" not in answer:
+            return answer  # a node of an older version
+        if self._past and answer["clock"] < self._past[-1]["clock"]:
+            self._past.clear()  # it is another process now
+        answer["windows"] = [render.actor_window(before, answer) for before in self._earlier(answer["clock"])]
+        if self._past:
+            last = self._past[-1]
+            seconds = answer["clock"] - last["clock"]
+            answer["messages"] = render.with_rates(last["messages"], answer["messages"], seconds)
+            last["messages"] = ()
+        self._past.append(answer)
+        return answer
+
+    def _earlier(self, now: float) -> list[Any]:
+        """The last answer, and the oldest within each of the windows where that says more."""
+        found = [self._past[-1]] if self._past else []
+        for seconds in WINDOWS_S:
+            oldest = next((each for each in self._past if now - each["clock"] <= seconds), None)
+            if oldest is not None and oldest is not found[-1]:
+                found.append(oldest)
+        return found
 
     def show(self, fetched: Any) -> str:
         return render.actor(fetched)
@@ -104,8 +136,14 @@ class MessagesPage(Page):
 
     name = "messages"
 
+    def __init__(self, subject: str = "") -> None:
+        super().__init__(subject)
+        self._last: tuple[float, Any] | None = None
+
     def fetch(self, source: Source) -> Any:
-        return source.ask("messages")
+        answer, now = source.ask("messages"), time.monotonic()
+        before, self._last = self._last, (now, answer)
+        return render.with_rates(before[1], answer, now - before[0]) if before is not None else answer
 
     def show(self, fetched: Any) -> Table:
         return views.messages(fetched)
@@ -191,6 +229,8 @@ class ExplainPage(Page):
     wraps = True
 
     def fetch(self, source: Source) -> Any:
+        if not self.subject:
+            raise ValueError("Type :explain and the name of a service, a task or a node.")
         return source.ask("explain", name=self.subject)
 
     def show(self, fetched: Any) -> str:
@@ -411,3 +451,5 @@ _SWARM: Final = (NodesPage, ServicesPage, TasksPage, LogsPage, EventsPage)
 _BY_NAME: Final = (WaitingPage, WaitsPage, BeliefsPage)
 PAGES: Final[dict[str, type[Page]]] = {page.name: page for page in (*_ACTORS, *_SWARM, *_BY_NAME)}
 """What ``:`` leads to; the digits to the first ten of them, in their order."""
+JUMPS: Final[dict[str, type[Page]]] = {**PAGES, "actor": ActorPage, "explain": ExplainPage}
+"""And what it leads to besides, with what it is about: ``:actor PATH``, ``:explain NAME``."""

@@ -39,13 +39,25 @@ class Source:
     def ask(self, what: str, /, **details: Any) -> Any:
         """One question about the actors. ValueError with the node's own refusal."""
         with self._lock:
+            kept = self._link is not None
             try:
-                if self._link is None:
-                    self._link = Link(self.introspection)
-                return self._link.ask(what, **details)
+                return self._ask(what, details)
             except NoAnswer as error:
-                self.drop()
+                if not kept or what == "act":
+                    raise Lost(str(error)) from None
+            try:  # the node may have hung up on one who said nothing for long: once more
+                return self._ask(what, details)
+            except NoAnswer as error:
                 raise Lost(str(error)) from None
+
+    def _ask(self, what: str, details: dict[str, Any]) -> Any:
+        try:
+            if self._link is None:
+                self._link = Link(self.introspection)
+            return self._link.ask(what, **details)
+        except NoAnswer:
+            self.drop()
+            raise
 
     def drop(self) -> None:
         """Ends the connection, and with it whatever was begun over it."""

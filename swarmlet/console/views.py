@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from runtime.introspection.render import window
+from runtime.introspection.lines import harmless
+from runtime.introspection.render import state, window
 from runtime.introspection.render_domain import first_of
-from runtime.introspection.sequence import duration, trace_id
+from runtime.introspection.sequence import OUTSIDE, duration, names, participants, trace_id
 
 Answer = Mapping[str, Any]
 NAME_MAX: Final = 30
@@ -22,11 +23,13 @@ NAME_MAX: Final = 30
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``sort`` has a value for each column, to sort by it; ``text`` is what a filter looks at."""
+    """``sort`` has a value for each column, to sort by it. ``alone`` takes the place of the first cell where the rows
+    around it are not those that it belongs to. A filter looks at the cells and the key."""
 
     key: str
     cells: tuple[str, ...]
     sort: tuple[Any, ...] = ()
+    alone: str = ""
 
     def value(self, column: int) -> Any:
         """What to sort by in this column."""
@@ -45,12 +48,15 @@ class Table:
 
 def arranged(table: Table, wanted: str, column: int | None, descending: bool) -> Table:
     """The rows that hold ``wanted`` in a cell or in their key (any case), by ``column`` if one is chosen; equal rows
-    keep their order."""
-    rows = list(table.rows)
+    keep their order. Nothing in a cell commands the terminal."""
+    rows = [Row(row.key, tuple(map(harmless, row.cells)), row.sort, row.alone) for row in table.rows]
     if wanted:
         rows = [row for row in rows if wanted.lower() in " ".join((*row.cells, row.key)).lower()]
-    if column is not None and column < len(table.columns):
-        rows.sort(key=lambda row: _comparable(row.value(column)), reverse=descending)
+    sorted_ = column is not None and column < len(table.columns)
+    if sorted_:
+        rows.sort(key=lambda row: _comparable(row.value(column or 0)), reverse=descending)
+    if wanted or (sorted_ and column):
+        rows = [Row(row.key, (row.alone or row.cells[0], *row.cells[1:]), row.sort) for row in rows]
     return Table(table.columns, tuple(rows), table.right, table.closing)
 
 
@@ -77,14 +83,15 @@ def tree(before: Answer | None, after: Answer, folded: frozenset[str] = frozense
         rate = rates[path]
         name = f"{'  ' * depth}{mark}{path.rsplit('/', 1)[1]}"
         name = name if len(name) <= NAME_MAX else f"{name[: NAME_MAX - 1]}…"
-        cells = (name, row["state"], str(row["depth"]), f"{rate['rate']:.1f}", f"{rate['busy'] * 100:.1f}",
+        alone = path if len(path) <= NAME_MAX else f"…{path[1 - NAME_MAX :]}"
+        cells = (name, state(row), str(row["depth"]), f"{rate['rate']:.1f}", f"{rate['busy'] * 100:.0f}%",
                  str(row["restarts"] or ""), _doing(row), " ".join(row["last_error"].split())[:60])  # fmt: skip
-        sort = (path, row["state"], row["depth"], rate["rate"], rate["busy"], row["restarts"], row["handling_s"],
+        sort = (path, state(row), row["depth"], rate["rate"], rate["busy"], row["restarts"], row["handling_s"],
                 row["last_error"])  # fmt: skip
-        rows.append(Row(path, cells, sort))
+        rows.append(Row(path, cells, sort, alone))
     totals = after["stage"]
     closing = f"{totals['actors']} actors, {totals['crashes']} failures kept, {totals['dead_letters']} dead letters"
-    columns = ("ACTOR", "STATE", "MAILBOX", "MSG/S", "BUSY %", "FAILED", "NOW", "LAST ERROR")
+    columns = ("ACTOR", "STATE", "DEPTH", "MSG/S", "BUSY", "FAILS", "NOW", "LAST ERROR")
     return Table(columns, tuple(rows), (2, 3, 4, 5), closing)
 
 
@@ -95,18 +102,16 @@ def _doing(row: Answer) -> str:
 
 
 def messages(figures: Sequence[Answer]) -> Table:
-    """What an actor did, or all of them, by message type."""
+    """What an actor did, or all of them, by message type; with how many a second where that was counted."""
     times = ("wait_p50_s", "wait_p99_s", "wait_max_s", "busy_p50_s", "busy_p99_s", "busy_max_s", "busy_s")
-    rows = [
-        Row(
-            each["type"],
-            (each["type"], str(each["count"]), str(each["failed"] or ""), *(duration(each[name]) for name in times)),
-            (each["type"], each["count"], each["failed"], *(each[name] for name in times)),
-        )
-        for each in figures
-    ]
-    columns = ("MESSAGE", "COUNT", "FAILED", "WAIT P50", "P99", "MAX", "BUSY P50", "P99", "MAX", "IN ALL")
-    return Table(columns, tuple(rows), tuple(range(1, 10)))
+    rows = []
+    for each in figures:
+        rate = each.get("rate", 0.0)
+        cells = (each["type"], str(each["count"]), f"{rate:.1f}" if "rate" in each else "", str(each["failed"] or ""))
+        sort = (each["type"], each["count"], rate, each["failed"], *(each[name] for name in times))
+        rows.append(Row(each["type"], (*cells, *(duration(each[name]) for name in times)), sort))
+    columns = ("MESSAGE", "COUNT", "MSG/S", "FAILED", "WAIT P50", "P99", "MAX", "BUSY P50", "P99", "MAX", "IN ALL")
+    return Table(columns, tuple(rows), tuple(range(1, 11)))
 
 
 def crashes(reports: Sequence[Answer]) -> Table:
@@ -119,15 +124,17 @@ def crashes(reports: Sequence[Answer]) -> Table:
 
 
 def trace(records: Sequence[Answer]) -> Table:
-    """Messages as they were handled."""
+    """Messages as they were handled; actors by the shortest names that tell them apart."""
     start = records[0]["told"] if records else 0.0
+    called = names(participants(records))
     rows = []
     for number, each in enumerate(records):
         kind = each["type"] + ("" if each["outcome"] == "ok" else f" ({each['outcome']})")
         at = f"+{duration(max(0.0, each['told'] - start))}"
-        ends = (each["sender"] or "(outside)", each["receiver"])
+        ends = (each["sender"] or OUTSIDE, each["receiver"])
         sort = (each["told"], *ends, each["type"], each["took"], each["trace"])
-        rows.append(Row(str(number), (at, *ends, kind, duration(each["took"]), trace_id(each["trace"])), sort))
+        shown = (at, *(called[end] for end in ends), kind, duration(each["took"]), trace_id(each["trace"]))
+        rows.append(Row(f"{number} {' '.join(ends)}", shown, sort))
     return Table(("AT", "FROM", "TO", "MESSAGE", "TOOK", "TRACE"), tuple(rows), (0, 4, 5))
 
 

@@ -13,7 +13,7 @@ pytest.importorskip("textual")
 from textual.pilot import Pilot
 from textual.widgets import Static
 
-from swarmlet.console.app import THEMES, Console
+from swarmlet.console.app import HISTORY_MAX, OTHER_VERSION, THEMES, Console
 from swarmlet.console.pages import ActorPage, CrashPage, LogsPage, TracePage, TreePage
 from swarmlet.console.source import Lost, Source
 from tests.unit.console import answers
@@ -241,7 +241,7 @@ def test_rows_are_sorted_turned_and_unsorted() -> None:
         source.rows = [row("/a"), row("/a/b", depth=9), row("/a/c", depth=4)]
         await pilot.press("s", "s", "s", "S")
         await settled(pilot, lambda: keys(app) == ["/a/b", "/a/c", "/a"])
-        assert "by mailbox down" in said(app, "#head")
+        assert "by depth down" in said(app, "#head")
         for _ in range(6):
             await pilot.press("s")
         assert keys(app) == ["/a", "/a/b", "/a/c"]
@@ -333,6 +333,117 @@ def test_a_prompt_says_what_it_asks_for_and_help_fits_on_80_columns(kind: str) -
         await pilot.pause()
         help_ = app.screen.query_one("#help", Static)
         assert help_.size.width == max(len(line) for line in str(help_.render()).splitlines()), "no line is wrapped"
+
+    drive(test)
+
+
+def test_a_cell_that_grew_is_drawn_whole_although_it_is_drawn_before_the_table_is_idle() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        await press(app, pilot, "8")
+        why = "a reason that is longer than the one there was before"
+        await pilot.press("p")
+        await settled(pilot, lambda: not app._asking)
+        task = {**answers.TASKS["tasks"][0], "why": why}
+        app._fetched = {**answers.TASKS, "tasks": [task]}
+        app._show()
+        app.table.render_lines(app.table.size.region)  # as a refresh that comes in between
+        await pilot.pause()
+        lines = app.table.render_lines(app.table.size.region)
+        assert any(why in line.text for line in lines)
+        width = app.table.virtual_size.width
+        app._fetched = answers.TASKS
+        app._show()
+        await pilot.pause()
+        assert app.table.virtual_size.width == width, "columns do not jump"
+
+    drive(test, size=(160, 48))
+
+
+def test_escape_leads_back_to_a_page_as_it_was_left() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        await pilot.press("slash", "/", "a", "/", "enter", "s", "down")
+        assert (keys(app), app.chosen) == (["/a/b", "/a/c"], "/a/c")
+        await press(app, pilot, "enter")
+        await press(app, pilot, "escape")
+        await settled(pilot, lambda: keys(app) == ["/a/b", "/a/c"])
+        assert (app.wanted, app.column, app.chosen) == ("/a/", 0, "/a/c")
+
+    drive(test)
+
+
+def test_what_was_left_long_ago_is_let_go() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        closed: list[str] = []
+
+        class Left(ActorPage):
+            def close(self) -> None:
+                closed.append(self.subject)
+
+        for number in range(HISTORY_MAX + 3):
+            app.open(Left(f"/{number}"))
+        assert len(app.history) == HISTORY_MAX
+        assert closed == ["/0", "/1"]
+        app.action_page("tree")
+        before = app.page
+        app.action_page("tree")
+        assert app.page is before, "the page that is shown is not opened again"
+
+    drive(test)
+
+
+def test_an_explanation_is_reached_by_name() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        source: Any = app.source
+        source.table["explain"] = {"kind": "service", "name": "web", "id": "1", "state": "0 of 1 tasks run",
+                                   "waits": [], "silent": []}  # fmt: skip
+        await press(app, pilot, "colon", *"expl", "space", *"web", "enter")
+        assert ("explain", {"name": "web"}) in source.asked
+        assert "0 of 1 tasks run" in said(app, "#text")
+        await pilot.press("colon", *"explain", "enter")
+        await settled(pilot, lambda: "Type :explain and the name" in said(app, "#text"))
+
+    drive(test)
+
+
+@pytest.mark.parametrize(("digit", "what"), [("4", "crashes"), ("5", "raft"), ("8", "tasks")])
+def test_an_answer_of_another_version_is_said_and_ends_nothing(digit: str, what: str) -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        source: Any = app.source
+        source.table[what] = {"raft": {"loaded": True}} if what == "raft" else [{"at": 1.0}]
+        await pilot.press(digit)
+        await settled(pilot, lambda: said(app, "#text") == OTHER_VERSION)
+        await press(app, pilot, "1")
+        assert keys(app) == ["/a", "/a/b", "/a/c"]
+
+    drive(test)
+
+
+def test_what_a_task_prints_does_not_command_the_terminal() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        source: Any = app.source
+        source.refusals["messages"] = "\x1b[2J\x1b]0;title\x07[/b] wide: 日本"
+        await pilot.press("2")
+        await settled(pilot, lambda: said(app, "#text") == "^[[2J^[]0;title^G[/b] wide: 日本")
+
+    drive(test)
+
+
+def test_an_actor_is_shown_with_windows_that_grow() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        source: Any = app.source
+        handled = iter(range(0, 10_000, 10))
+        clock = iter(range(10_000))
+        inner = source.ask
+
+        def ask(what: str, /, **details: Any) -> Any:
+            more = {"clock": float(next(clock)), "handled": next(handled)} if what == "actor" else {}
+            found = inner(what, **details)
+            return {**found, **more} if more else found
+
+        source.ask = ask
+        await press(app, pilot, "enter")
+        await settled(pilot, lambda: "over 10 s: 10.0 messages a second" in said(app, "#text"))
+        assert "over 1 s: 10.0 messages a second" in said(app, "#text")
 
     drive(test)
 

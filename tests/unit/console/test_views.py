@@ -19,10 +19,10 @@ def test_the_tree_shows_what_happened_between_two_answers() -> None:
     busy = row("/a", handled=150, busy_s=1.5, depth=3, oldest_s=0.25)
     after = tree(12.0, busy, row("/a/b", restarts=2, last_error="E: x\ny"))
     table = views.tree(before, after)
-    assert table.columns == ("ACTOR", "STATE", "MAILBOX", "MSG/S", "BUSY %", "FAILED", "NOW", "LAST ERROR")
+    assert table.columns == ("ACTOR", "STATE", "DEPTH", "MSG/S", "BUSY", "FAILS", "NOW", "LAST ERROR")
     assert cells(table) == [
-        ("▾ a", "running", "3", "25.0", "25.0", "", "oldest 250.0 ms", ""),
-        ("    b", "running", "0", "0.0", "0.0", "2", "", "E: x y"),
+        ("▾ a", "running", "3", "25.0", "25%", "", "oldest 250.0 ms", ""),
+        ("    b", "running", "0", "0.0", "0%", "2", "", "E: x y"),
     ]
     assert table.closing == "2 actors, 0 failures kept, 0 dead letters"
 
@@ -41,14 +41,45 @@ def test_work_in_hand_is_named_with_its_time_and_long_names_are_cut() -> None:
 
 
 def test_messages_crashes_and_traces_have_a_row_each() -> None:
-    assert cells(views.messages([answers.figures("Write", 5)]))[0][:3] == ("Write", "5", "")
+    assert cells(views.messages([answers.figures("Write", 5)]))[0][:4] == ("Write", "5", "", "")
+    rated = {**answers.figures("Write", 5), "rate": 2.5, "failed": 1}
+    assert cells(views.messages([rated]))[0][:4] == ("Write", "5", "2.5", "1")
     crashes = views.crashes([answers.crash("/old"), answers.crash("/new", "E: a\n b")])
     assert [each[1:] for each in cells(crashes)] == [("/new", "Tick", "E: a b"), ("/old", "Tick", "RuntimeError: x")]
     traced = views.trace([answers.record("", "/a", told=5.0), answers.record("/a", "/b", told=5.5)])
     assert [each[:4] for each in cells(traced)] == [
-        ("+0 us", "(outside)", "/a", "Write"),
-        ("+500.0 ms", "/a", "/b", "Write"),
+        ("+0 us", "(outside)", "a", "Write"),
+        ("+500.0 ms", "a", "b", "Write"),
     ]
+
+
+def test_a_trace_shows_the_message_on_80_columns_and_a_filter_knows_whole_paths() -> None:
+    table = views.trace(
+        [answers.record("/cluster/node/manager/raft", "/cluster/node/manager/raft/transport", "SendRaft")]
+    )
+    assert cells(table)[0][1:4] == ("raft", "transport", "SendRaft")
+    assert len(arranged(table, "manager/raft", None, False).rows) == 1
+
+
+def test_an_actor_that_is_stuck_is_said_to_be() -> None:
+    table = views.tree(None, tree(1.0, row("/a", handling="Write", handling_s=3.0)))
+    assert cells(table)[0][1] == "stuck"
+
+
+def test_an_actor_out_of_its_place_has_its_path() -> None:
+    table = views.tree(None, tree(1.0, row("/a"), row("/a/log", depth=2), row("/a/" + "x" * 40 + "/log", depth=3)))
+    by_depth = arranged(table, "", 2, True)
+    assert [each.cells[0] for each in by_depth.rows] == ["…" + "x" * 25 + "/log", "/a/log", "/a"]
+    assert all(len(each.cells[0]) <= views.NAME_MAX for each in by_depth.rows)
+    assert [each.cells[0] for each in arranged(table, "/a/log", None, False).rows] == ["/a/log"]
+    assert arranged(table, "", 0, False).rows[1].cells[0].endswith("  log"), (
+        "in the tree's own order it is drawn as one"
+    )
+
+
+def test_nothing_in_a_cell_commands_the_terminal() -> None:
+    table = arranged(Table(("A",), (Row("k", ("\x1b[31mred\x1b[0m \x1b]0;x\x07",)),)), "", None, False)
+    assert table.rows[0].cells == ("red ^[]0;x^G",)
 
 
 def test_the_swarm_is_shown_as_docker_shows_it() -> None:

@@ -136,3 +136,23 @@ def test_figures_of_a_window_are_differences() -> None:
         [{"type": "A", "count": 3}], [{"type": "A", "count": 7}, {"type": "B", "count": 1}], 2.0
     )
     assert [each["rate"] for each in figures] == [2.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain é 日本\n\tx", "plain é 日本\n\tx"),
+        ("\x1b[1;31mred\x1b[m", "red"),
+        ("\x1b]0;title\x07", "^[]0;title^G"),
+        ("\x9b2J\x7f\r", "\\u009b2J^?^M"),
+        ("\u202eabc", "\\u202eabc"),
+    ],
+)
+def test_what_would_command_a_terminal_is_shown_instead(text: str, shown: str) -> None:
+    assert lines.harmless(text) == shown
+
+
+@given(st.text())
+def test_nothing_that_is_shown_is_a_control_character(text: str) -> None:
+    shown = lines.harmless(text)
+    assert not [each for each in shown if each not in "\n\t" and (ord(each) < 32 or 127 <= ord(each) < 160)]
