@@ -454,6 +454,17 @@ def test_a_simple_change_moves_at_most_one_voter() -> None:
         changer.simple([(ChangeType.ADD_NODE, 4), (ChangeType.ADD_NODE, 5)])
 
 
+def test_no_change_leaves_a_group_in_which_nobody_votes() -> None:
+    alone = Changer(Config(), {}, 10, lambda: Inflights(4))
+    restore(alone, ConfState((1,)))
+    with pytest.raises(ChangeRefused, match="removed all voters"):
+        alone.simple([(ChangeType.REMOVE_NODE, 1)])
+    three = Changer(Config(), {}, 10, lambda: Inflights(4))
+    restore(three, ConfState((1, 2, 3)))
+    with pytest.raises(ChangeRefused, match="removed all voters"):
+        three.enter_joint(True, [(ChangeType.REMOVE_NODE, id) for id in (1, 2)] + [(ChangeType.ADD_LEARNER, 3)])
+
+
 @pytest.mark.parametrize(
     ("change", "enters", "leaves"),
     [
