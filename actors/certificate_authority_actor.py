@@ -34,7 +34,7 @@ from runtime.pki.signing import (
     status_of,
     unlock_key_of,
 )
-from runtime.protocol.manager import LeaderContext
+from runtime.protocol.manager import AuthorityTrouble, LeaderContext
 from runtime.protocol.store import Step
 from runtime.stage import Answer, Policy, Timer, handles
 from runtime.stage.answers import Reply
@@ -86,9 +86,12 @@ class CertificateAuthorityActor(Serving, StoreWatcher):
         self._round: Timer | None = None
         self._asked: set[tuple[str, bytes]] = set()
         self._not_now = ""
+        self._external = ""
 
     def begin(self, view: View) -> None:
         self._learn(view.get(objects_pb2.Cluster, self.context.cluster_id))
+        if self.context.manager is not None:
+            self.tell(self.context.manager, AuthorityTrouble(""))  # what an earlier life said may be over
         self._sign(node.id for node in view.all(Node) if is_waiting(node))
         self._arm()
 
@@ -144,6 +147,8 @@ class CertificateAuthorityActor(Serving, StoreWatcher):
     def try_again(self, message: _TryAgain) -> None:
         """Another round; callers who waited long enough are sent away."""
         self._round = None
+        if self._external:
+            self._tell_operators(self._external)
         self._sign(list(self._pending))
         late = [w for waiters in self._waiters.values() for w in waiters if w.deadline <= self.monotonic()]
         for waiter in late:
@@ -205,15 +210,23 @@ class CertificateAuthorityActor(Serving, StoreWatcher):
         self._asked.discard((node_id, csr))
         if isinstance(answer, Refused) and answer.code is not PERMANENT:
             self._not_now = answer.text
+            self._tell_operators(answer.text)
             if self._signing.get(node_id) == csr:
                 del self._signing[node_id]
             return
+        self._tell_operators("")
         if isinstance(answer, Refused):
             step = recording(node_id, csr, b"", answer.text)
         else:
             step = recording(node_id, csr, self._authority.taken(answer))
         self.write_batch([step], lambda written: self._recorded([(node_id, csr)], written))
         self._sign(list(self._pending))
+
+    def _tell_operators(self, trouble: str) -> None:
+        """Whether external CAs answer; nothing is said again and again of those that do, or of none that are asked."""
+        said, self._external = self._external, trouble if self._authority.urls and self._pending else ""
+        if self.context.manager is not None and (said or self._external):
+            self.tell(self.context.manager, AuthorityTrouble(self._external, len(self._pending)))
 
     def _recorded(self, written: list[tuple[str, bytes]], answer: Answer) -> None:
         """What was not written stays pending: for the next round here, or for the next leader."""

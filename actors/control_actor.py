@@ -23,7 +23,7 @@ from runtime.pki.rotation import DecidedRoot, decide_root
 from runtime.pki.signing import unlock_key_of
 from runtime.pki.unlock_key import format_unlock_key
 from runtime.protocol.cluster import Control, GetWarnings, ReadBarrier, Standing, UnlockKey
-from runtime.protocol.manager import LEADS_HERE, DiskSpace, LeaderIs, MembersChanged, Serve, ToLeader
+from runtime.protocol.manager import LEADS_HERE, AuthorityTrouble, DiskSpace, LeaderIs, MembersChanged, Serve, ToLeader
 from runtime.protocol.node import CheckHealth
 from runtime.protocol.raft import MemberStatus, ReadIndex, SpreadCommit
 from runtime.protocol.store import AwaitView, Write
@@ -38,7 +38,7 @@ from runtime.swarm.membership import LOST_LEADERSHIP, NO_LEADER_MAX, NO_QUORUM, 
 from runtime.swarm.offered import check_offered
 from runtime.swarm.raft_pace import pace_warning
 from runtime.swarm.task_model import the_cluster
-from runtime.swarm.troubles import warnings
+from runtime.swarm.troubles import authority_warning, warnings
 from runtime.wire.authorise import REDIRECT, check_redirect
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
@@ -106,6 +106,7 @@ class ControlActor(Actor):
         self.leads = proxy is None
         self.ready = False
         self.space = Space.AMPLE
+        self.authority = AuthorityTrouble("")
         self._nobody_since: float | None = None
         self._health: list[Reply] = []
         self._again: list[_NeverProposed] = []
@@ -157,6 +158,8 @@ class ControlActor(Actor):
     def leader_is(self, message: LeaderIs) -> None:
         """Whether writes are for this manager's own store, and whether anybody leads."""
         self.leads = message.here
+        if not message.here:
+            self.authority = AuthorityTrouble("")  # it is another manager's authority now, and its to tell
         if message.here or message.addr:
             self._nobody_since = None
         elif self._nobody_since is None:
@@ -176,6 +179,11 @@ class ControlActor(Actor):
     def disk_space(self, message: DiskSpace) -> None:
         """Whether changes are taken."""
         self.space = message.space
+
+    @handles(AuthorityTrouble)
+    def authority_trouble(self, message: AuthorityTrouble) -> None:
+        """Whether external CAs sign, while this manager leads."""
+        self.authority = message if self.leads else AuthorityTrouble("")
 
     @handles(CheckHealth)
     def check_health(self, message: CheckHealth) -> bool | None:
@@ -206,7 +214,8 @@ class ControlActor(Actor):
         error = Refused(Code.UNKNOWN, NO_QUORUM).rpc_text if lost else ""
         assert self._context is not None
         slow = pace_warning(self.published.view, self._context.members)
-        return Standing((*full, *([slow] if slow else []), *warnings(self.published.view)), error)
+        authority = authority_warning(self.authority.text, self.authority.waiting)
+        return Standing((*full, *([slow] if slow else []), *authority, *warnings(self.published.view)), error)
 
     @handles(UnlockKey)
     def unlock_key(self, message: UnlockKey) -> str:

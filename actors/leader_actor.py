@@ -103,6 +103,7 @@ class LeaderActor(Actor):
             self.published,
             setup.credentials,
             raft=self.raft,
+            manager=self.manager,
         )
         for name, part in PARTS:
             self.spawn(name, part, context)

@@ -29,6 +29,7 @@ from runtime.protocol.certificate import GetDataKeys
 from runtime.protocol.cluster import ReadBarrier
 from runtime.protocol.manager import (
     AskPublished,
+    AuthorityTrouble,
     EndManager,
     LeaderContext,
     LeaderIs,
@@ -209,6 +210,11 @@ class ManagerActor(Serving):
         ended = message.final and message.path == self.below("leader").path
         if ended and self.status is not None and self.status.leading and self.child("leader") is None:
             self._start_leader()
+
+    @handles(AuthorityTrouble)
+    def authority_trouble(self, message: AuthorityTrouble) -> None:
+        """What a part of the leader has to say to operators."""
+        self._tell_control(message)
 
     @handles(LeaderReady)
     def leader_ready(self, message: LeaderReady) -> None:

@@ -48,7 +48,8 @@ class LeaderContext:
     """What every actor of the leader's subtree knows: who it works for, and the store.
 
     ``published`` holds the newest committed view, ``store`` takes writes and watches; ``credentials`` are this
-    manager's own, to call others as itself; ``raft`` answers questions about membership and leadership.
+    manager's own, to call others as itself; ``raft`` answers questions about membership and leadership; ``manager``
+    hears what an operator has to be told (`AuthorityTrouble`).
     """
 
     node_id: str
@@ -57,6 +58,16 @@ class LeaderContext:
     published: Published
     credentials: Credentials
     raft: Address | None = None
+    manager: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityTrouble:
+    """Told by the leader's certificate authority, again in each of its rounds: why no external CA signs now, and how
+    many nodes wait for that; without a text they sign again."""
+
+    text: str
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ and only the image ``host`` (or ``host:ANY``) is one; the image ``actor/NAME`` n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,7 @@ from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
 
 EXECUTOR_LABEL: Final = "swarmlet.executor"
+MISSING_PLUGIN: Final = "missing plugin"
 NO_SUITABLE_NODE: Final = "no suitable node"
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -98,7 +99,7 @@ def fixed_key(task: objects.Task) -> FixedKey:
         _needed_executor(spec.container.image) if spec.HasField("container") else None,
         tuple(spec.placement.constraints),
         tuple((each.architecture, each.os) for each in spec.placement.platforms),
-        *_plugins_of(task),
+        *plugins_of(task),
     )
 
 
@@ -175,22 +176,26 @@ def resources(task: objects.Task) -> Filter | None:
 
 def plugins(task: objects.Task) -> Filter | None:
     """The drivers of volumes, networks and logs have to be among the engine's plugins."""
-    wanted, log = _plugins_of(task)
+    wanted, log = plugins_of(task)
     if not wanted and log in ("", "none"):
         return None
-
-    def passes(info: NodeInfo) -> bool:
-        if not info.node.description.HasField("engine"):
-            return True
-        held = {(each.type, each.name) for each in info.node.description.engine.plugins}
-        lists_logs = any(kind == "Log" for kind, _ in held)
-        asked = [*wanted, ("Log", log)] if lists_logs and log not in ("", "none") else wanted
-        return all(each in held or (each[0], f"{each[1]}:latest") in held for each in asked)
-
-    return Filter(passes, lambda count: f"missing plugin {on_nodes(count)}")
+    return Filter(
+        lambda info: not missing_plugins(info.node, wanted, log), lambda count: f"{MISSING_PLUGIN} {on_nodes(count)}"
+    )
 
 
-def _plugins_of(task: objects.Task) -> tuple[tuple[tuple[str, str], ...], str]:
+def missing_plugins(node: objects.Node, wanted: Sequence[tuple[str, str]], log: str) -> list[tuple[str, str]]:
+    """Those of a task's plugins (``plugins_of``) that the node does not have. An engine that lists no log drivers is
+    not asked for one; a node that says nothing of its engine has all of them."""
+    if not node.description.HasField("engine"):
+        return []
+    held = {(each.type, each.name) for each in node.description.engine.plugins}
+    lists_logs = any(kind == "Log" for kind, _ in held)
+    asked = [*wanted, ("Log", log)] if lists_logs and log not in ("", "none") else wanted
+    return [each for each in asked if each not in held and (each[0], f"{each[1]}:latest") not in held]
+
+
+def plugins_of(task: objects.Task) -> tuple[tuple[tuple[str, str], ...], str]:
     """Type and name of the plugins that a task needs, and the name of its log driver."""
     volumes = [
         ("Volume", mount.volume_options.driver_config.name)

@@ -3,7 +3,8 @@
 The wire has no place for it, and a label goes wherever a node's description goes: it shows in ``docker node inspect``,
 constraints may ask for it, and a manager that is not swarmlet keeps it as it is.
 
-Rules owned here: the label is there only while ports are blocked, and names each port with the system's reason.
+Rules owned here: the label is there only while ports are blocked, and names each port with the system's reason: at most
+``PORTS_MAX`` of them and the number of the rest, for it is written into the cluster's log with each change.
 """
 
 from __future__ import annotations
@@ -19,11 +20,18 @@ from runtime.wire.pb import types_pb2 as types
 
 LABEL: Final = "swarmlet.ingress.blocked"
 BETWEEN, BEHIND_PORT = "; ", ": "
+PORTS_MAX: Final = 50
+REASON_MAX: Final = 80
+REST: Final = "others"
+"""Stands for a port, in front of how many are left out."""
 
 
 def to_label(blocked: Mapping[str, str]) -> str:
     """``8080/tcp: Address already in use; 53/udp: Permission denied``, from the ports' reasons."""
-    return BETWEEN.join(f"{port}{BEHIND_PORT}{reason}" for port, reason in sorted(blocked.items()))
+    named = sorted(blocked.items())
+    told = [f"{port}{BEHIND_PORT}{reason[:REASON_MAX]}" for port, reason in named[:PORTS_MAX]]
+    left = len(named) - len(told)
+    return BETWEEN.join([*told, f"{REST}{BEHIND_PORT}{left} more"] if left else told)
 
 
 def blocked_on(node: objects.Node) -> dict[str, str]:
@@ -50,6 +58,8 @@ def service_waits(view: View, service: objects.Service) -> Iterator[Wait]:
 
 def sentence(port: str, reason: str) -> str:
     """Of one port, without the node."""
+    if port == REST:
+        return f"{reason} published ports cannot be listened on there; they are tried again every 5 s"
     return f"published port {port} cannot be listened on there ({reason}); it is tried again every 5 s"
 
 

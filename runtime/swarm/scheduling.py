@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from runtime.swarm.constraint_hints import hints
 from runtime.swarm.constraints import node_fits
-from runtime.swarm.filters import Pipeline, VolumeCheck
+from runtime.swarm.filters import MISSING_PLUGIN, Pipeline, VolumeCheck, plugins_of
 from runtime.swarm.node_info import Held, NodeInfo, Whereabouts
+from runtime.swarm.plugin_hints import plugin_hints
 from runtime.swarm.ports import Tx
 from runtime.swarm.service_spec import to_timestamp
 from runtime.swarm.spread import Group, Layouts
@@ -64,7 +65,7 @@ class Scheduler:
         self._undecided: dict[str, tuple[objects.Task, str]] = {}
         self._strays: dict[str, dict[str, None]] = {}  # unknown node -> tasks that run there
         self._due = False
-        self._hints: dict[tuple[str, ...], str] = {}
+        self._hints: dict[tuple[Any, ...], str] = {}
         self._prune_at = float("-inf")
         self._volumes_of = volumes_of
 
@@ -259,7 +260,9 @@ class Scheduler:
         if pipeline.passes(info):
             self._assign(task, info, CONFIRMED, decisions)
         else:
-            self._wait(task, pipeline.explain([info]), decisions)
+            explanation = pipeline.explain([info])
+            lacks = plugin_hints([info.node], task) if MISSING_PLUGIN in explanation else []
+            self._wait(task, "; ".join([explanation, *lacks]), decisions)
 
     def _place_group(
         self, tasks: Sequence[objects.Task], now: float, service_of: ServiceOf, decisions: list[Decision]
@@ -274,17 +277,22 @@ class Scheduler:
         )
         left = group.spread(self._layouts)
         if left:
-            explanation = pipeline.explain(self._nodes.values()) + self._hint(left[0])
+            explanation = pipeline.explain(self._nodes.values())
+            explanation += self._hint(left[0], MISSING_PLUGIN in explanation)
             service = service_of(left[0].service_id) if left[0].service_id else None
             for task in left:
                 self._leave(task, service, explanation, decisions)
 
-    def _hint(self, task: objects.Task) -> str:
-        """What is appended to an explanation where a constraint can match nothing; kept until a node changes."""
-        key = tuple(task.spec.placement.constraints)
+    def _hint(self, task: objects.Task, plugins: bool) -> str:
+        """What is appended to an explanation where a constraint can match nothing, and where a plugin is missing; kept
+        until a node changes."""
+        expressions = tuple(task.spec.placement.constraints)
+        key = (expressions, plugins_of(task) if plugins else None)
         hint = self._hints.get(key)
         if hint is None:
-            found = hints([info.node for info in self._nodes.values()], key) if key else []
+            nodes = [info.node for info in self._nodes.values()]
+            found = hints(nodes, expressions) if expressions else []
+            found += plugin_hints(nodes, task) if plugins else []
             if len(self._hints) >= HINTS_MAX:
                 self._hints.clear()
             hint = self._hints[key] = "".join(f"; {each}" for each in found)

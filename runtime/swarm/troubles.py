@@ -1,7 +1,8 @@
 """What an operator has to hear of without asking: the sentences that ``docker info`` shows as warnings.
 
 Rules owned here: an update or a rollback that is paused is told until the service is updated again, an update that is
-being rolled back because it failed until the rollback ended, a published port as long as a node cannot listen on it. At
+being rolled back because it failed until the rollback ended, a published port as long as a node cannot listen on it, an
+external CA (by the manager that leads) while nodes wait for it. At
 most `SHOWN_MAX` services and as many nodes are named.
 """
 
@@ -31,6 +32,12 @@ def warnings(view: View) -> list[str]:
     left = len(told) - SHOWN_MAX
     more = [f"WARNING: {left} more services whose updates failed"] if left > 0 else []
     return [*told[:SHOWN_MAX], *more, *blocked[:SHOWN_MAX]]
+
+
+def authority_warning(text: str, waiting: int) -> list[str]:
+    """Of external CAs that do not sign, with the last of their reasons; none where there is no text."""
+    nodes = "1 node waits" if waiting == 1 else f"{waiting} nodes wait"
+    return [f"WARNING: {nodes} for a certificate: {text}"] if text else []
 
 
 def is_troubled(service: objects.Service) -> bool:

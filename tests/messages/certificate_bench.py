@@ -88,7 +88,10 @@ class CaHost:
             cluster = first_cluster(self.cluster_id, described, 1, 10, (), 24, 4789)
             self.write(found_cluster(cluster, self.node_id, "active"))
         self.credentials = Credentials(self.root.bundle, self.identity.certificate, self.identity.private_key)
-        context = LeaderContext(self.node_id, self.cluster_id, self.store, self.published, self.credentials)
+        self.manager = self.stage.probe("manager")
+        context = LeaderContext(
+            self.node_id, self.cluster_id, self.store, self.published, self.credentials, manager=self.manager.address
+        )
         self.ca: Address = self.stage.mount("ca", CertificateAuthorityActor, context)
         self.calls: list[str] = []
         self.refusals: dict[str, list[Refused]] = {}

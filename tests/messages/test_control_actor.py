@@ -9,7 +9,7 @@ import pytest
 from actors.control_actor import ControlActor
 from runtime.errors import Code, Refused
 from runtime.protocol.cluster import Control, GetWarnings, Standing
-from runtime.protocol.manager import LeaderIs, MembersChanged, Serve
+from runtime.protocol.manager import AuthorityTrouble, LeaderIs, MembersChanged, Serve
 from runtime.protocol.node import CheckHealth
 from runtime.protocol.raft import MemberStatus
 from runtime.protocol.store import Write
@@ -85,6 +85,23 @@ def test_a_paused_update_is_a_warning_until_the_service_is_updated() -> None:
     again = control_pb2.UpdateServiceRequest(service_id=made.id, service_version=stored.meta.version, spec=stored.spec)
     bench.call("UpdateService", again)
     assert bench.simulator.ask(bench.control, GetWarnings()) == Standing()
+
+
+def test_an_external_ca_that_does_not_sign_is_a_warning_of_the_manager_that_leads() -> None:
+    bench = ControlBench()
+    reason = "https://ca.example cannot be asked: connection refused"
+    bench.control.tell(LeaderIs("", True))
+    for waiting, nodes in ((1, "1 node waits"), (3, "3 nodes wait")):
+        bench.control.tell(AuthorityTrouble(reason, waiting))
+        text = f"WARNING: {nodes} for a certificate: {reason}"
+        assert bench.simulator.ask(bench.control, GetWarnings()) == Standing((text,))
+    bench.control.tell(AuthorityTrouble(""))
+    assert bench.simulator.ask(bench.control, GetWarnings()) == Standing()
+    bench.control.tell(AuthorityTrouble(reason, 1))
+    bench.control.tell(LeaderIs("10.0.0.2:2377", False))
+    assert bench.simulator.ask(bench.control, GetWarnings()) == Standing(), "another manager leads"
+    bench.control.tell(AuthorityTrouble(reason, 1))
+    assert bench.simulator.ask(bench.control, GetWarnings()) == Standing(), "it came late"
 
 
 def test_a_swarm_that_nobody_has_led_for_ten_seconds_says_so_until_somebody_does() -> None:

@@ -12,6 +12,7 @@ from runtime.errors import Code, Refused
 from runtime.pki.node_identity import new_request
 from runtime.pki.root import create_root, load_root
 from runtime.protocol.cluster import Control
+from runtime.protocol.manager import AuthorityTrouble
 from runtime.wire.https import HttpAnswer
 from runtime.wire.pb import ca_pb2, control_pb2, objects_pb2, types_pb2
 from tests.messages.certificate_bench import CaHost, Client, Cluster, World
@@ -98,6 +99,45 @@ def test_a_node_waits_while_nobody_can_be_asked_and_is_tried_again() -> None:
     bench.external.down.clear()
     bench.run(11.0)
     assert bench.state(node_id) == STATUS.ISSUED
+
+
+def told(bench: Bench) -> list[AuthorityTrouble]:
+    """What the manager was told since the last call."""
+    found = []
+    for _ in bench.ca.manager.messages:
+        found.append(bench.ca.manager.expect(AuthorityTrouble))
+    return found
+
+
+def test_operators_are_told_while_nodes_wait_for_an_external_ca_and_when_that_is_over() -> None:
+    bench = Bench()
+    bench.external.down.add(URL)
+    assert told(bench) == [AuthorityTrouble("")], "at the begin of a life"
+    bench.admit(1)
+    bench.admit(2)
+    bench.run(1.0)
+    *_, last = told(bench)
+    assert (last.waiting, "connection refused" in last.text) == (2, True)
+    bench.run(11.0)
+    assert told(bench), "again in each round, for a control actor that begins anew"
+    bench.external.down.clear()
+    bench.run(11.0)
+    assert told(bench)[-1].text == ""
+    bench.run(60.0)
+    assert told(bench) == []
+
+
+def test_nobody_is_told_of_a_ca_that_no_node_waits_for_any_more() -> None:
+    bench = Bench()
+    bench.external.down.add(URL)
+    node_id = bench.admit()
+    bench.run(1.0)
+    assert told(bench)[-1].text
+    bench.ca.write(lambda tx: tx.delete(objects_pb2.Node, node_id))
+    bench.run(11.0)
+    assert told(bench)[-1] == AuthorityTrouble("")
+    bench.run(60.0)
+    assert told(bench) == []
 
 
 def test_a_refusal_by_the_ca_is_the_nodes_end_and_no_other_ca_is_asked() -> None:

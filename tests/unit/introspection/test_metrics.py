@@ -144,13 +144,26 @@ def test_the_number_of_series_does_not_grow_with_the_actors() -> None:
     assert series() == before
 
 
+SNAPSHOTS = "swarm_raft_snapshot_latency_seconds"
+
+
+def test_swarmkits_histograms_are_there_before_anything_was_timed() -> None:
+    stage = Stage(name="n")
+    stage.observations.timings["of_a_host_seconds"] = Durations()
+    found = {each.name: each.samples[0][1] for each in metrics.timings(stage)}
+    assert set(found) == {*metrics.TIMINGS, "of_a_host_seconds"}
+    assert all(
+        isinstance(each, Histogram) and each.sum == 0 and each.buckets[-1] == ("+Inf", 0) for each in found.values()
+    )
+
+
 def test_a_histogram_counts_up_to_infinity() -> None:
     durations = Durations()
     for seconds in (0.001, 0.005, 0.3, 100.0):
         durations.note(seconds)
     stage = Stage(name="n")
-    stage.observations.timings["swarm_raft_snapshot_latency_seconds"] = durations
-    ((_, found),) = metrics.timings(stage)[0].samples
+    stage.observations.timings[SNAPSHOTS] = durations
+    (((_, found),),) = [each.samples for each in metrics.timings(stage) if each.name == SNAPSHOTS]
     assert isinstance(found, Histogram)
     buckets = dict(found.buckets)
     assert (buckets["0.005"], buckets["0.25"], buckets["0.5"], buckets["10.0"], buckets["+Inf"]) == (2, 2, 3, 3, 4)

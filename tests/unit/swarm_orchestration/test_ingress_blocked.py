@@ -38,6 +38,21 @@ def test_a_label_says_what_was_put_into_it(blocked: dict[str, str]) -> None:
     assert ingress_blocked.blocked_on(node) == blocked
 
 
+def test_a_label_is_bounded_and_says_how_many_ports_it_leaves_out() -> None:
+    many = {f"{port}/tcp": "x" * 500 for port in range(10_000, 30_000)}
+    node = node_of_id("n1")
+    node.description.engine.labels[ingress_blocked.LABEL] = label = ingress_blocked.to_label(many)
+    assert len(label) < 5_000
+    blocked = ingress_blocked.blocked_on(node)
+    assert len(blocked) == ingress_blocked.PORTS_MAX + 1
+    left = len(many) - ingress_blocked.PORTS_MAX
+    assert [wait.why for wait in ingress_blocked.node_waits(node)][-1] == (
+        f"{left} more published ports cannot be listened on there; they are tried again every 5 s"
+    )
+    exactly = dict(list(many.items())[: ingress_blocked.PORTS_MAX])
+    assert ingress_blocked.REST not in ingress_blocked.to_label(exactly)
+
+
 def test_a_node_explains_each_of_its_ports_and_a_service_those_that_it_publishes_in_ingress_mode() -> None:
     store = store_with({**BUSY, "9000/tcp": "Address already in use"})
     text = "published port 8080/tcp cannot be listened on there (Address already in use); it is tried again every 5 s"
