@@ -117,11 +117,14 @@ class Clients:
         if host is not None and host.stage is not None:
             host.cluster.send(message, None, Reply(once), 0)
 
-    def members(self) -> int:
-        """How many the group has, as the manager knows that has applied most; 0 if none is up."""
+    def voters(self) -> int:
+        """How many the group has that vote, as the manager knows that has applied most; 0 if none is up."""
         cells = [cell for cell in (host.cell(RAFT) for host in self.up()) if cell is not None]
         known = [cell.instance for cell in cells if isinstance(cell.instance, RaftActor)]
-        return len(max(known, key=lambda raft: raft._applied).members) if known else 0
+        if not known:
+            return 0
+        statuses = max(known, key=lambda raft: raft._applied).member_statuses()
+        return sum(1 for each in statuses.values() if each.votes)
 
     # Keys
 

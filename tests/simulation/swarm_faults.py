@@ -296,11 +296,11 @@ class Faults(Operator):
 
     def _can_lose_one(self) -> bool:
         """Whether the group is large enough, and nobody is on the way into it or out of it. A node that was promoted
-        while it was down has the role, and is no member yet."""
+        while it was down has the role, and is no member yet; one that listens is a member, and has no vote yet."""
         nodes = list(self.watcher.model.tables["node"].values())
         settled = all(node.role == node.spec.desired_role for node in nodes)
         managers = sum(1 for node in nodes if node.role == types.MANAGER)
-        return settled and managers >= 3 and self.members() == managers
+        return settled and managers >= 3 and self.voters() == managers
 
     def _rare_path(self, fault: Planned) -> bool:
         """From now on this legal path is taken now and then; it counts when it is."""
