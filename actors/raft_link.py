@@ -15,7 +15,7 @@ from collections.abc import Callable
 from google.protobuf.message import Message as Protobuf
 
 from runtime.errors import Refused
-from runtime.raft.codec import message_to_pb
+from runtime.raft.codec import write_message
 from runtime.raft.types import Message
 from runtime.wire.pb import raft_pb2
 from runtime.wire.port import Channel, Headers, Metadata
@@ -36,7 +36,9 @@ class RaftLink:
 
     def send(self, message: Message) -> None:
         """One more; if too much waits already the call fails, and says so."""
-        self._upload.send(raft_pb2.StreamRaftMessageRequest(message=message_to_pb(message)))
+        request = raft_pb2.StreamRaftMessageRequest()
+        write_message(message, request.message)
+        self._upload.send(request)
 
     def finish(self) -> None:
         """Ends it after what was sent."""

@@ -71,6 +71,8 @@ class RaftReads:
 
     def expire(self, now: float) -> None:
         """Refuses those that waited too long."""
+        if not self.waiting:
+            return
         late = [read for read in (*self._round, *self._next) if read.until <= now]
         self._round = [read for read in self._round if read.until > now]
         self._next = [read for read in self._next if read.until > now]

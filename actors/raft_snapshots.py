@@ -14,7 +14,7 @@ from runtime.protocol.raft import SnapshotTaken, TakeSnapshot
 from runtime.raft.storage import MemoryStorage
 from runtime.raft.types import ConfState
 from runtime.stage import Reply
-from runtime.store.view import Published
+from runtime.store.view import Published, View
 from runtime.wire.pb import objects_pb2
 
 SNAPSHOT_INTERVAL = 10_000
@@ -55,6 +55,7 @@ class RaftSnapshots:
         self._rekeying: _Rekeying | None = None
         self._interval = SNAPSHOT_INTERVAL
         self._kept = KEPT_ENTRIES
+        self._limits_of: View | None = None
 
     # What happens to the log
 
@@ -93,7 +94,11 @@ class RaftSnapshots:
 
     def read_limits(self) -> None:
         """Takes over what the cluster's spec says of snapshots."""
-        for cluster in self._published.view.all(objects_pb2.Cluster):
+        view = self._published.view
+        if view is self._limits_of:
+            return
+        self._limits_of = view
+        for cluster in view.all(objects_pb2.Cluster):
             self._interval = cluster.spec.raft.snapshot_interval
             self._kept = cluster.spec.raft.log_entries_for_slow_followers
 

@@ -40,6 +40,7 @@ class WireActor(Actor):
         self.setup = setup
         self.published = published
         self._servers: list[Server] = []
+        self._known: tuple[objects.Cluster | None, Access] | None = None
 
     def started(self) -> None:
         transport = self.world.transport
@@ -64,8 +65,15 @@ class WireActor(Actor):
         return {"listening": [server.address for server in self._servers]}
 
     def _access(self) -> Access:
+        """Asked for with each call that comes in, on any thread: made anew when the cluster object is another."""
+        cluster = self.published.view.get(objects.Cluster, self.setup.cluster_id)
+        known = self._known
+        if known is None or known[0] is not cluster:
+            known = self._known = cluster, self._access_in(cluster)
+        return known[1]
+
+    def _access_in(self, cluster: objects.Cluster | None) -> Access:
         setup = self.setup
-        cluster = self.published.view.get(objects.Cluster, setup.cluster_id)
         removed = cluster.blacklisted_certificates if cluster is not None else frozenset[str]()
         local = Identity(setup.node_id, MANAGER, setup.cluster_id, local=True)
         return Access(setup.cluster_id, removed, local)

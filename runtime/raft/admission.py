@@ -58,7 +58,7 @@ def _of_numbers(raft: Raft, message: Message) -> str:
     if message.term > raft.term + TERM_LEAP:
         return f"term {message.term} is beyond reach of ours, {raft.term}"
     numbers = (message.term, message.log_term, message.index, message.commit, message.reject_hint)
-    if any(number >= LARGEST for number in numbers):
+    if max(numbers) >= LARGEST:
         return "a number is too large"
     last = raft.log.last_index()
     if message.type is T.HEARTBEAT and message.commit > last:

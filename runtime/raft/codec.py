@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from runtime.raft.confchange import ChangeType, ConfChange, Transition
 from runtime.raft.types import ConfState, Entry, EntryType, Message, MessageType, Snapshot
 from runtime.wire.pb import raftpb_pb2 as pb
@@ -79,25 +77,32 @@ def snapshot_from_pb(snapshot: pb.Snapshot) -> Snapshot:
 
 
 def message_to_pb(message: Message) -> pb.Message:
-    """A message between nodes; zero fields are written too."""
-    fields: dict[str, Any] = {
-        "type": int(message.type),
-        "to": message.to,
-        "from": message.from_,
-        "term": message.term,
-        "logTerm": message.log_term,
-        "index": message.index,
-        "entries": [entry_to_pb(entry) for entry in message.entries],
-        "commit": message.commit,
-        "reject": message.reject,
-        "rejectHint": message.reject_hint,
-        "context": message.context or None,
-    }
+    """A message between nodes."""
+    written = pb.Message()
+    write_message(message, written)
+    return written
+
+
+def write_message(message: Message, into: pb.Message) -> None:
+    """Writes a message into one of the wire's that has nothing in it, which spares the copy into a request; zero fields
+    are written too."""
+    into.type = int(message.type)  # type: ignore[assignment]
+    into.to = message.to
+    setattr(into, "from", message.from_)
+    into.term = message.term
+    into.logTerm = message.log_term
+    into.index = message.index
+    into.commit = message.commit
+    into.reject = message.reject
+    into.rejectHint = message.reject_hint
+    for entry in message.entries:
+        into.entries.add(Term=entry.term, Index=entry.index, Type=int(entry.type), Data=entry.data or None)
+    if message.context:
+        into.context = message.context
     if message.snapshot is not None:
-        fields["snapshot"] = snapshot_to_pb(message.snapshot)
+        into.snapshot.CopyFrom(snapshot_to_pb(message.snapshot))
     if message.vote:
-        fields["vote"] = message.vote
-    return pb.Message(**fields)
+        into.vote = message.vote
 
 
 def message_from_pb(message: pb.Message) -> Message:

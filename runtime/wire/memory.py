@@ -83,10 +83,10 @@ class MemoryNetwork:
 
     def link(self, one: str, other: str) -> Link:
         """The settings of a link, to read and to change."""
-        key = (min(one, other), max(one, other))
-        if key not in self._links:
-            self._links[key] = dataclasses.replace(self._default)
-        return self._links[key]
+        link = self._links.get((one, other))
+        if link is None:
+            link = self._links[one, other] = self._links[other, one] = dataclasses.replace(self._default)
+        return link
 
     def half_open(self, source: str, target: str) -> None:
         """Cuts one direction: what ``source`` sends does not arrive."""

@@ -243,7 +243,8 @@ class MemoryCall:
 
     def _deliver(self, data: bytes) -> None:
         self._under_way -= 1
-        self._schedule_pump()
+        if not self._answered:
+            self._schedule_pump()
         if self.done:
             return
         message = self.method.response.FromString(data)

@@ -19,7 +19,7 @@ EDGES: tuple[Mutation, ...] = (
     Mutation("admission", "if not message.term and message.type is not T.READ_INDEX:", "if False:", "messages have a term"),
     Mutation("admission", "if not message.term and message.type is not T.READ_INDEX:", "if not message.term:", "a read has no term"),
     Mutation("admission", "message.term > raft.term + TERM_LEAP", "message.term > LARGEST", "no leap of terms"),
-    Mutation("admission", "if any(number >= LARGEST", "if any(number > LARGEST", "numbers have a successor"),
+    Mutation("admission", "if max(numbers) >= LARGEST", "if max(numbers) > LARGEST", "numbers have a successor"),
     Mutation("admission", "message.type is T.HEARTBEAT and message.commit > last", "message.type is T.HEARTBEAT and message.commit > last + 1",
              "no commit beyond the log"),
     Mutation("admission", "message.term == raft.term and message.index > last", "message.index > last", "an older term's answer may be of a longer log"),
