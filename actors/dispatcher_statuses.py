@@ -2,7 +2,8 @@
 
 Rules kept here:
 1. What nodes say is written every 100 ms, what others wait for 25 ms after it was said, and all at once when 10 000
-   statuses wait.
+   statuses wait. While statuses are being written the next ones wait for the end of that: as in SwarmKit, a busy leader
+   writes larger batches, and fewer of them.
 2. The furthest word about a task counts: states that are passed through meanwhile are not written.
 3. What could not be written is written again, unless newer words came.
 4. A node that registers has its session once it stands in the store.
@@ -79,15 +80,17 @@ class _Waiting:
         else:
             self.passing[task_id] = (node_id, status)
 
-    def take(self, now: float) -> tuple[_Waiting, _Waiting]:
-        """What is to be written now, and what goes on waiting."""
-        if self.statuses >= FLUSH_AT or self.patience <= now:
+    def take(self, now: float, busy: bool) -> tuple[_Waiting, _Waiting]:
+        """What is to be written now, and what goes on waiting: all statuses if others are being written (``busy``)."""
+        if not busy and (self.statuses >= FLUSH_AT or self.patience <= now):
             self.tasks.update(self.passing)
             self.passing = {}
         left = _Waiting(passing=self.passing, patience=self.patience)
+        self.passing = {}
+        if busy:
+            left.tasks, self.tasks = self.tasks, {}
         if left:
             left.causes = self.causes.copy()  # which of them are those of what is left was not noted
-        self.passing = {}
         return self, left
 
     def steps(self, manager_id: str) -> list[Step]:
@@ -187,8 +190,12 @@ class DispatcherStatuses(Serving, StoreWatcher):
         if self._flush_timer is not None:
             self._flush_timer.cancel()
             self._flush_timer = None
-        written, self._waiting = self._waiting.take(self.monotonic())
-        self._flush_later(self._waiting.patience - self.monotonic())
+        busy = any(written.tasks for written in self._writing)
+        written, self._waiting = self._waiting.take(self.monotonic(), busy)
+        if not busy:
+            self._flush_later(self._waiting.patience - self.monotonic())
+        if not written:
+            return
         self._writing.append(written)
         self.continues(*written.causes.take())
         self.write_batch(written.steps(self.context.node_id), partial(self._flushed, written))
@@ -199,7 +206,10 @@ class DispatcherStatuses(Serving, StoreWatcher):
         results = answer.value if answer.error is None else [answer.error] * count
         nodes = dict(zip(written.nodes, results, strict=False))
         rest = results[len(written.nodes) :]
-        self._write_again(written, nodes, rest)
+        if self._write_again(written, nodes, rest):
+            self._flush_later()  # however much it is: a store that refuses is not to be asked without a pause
+        elif written.tasks:
+            self._flush_later(0.0 if self._waiting.tasks else self._waiting.patience - self.monotonic())
         for call in written.registering:
             result = nodes[call.identity.node_id]
             if isinstance(result, BaseException):
@@ -207,9 +217,9 @@ class DispatcherStatuses(Serving, StoreWatcher):
             else:
                 self._registered(call, result)
 
-    def _write_again(self, written: _Waiting, nodes: dict[str, Any], rest: list[Any]) -> None:
-        """What was not written waits once more, behind whatever was said since."""
-        waiting = self._waiting
+    def _write_again(self, written: _Waiting, nodes: dict[str, Any], rest: list[Any]) -> bool:
+        """What was not written waits once more, behind whatever was said since. Whether there is such."""
+        waiting, again = self._waiting, any(map(_may_succeed, (*nodes.values(), *rest)))
         for (id, word), result in zip(written.tasks.items(), rest, strict=False):
             later = waiting.last_word(id)
             if _may_succeed(result) and (later is None or later[1].state < word[1].state):
@@ -222,7 +232,7 @@ class DispatcherStatuses(Serving, StoreWatcher):
             if _may_succeed(nodes[id]):
                 newer = waiting.nodes.get(id)
                 waiting.nodes[id] = newer.after(update) if newer is not None else update
-        self._flush_later()  # however much it is: a store that refuses is not to be asked without a pause
+        return again
 
 
 def _may_succeed(result: Any) -> bool:

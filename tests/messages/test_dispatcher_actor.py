@@ -901,6 +901,80 @@ def test_what_could_not_be_written_is_written_again_unless_newer_words_came() ->
     assert (bench.task_state("a"), bench.task_state("b")) == (types.RUNNING, types.STARTING)
 
 
+def test_while_statuses_are_being_written_the_next_ones_wait_and_only_their_last_words_are_written() -> None:
+    bench = Bench(task("a"), task("b"), task("c"))
+    _, session_id = bench.register()
+    entries = bench.entries
+    bench.held = True
+    bench.report(session_id, ("a", types.RUNNING))
+    bench.run_for(0.05)
+    assert bench.entries == entries + 1
+    for state in (types.ACCEPTED, types.PREPARING, types.STARTING, types.RUNNING):
+        bench.report(session_id, ("b", state), ("c", min(state, types.STARTING)))
+        bench.run_for(0.15)
+    assert bench.entries == entries + 1
+    bench.held = False
+    bench.log.tell("commit")
+    bench.run_for(0.01)  # at once: what waited has waited long enough
+    assert bench.entries == entries + 2
+    states = tuple(map(bench.task_state, ("a", "b", "c")))
+    assert states == (types.RUNNING, types.RUNNING, types.STARTING)
+
+
+def test_states_that_nobody_waits_for_have_their_time_behind_a_write_that_was_quick() -> None:
+    bench = Bench(task("a"), task("b"))
+    _, session_id = bench.register()
+    bench.report(session_id, ("a", types.RUNNING), ("b", types.ACCEPTED))
+    bench.run_for(0.09)
+    assert (bench.task_state("a"), bench.task_state("b")) == (types.RUNNING, types.ASSIGNED)
+    bench.run_for(0.02)
+    assert bench.task_state("b") == types.ACCEPTED
+
+
+def test_nodes_and_volumes_do_not_wait_for_statuses_that_are_being_written() -> None:
+    volume = objects.Volume(id="v")
+    volume.spec.annotations.name = "v"
+    volume.publish_status.add(node_id="w1", state=types.VolumePublishStatus.PENDING_NODE_UNPUBLISH)
+    bench = Bench(task("a"), task("b"), volume)
+    _, session_id = bench.register()
+    entries = bench.entries
+    bench.held = True
+    bench.report(session_id, ("a", types.RUNNING))
+    bench.run_for(0.05)
+    bench.report(session_id, ("b", types.RUNNING))
+    stream = bench.call("Dispatcher", "Session", dispatcher.SessionRequest(), "w2")
+    request = dispatcher.UpdateVolumeStatusRequest(session_id=session_id)
+    request.updates.add(id="v", unpublished=True)
+    bench.call("Dispatcher", "UpdateVolumeStatus", request, "w1")
+    bench.run_for(0.15)
+    assert bench.entries == entries + 2  # the first status; the node and the volume together
+    bench.held = False
+    bench.log.tell("commit")
+    bench.run_for(0.01)
+    assert stream.look().items
+    assert bench.entries == entries + 3
+    assert bench.task_state("b") == types.RUNNING
+
+
+def test_however_many_statuses_wait_for_others_that_are_written_they_are_written_once() -> None:
+    bench = Bench(task("a"), task("b"))
+    _, session_id = bench.register()
+    bench.held = True
+    bench.report(session_id, ("a", types.RUNNING))
+    bench.run_for(0.05)
+    entries = bench.entries
+    for number in range(10_000):
+        bench.instance._waiting.tasks[f"gone{number}"] = ("w1", types.TaskStatus())
+    bench.report(session_id, ("b", types.RUNNING))
+    bench.run_for(1)
+    assert bench.entries == entries
+    bench.held = False
+    bench.log.tell("commit")
+    bench.run_for(0.01)
+    assert bench.entries == entries + 1
+    assert (bench.task_state("b"), bench.instance._waiting.statuses) == (types.RUNNING, 0)
+
+
 def test_a_registration_that_could_not_be_written_is_refused_with_the_reason() -> None:
     bench = Bench()
     bench.refuse = 1
