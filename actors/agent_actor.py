@@ -57,7 +57,7 @@ from runtime.protocol.agent import (
     TaskRemoved,
     UpdateTask,
 )
-from runtime.protocol.cluster import LocalLogs, LocalTasks
+from runtime.protocol.cluster import LocalLogs, LocalTasks, ToTask
 from runtime.stage import Actor, ActorDown, Address, Answer, Policy, handles
 from runtime.stage.answers import Reply
 from runtime.stage.observe import Causes
@@ -240,10 +240,18 @@ class AgentActor(Actor):
     @handles(LocalLogs)
     def local_logs(self, message: LocalLogs) -> None:
         """The task reads them, and answers who asked."""
-        held = self.tasks.get(message.task_id)
+        self.forward(self._address_of(message.task_id), ReadLogs(message.options, message.on_line, message.on_end))
+
+    @handles(ToTask)
+    def to_task(self, message: ToTask) -> None:
+        """The task answers who asked."""
+        self.forward(self._address_of(message.task_id), message.question)
+
+    def _address_of(self, task_id: str) -> Address:
+        held = self.tasks.get(task_id)
         if held is None or held.address is None or held.removing:
-            raise Refused(Code.NOT_FOUND, f"task {message.task_id} not found")
-        self.forward(held.address, ReadLogs(message.options, message.on_line, message.on_end))
+            raise Refused(Code.NOT_FOUND, f"task {task_id} not found")
+        return held.address
 
     # The session
 

@@ -77,8 +77,8 @@ class ClusterQuestions(Actor):
         self.forward(self.below("node/agent"), message)
         return None
 
-    @handles(say.LocalLogs)
-    def local_logs(self, message: say.LocalLogs) -> None:
+    @handles(say.LocalLogs, say.ToTask)
+    def to_task(self, message: say.LocalLogs | say.ToTask) -> None:
         """Of a task that the agent has."""
         if self.node is None:
             raise Refused(Code.NOT_FOUND, f"task {message.task_id} not found")

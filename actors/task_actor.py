@@ -15,16 +15,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from runtime.errors import Code, Refused
+from runtime.executor.inspection import Inspectable
 from runtime.executor.port import Controller, Failed, OnDone, Operation, Outcome, Rejected, TaskContext
 from runtime.protocol.agent import (
     AgentSetup,
+    AwaitTask,
     CancelLogs,
+    InspectTask,
     ReadLogs,
     RemoveTask,
     RunTask,
     TaskLife,
     TaskProgress,
     TaskRemoved,
+    Until,
     UpdateTask,
 )
 from runtime.stage import Actor, Address, GiveUp, Policy, Timer, handles
@@ -37,12 +42,22 @@ RETRY_AFTER = 1.0
 REMOVE_TRIES = 5  # what an executor cannot remove in as many tries is let go of
 
 
+NOT_INSPECTABLE = "tasks of this kind cannot be looked at from outside"
+
+
 class _Retry:
     """A second after a temporary failure."""
 
 
 def _ignore(outcome: Outcome) -> None:
     """Of a controller that is let go of nothing more is wanted."""
+
+
+def _pass_on(reply: Reply, answer: object) -> None:
+    if isinstance(answer, Refused):
+        reply.fail(answer)
+    else:
+        reply.set(answer)
 
 
 class TaskActor(Actor):
@@ -66,15 +81,18 @@ class TaskActor(Actor):
         self._removals = 0
         self._told: types_pb2.TaskStatus | None = None
         self._readers: list[tuple[ReadLogs, Reply]] = []
+        self._waiters: list[AwaitTask] = []
 
     def started(self) -> None:
         self.tell(self.agent, TaskLife(self.task_id))
 
     def stopped(self) -> None:
         self._let_go()
+        self._end_waits(self._waiters, None)
 
     def crashed(self) -> None:
         self._let_go()
+        self._end_waits(self._waiters, None)
 
     def _let_go(self) -> None:
         controller, self._controller = self._controller, None
@@ -141,6 +159,41 @@ class TaskActor(Actor):
         if self._controller is None or self._removing:
             return None
         return self._controller.logs(message.options, message.on_line, message.on_end).cancel
+
+    @handles(InspectTask)
+    def inspect(self, message: InspectTask) -> None:
+        """Looking goes on beside any operation."""
+        controller: object = self._controller
+        if not isinstance(controller, Inspectable):
+            raise Refused(Code.UNIMPLEMENTED, NOT_INSPECTABLE)
+        controller.look(message.question, partial(_pass_on, self.defer()))
+
+    @handles(AwaitTask)
+    def await_end(self, message: AwaitTask) -> Callable[[], None]:
+        """Waits for no operation; whoever waits longer than this life is told so."""
+        self._waiters.append(message)
+        self._tell_waiters(was=types_pb2.COMPLETE)
+        return partial(self.sink(self._wait_no_more), message)
+
+    def _wait_no_more(self, message: AwaitTask) -> None:
+        self._waiters = [each for each in self._waiters if each is not message]
+
+    def _tell_waiters(self, was: int) -> None:
+        """Calls those whose wait is over, now that the state has changed from ``was``."""
+        if self._run is None or not self._waiters:
+            return
+        status = self._run.status
+        over = set()
+        if not types_pb2.STARTING <= status.state <= types_pb2.RUNNING:
+            over.add(Until.NOT_RUNNING)
+        if status.state > types_pb2.RUNNING >= was:
+            over.add(Until.NEXT_EXIT)
+        self._end_waits([each for each in self._waiters if each.until in over], status.container.exit_code)
+
+    def _end_waits(self, ended: list[AwaitTask], code: int | None) -> None:
+        self._waiters = [each for each in self._waiters if each not in ended]
+        for each in ended:
+            each.on_end(code)
 
     def _interrupt(self) -> None:
         if self._retry is not None:
@@ -213,7 +266,9 @@ class TaskActor(Actor):
 
     def _tell_progress(self, run: TaskRun) -> None:
         if run.status is not self._told:
+            was = self._told.state if self._told is not None else types_pb2.NEW
             self._told = run.status
+            self._tell_waiters(was)
             self.tell(self.agent, TaskProgress(self.task_id, run.status))
 
     # Removal
@@ -233,6 +288,7 @@ class TaskActor(Actor):
         self._let_go()
 
     def _forget(self) -> None:
+        self._end_waits(self._waiters, self._run.status.container.exit_code if self._run is not None else 0)
         self._run = None
         self.tell(self.agent, TaskRemoved(self.task_id))
         self.stop()

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
+    from runtime.executor.inspection import Look
+    from runtime.protocol.agent import Until
     from runtime.protocol.cluster import InitRequest, JoinRequest, SwarmEvent, SwarmInfo
     from runtime.wire.pb.control_pb2 import KeyRotation
     from runtime.wire.pb.logs_pb2 import LogSubscriptionOptions, SubscribeLogsMessage, SubscribeLogsRequest
@@ -120,6 +122,13 @@ class Backend(Protocol):
     def local_logs(self, task: Task, options: LogSubscriptionOptions) -> AsyncIterator[SubscribeLogsMessage]:
         """The log of one of this node's tasks, from its agent, whatever the node's role. As ``logs`` otherwise."""
         ...
+
+    async def look(self, task: Task, question: Look) -> Any:
+        """What the executor of one of this node's tasks says of it. Raises Refused: FAILED_PRECONDITION if it does not
+        run, UNIMPLEMENTED if it cannot be looked at."""
+
+    async def await_task(self, task: Task, until: Until) -> int:
+        """Waits until that holds of one of this node's tasks; its exit code."""
 
     async def local_tasks(self) -> Sequence[tuple[Task, TaskStatus]]:
         """The tasks of this node as its agent knows them, whatever the node's role; none out of a swarm."""

@@ -19,14 +19,17 @@ from runtime.engine_api.backend import CONTROL_TIMEOUT_S, SystemInfo
 from runtime.engine_api.errors import status_and_text
 from runtime.engine_api.event_stream import EventStream
 from runtime.engine_api.questions import Landing, Questions
-from runtime.errors import Refused
+from runtime.errors import Code, Refused
 from runtime.protocol import cluster as say
+from runtime.protocol.agent import AwaitTask, InspectTask
 from runtime.protocol.cluster import ClusterError, InitRequest, JoinRequest, SwarmInfo
 from runtime.stage.answers import ActorUnavailable
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
+    from runtime.executor.inspection import Look
+    from runtime.protocol.agent import Until
     from runtime.protocol.cluster import SwarmEvent
     from runtime.stage.address import Address
     from runtime.wire.pb.control_pb2 import KeyRotation
@@ -40,6 +43,7 @@ RECONFIGURE_TIMEOUT_S: Final = 30.0
 """For init, join, leave and unlock: a join alone may take 20 s, and each waits until the one before it is over."""
 STATUS_TIMEOUT_S: Final = 2.0
 """For a ping, which clients send before everything else and soon give up."""
+AGAIN_S: Final = 0.2
 RESTARTING: Final = "The cluster layer of this daemon is starting again, please try again in a moment."
 
 
@@ -160,6 +164,43 @@ class ClusterBackend:
         async with contextlib.aclosing(lines):  # type: ignore[type-var]
             async for batch in lines:
                 yield batch
+
+    async def look(self, task: Task, question: Look) -> Any:
+        """As ``Backend.look``."""
+        return await self._ask(say.ToTask(task.id, InspectTask(question)))
+
+    async def await_task(self, task: Task, until: Until) -> int:
+        """As ``Backend.await_task``: asked again when a life of the task's actor ends before the task does."""
+        while True:
+            code = await self._await_once(task, until)
+            if code is not None:
+                return code
+            await asyncio.sleep(AGAIN_S)
+
+    async def _await_once(self, task: Task, until: Until) -> int | None:
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[int | None] = loop.create_future()
+        questions = self._questions or self._begin()
+        assert self._landing is not None
+        landing = self._landing
+
+        def on_end(code: int | None) -> None:
+            landing.put(lambda value: None if ended.done() else ended.set_result(value), code)
+
+        cancel = None
+        try:
+            question = say.ToTask(task.id, AwaitTask(until, on_end))
+            cancel = await questions.ask(self._cluster, question, CONTROL_TIMEOUT_S)
+            return await ended
+        except ActorUnavailable:
+            return None
+        except Refused as refused:
+            if refused.code is Code.NOT_FOUND:
+                return 0  # it was removed meanwhile
+            raise
+        finally:
+            if cancel is not None:
+                cancel()
 
     async def events(self, since_ns: int | None, until_ns: int | None) -> AsyncIterator[SwarmEvent]:
         """As ``Backend.events``."""

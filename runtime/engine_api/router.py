@@ -16,6 +16,7 @@ from runtime.engine_api.errors import ApiError
 from runtime.engine_api.routes import (
     containers,
     events,
+    inspection,
     later,
     logs,
     networks,
@@ -40,6 +41,7 @@ ROUTES: Final[dict[str, Handler]] = {
     **networks.ROUTES,
     **secrets.ROUTES,
     **containers.ROUTES,
+    **inspection.ROUTES,
     **later.ROUTES,
 }
 

@@ -149,6 +149,7 @@ class Keeper:
             "written": self._written,
             "cancel": self._cancel,
             "probe": self._probe,
+            "signal": self._signal,
             "record": self._record,
         }
         self._listener = self._listen()
@@ -244,6 +245,10 @@ class Keeper:
             connection.answer(number, result)
 
         self.tasks.probe(arguments["id"], arguments["argv"], arguments["timeout"], reply)
+
+    def _signal(self, connection: Connection, number: int, arguments: dict[str, Any]) -> None:
+        self.tasks.signal(arguments["id"], arguments["signal"])
+        connection.answer(number, None)
 
     def _record(self, connection: Connection, number: int, arguments: dict[str, Any]) -> None:
         connection.answer(number, self.journal.records.get(arguments["id"]))

@@ -200,6 +200,13 @@ class Tasks:
         probe.timer = self._reactor.after(timeout, lambda: self._probe_late(probe))
         child.go()
 
+    def signal(self, task_id: str, number: int) -> None:
+        """Sends a signal to its first process alone."""
+        running = self.running.get(task_id)
+        if running is None:
+            raise Refusal("unknown", f"task {task_id} does not run")
+        _kill_process(running.record["pid"], number)
+
     def _output(self, task_id: str) -> Output | None:
         running = self.running.get(task_id)
         return running.output if running is not None else self.draining.get(task_id)

@@ -13,8 +13,10 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from runtime.errors import Refused
+from runtime.errors import Code, Refused
+from runtime.executor import usage
 from runtime.executor.health import HealthRules, watch_health
+from runtime.executor.inspection import Look, OnLooked, SendSignal, TakeUsage, Top
 from runtime.executor.journal import Record
 from runtime.executor.keeper import LOGS
 from runtime.executor.keeper_client import KeeperClient, KeeperRefused, KeeperUnavailable
@@ -34,6 +36,7 @@ from runtime.executor.port import (
     TaskContext,
 )
 from runtime.executor.process_plan import Plan
+from runtime.executor.ps import run_ps
 from runtime.executor.task_ports import TaskPorts, as_record, environment, from_record
 from runtime.wire.pb import objects_pb2, types_pb2
 
@@ -102,6 +105,22 @@ def _outcome(result: Any) -> Outcome:
     if isinstance(result, KeeperRefused):
         return Failed(result.text, temporary=result.code == "temporary")
     return Failed(f"{type(result).__name__}: {result}")
+
+
+def _looked(result: Any) -> Any:
+    """What a coroutine's end means for who looks."""
+    if isinstance(result, Refused):
+        return result
+    if isinstance(result, KeeperRefused):
+        code = Code.FAILED_PRECONDITION if result.code == "unknown" else Code.UNAVAILABLE
+        return Refused(code, result.text)
+    if result in (CONTROLLER_CLOSED, "cancelled") or isinstance(result, KeeperUnavailable):
+        return Refused(Code.UNAVAILABLE, str(result))
+    if isinstance(result, Failed):
+        return Refused(Code.UNAVAILABLE, result.text)
+    if isinstance(result, BaseException):
+        return Refused(Code.UNKNOWN, f"{type(result).__name__}: {result}")
+    return result
 
 
 class ProcessController:
@@ -182,6 +201,25 @@ class ProcessController:
             return work
         directory = os.path.join(self._client.directory, LOGS, self._plan.task_id)
         return self._run(read_log(directory, options, on_line, self._grown, self._written), ended)
+
+    # Looking at it
+
+    def look(self, question: Look, done: OnLooked) -> Work:
+        """As ``Inspectable.look``."""
+        return self._run(self._look(question), lambda result: done(_looked(result)))
+
+    async def _look(self, question: Look) -> Any:
+        record = await self._client.call("record", id=self._plan.task_id) if self._client.kept else None
+        if record is None or record["state"] != "running":
+            raise Refused(Code.FAILED_PRECONDITION, "the task does not run")
+        loop = asyncio.get_running_loop()
+        match question:
+            case Top(arguments):
+                return await run_ps(arguments, await loop.run_in_executor(None, usage.members, record))
+            case TakeUsage():
+                return await loop.run_in_executor(None, usage.take, record)
+            case SendSignal(number):
+                return await self._client.call("signal", id=self._plan.task_id, signal=number)
 
     # Operations
 

@@ -19,6 +19,7 @@ from runtime.errors import Refused
 from runtime.executor.accounts import Account, account_of
 from runtime.executor.port import Rejected, TaskContext
 from runtime.executor.procfs import TASK_MARK
+from runtime.executor.signals import signal_number
 from runtime.swarm.process_spec import HOST_MODE, is_elsewhere, runs_processes, unsupported
 from runtime.wire.pb import objects_pb2, specs_pb2, types_pb2
 
@@ -161,17 +162,10 @@ def _ingress(task: objects_pb2.Task) -> tuple[types_pb2.PortConfig, ...]:
 
 def parse_signal(text: str) -> int:
     """A signal by name (with or without SIG, also RTMIN+n) or number; "" is SIGTERM."""
-    name = text.upper().removeprefix("SIG")
-    base, plus, offset = name.partition("+")
-    if not text:
-        return int(signal.SIGTERM)
-    if name.isdigit() and 0 < int(name) < signal.NSIG:
-        return int(name)
-    if f"SIG{base}" in signal.Signals.__members__ and (not plus or (base == "RTMIN" and offset.isdigit())):
-        number = int(signal.Signals[f"SIG{base}"]) + int(offset or 0)
-        if number < signal.NSIG:
-            return number
-    raise Rejected(f"invalid stop signal: {text}")
+    try:
+        return signal_number(text) if text else int(signal.SIGTERM)
+    except ValueError:
+        raise Rejected(f"invalid stop signal: {text}") from None
 
 
 def _limits(task: objects_pb2.Task, settings: PlanSettings) -> dict[str, int]:

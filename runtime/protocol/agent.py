@@ -5,11 +5,13 @@ Tasks that travel here have neither status nor meta, and are never changed once 
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from runtime.executor.inspection import Look
     from runtime.executor.port import LogOptions, OnEnd, OnLine
     from runtime.stage.address import Address
     from runtime.wire.pb import dispatcher_pb2, objects_pb2, types_pb2
@@ -235,6 +237,32 @@ class ReadLogs:
     options: LogOptions
     on_line: OnLine
     on_end: OnEnd
+
+
+@dataclass(frozen=True, slots=True)
+class InspectTask:
+    """Question to a task: have its executor answer this. Refused with UNIMPLEMENTED where that cannot be looked at."""
+
+    question: Look
+
+
+class Until(enum.Enum):
+    """What somebody waits for, in the engine's words: that the task does not run (which holds before its start too),
+    its next end, its removal from this node. What waits for an end hears of a removal too."""
+
+    NOT_RUNNING = "not-running"
+    NEXT_EXIT = "next-exit"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitTask:
+    """Question to a task: call ``on_end`` with its exit code once ``until`` holds, or with None if it has to be asked
+    again. Answered with a callable that breaks that off. ``on_end`` may be called before the answer comes, from any
+    thread."""
+
+    until: Until
+    on_end: Callable[[int | None], None]
 
 
 CancelLogs = Callable[[], None]

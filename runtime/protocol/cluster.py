@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from runtime.executor.port import LogOptions, OnEnd, OnLine
+    from runtime.protocol.agent import AwaitTask, InspectTask
     from runtime.wire.pb.control_pb2 import KeyRotation
     from runtime.wire.pb.objects_pb2 import Cluster
     from runtime.wire.pb.specs_pb2 import ClusterSpec
@@ -337,6 +338,15 @@ class LocalLogs:
     options: LogOptions
     on_line: OnLine
     on_end: OnEnd
+
+
+@dataclass(frozen=True, slots=True)
+class ToTask:
+    """Question for a task of this node, whatever its role, which answers it; refused with NOT_FOUND where there is no
+    such task."""
+
+    task_id: str
+    question: InspectTask | AwaitTask
 
 
 @dataclass(frozen=True, slots=True)

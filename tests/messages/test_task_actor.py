@@ -7,16 +7,20 @@ from typing import Any
 import pytest
 
 from actors.task_actor import REMOVE_TRIES, TaskActor
-from runtime.errors import Refused
+from runtime.errors import Code, Refused
+from runtime.executor.inspection import OnLooked, Top
 from runtime.executor.port import Done, Failed, LogOptions
 from runtime.protocol.agent import (
     AgentSetup,
+    AwaitTask,
+    InspectTask,
     ReadLogs,
     RemoveTask,
     RunTask,
     TaskLife,
     TaskProgress,
     TaskRemoved,
+    Until,
     UpdateTask,
 )
 from runtime.stage.probe import Probe
@@ -25,7 +29,7 @@ from runtime.swarm.agent_assignments import Dependencies, bare
 from runtime.wire.pb import objects_pb2, types_pb2
 from runtime.wire.port import Credentials
 from tests.unit.agent.dispatcher import later, task
-from tests.unit.agent.executor import FakeExecutor
+from tests.unit.agent.executor import FakeController, FakeExecutor
 
 
 class Bench:
@@ -315,3 +319,110 @@ def test_an_executor_gets_the_payloads_that_its_task_refers_to_and_no_others() -
             context.secret(missing)
     with pytest.raises(Refused):
         context.expand("{{.Nope}}")
+
+
+# Looking at it, and waiting for its end
+
+
+class Seen(FakeController):
+    """One that can be looked at."""
+
+    looks: list[tuple[Any, OnLooked]]
+
+    def look(self, question: Any, done: OnLooked) -> Any:
+        self.looks = [*getattr(self, "looks", []), (question, done)]
+
+
+def test_a_question_goes_to_the_executor_beside_the_operation_under_way() -> None:
+    bench = Bench()
+    bench.run()
+    controller = bench.executor.controllers["t1"]
+    controller.__class__ = Seen
+    first, second = bench.address.ask(InspectTask(Top())), bench.address.ask(InspectTask(Top("-x")))
+    bench.simulator.settle()
+    assert bench.executor.under_way("t1") == "wait"
+    (asked, done), (other, refuse) = controller.looks  # type: ignore[attr-defined]
+    assert (asked, other) == (Top(), Top("-x"))
+    done("seen")
+    refuse(Refused(Code.FAILED_PRECONDITION, "not now"))
+    bench.simulator.settle()
+    assert first.result(0) == "seen"
+    with pytest.raises(Refused, match="not now"):
+        second.result(0)
+
+
+def test_a_task_whose_executor_shows_nothing_says_so() -> None:
+    bench = Bench()
+    bench.run()
+    asked = bench.address.ask(InspectTask(Top()))
+    bench.simulator.settle()
+    with pytest.raises(Refused) as refused:
+        asked.result(0)
+    assert refused.value.code is Code.UNIMPLEMENTED
+
+
+def waits(bench: Bench) -> dict[Until, list[int | None]]:
+    told: dict[Until, list[int | None]] = {}
+    for until in Until:
+        told[until] = []
+        bench.address.ask(AwaitTask(until, told[until].append))
+    bench.simulator.settle()
+    return told
+
+
+def test_who_waits_hears_each_at_its_time() -> None:
+    bench = Bench()
+    bench.run()
+    told = waits(bench)
+    assert told == {Until.NOT_RUNNING: [], Until.NEXT_EXIT: [], Until.REMOVED: []}
+    bench.finish("wait", Failed("task: non-zero exit (3)", exit_code=3))
+    assert told == {Until.NOT_RUNNING: [3], Until.NEXT_EXIT: [3], Until.REMOVED: []}
+    bench.tell(RemoveTask())
+    assert told == {Until.NOT_RUNNING: [3], Until.NEXT_EXIT: [3], Until.REMOVED: [3]}
+
+
+def test_of_one_that_has_ended_only_its_removal_is_waited_for_and_its_next_end_comes_with_that() -> None:
+    bench = Bench()
+    bench.run()
+    bench.finish("wait", Failed("task: non-zero exit (3)", exit_code=3))
+    told = waits(bench)
+    assert told == {Until.NOT_RUNNING: [3], Until.NEXT_EXIT: [], Until.REMOVED: []}
+    bench.tell(RemoveTask())
+    assert told == {Until.NOT_RUNNING: [3], Until.NEXT_EXIT: [3], Until.REMOVED: [3]}
+
+
+def test_one_that_was_not_started_does_not_run() -> None:
+    bench = Bench()
+    bench.run(types_pb2.READY)
+    assert waits(bench) == {Until.NOT_RUNNING: [0], Until.NEXT_EXIT: [], Until.REMOVED: []}
+
+
+def test_who_asks_before_the_task_is_known_is_answered_when_it_is() -> None:
+    bench = Bench()
+    told = waits(bench)
+    assert told[Until.NOT_RUNNING] == []
+    bench.run(state=types_pb2.COMPLETE)
+    bench.tell(RemoveTask())
+    assert told[Until.REMOVED] == [0]
+
+
+def test_who_gave_up_waiting_hears_nothing() -> None:
+    bench = Bench()
+    bench.run()
+    told: list[int | None] = []
+    asked = bench.address.ask(AwaitTask(Until.NEXT_EXIT, told.append))
+    bench.simulator.settle()
+    asked.result(0)()
+    bench.simulator.settle()
+    bench.finish("wait", Done(types_pb2.ContainerStatus(container_id="c")))
+    assert told == []
+
+
+def test_a_life_that_fails_has_who_waits_ask_again() -> None:
+    bench = Bench()
+    bench.run()
+    told = waits(bench)
+    cell = bench.stage.cells["/task"]
+    cell.control(lambda: cell.failed(RuntimeError("x"), None))
+    bench.simulator.settle()
+    assert told == {Until.NOT_RUNNING: [None], Until.NEXT_EXIT: [None], Until.REMOVED: [None]}

@@ -12,9 +12,9 @@ from runtime.engine_api.convert import fields
 from runtime.engine_api.errors import ApiError
 
 CHANGES: Final = (
-    "start", "stop", "restart", "kill", "pause", "unpause", "rename", "update", "resize", "attach", "wait",
+    "start", "stop", "restart", "pause", "unpause", "rename", "update", "resize", "attach",
 )  # fmt: skip
-LOOKS: Final = ("top", "stats", "changes", "export", "archive")
+LOOKS: Final = ("changes", "export", "archive")
 SENTENCES: Final = {
     "volumes": "volumes are not offered by this version of the daemon",
     "images": "this daemon pulls and keeps no images",
@@ -25,8 +25,7 @@ SENTENCES: Final = {
     "build": "this daemon builds no images",
     "session": "this daemon builds no images",
     "commit": "this daemon builds no images",
-    **dict.fromkeys(LOOKS, "tasks here are processes of the machine: look at them with its own ps, top and files"),
-    "wait": "waiting for a container is not offered by this daemon: docker service ps says how its tasks ended",
+    **dict.fromkeys(LOOKS, "tasks here are processes of the machine: look at its own files"),
     "attach": "attaching to a container is not offered by this daemon: docker service logs follows what its tasks say",
 }
 CLUSTER_VOLUMES: Final = "cluster volumes are not offered by this version of the daemon"
