@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from swarmlet.errors import StartError, UsageError
     from swarmlet.executors import (
         ActorExecutor,
+        ContainerExecutor,
         ExecutorFactory,
         ExecutorPlace,
         GivenExecutor,
@@ -33,6 +34,7 @@ __all__ = [
     "Actor",
     "ActorExecutor",
     "AsyncNode",
+    "ContainerExecutor",
     "ExecutorFactory",
     "ExecutorPlace",
     "GivenExecutor",
@@ -55,6 +57,7 @@ _HOMES = {
     "Actor": "runtime.stage",
     "ActorExecutor": "swarmlet.executors",
     "AsyncNode": "swarmlet.async_node",
+    "ContainerExecutor": "swarmlet.executors",
     "ExecutorFactory": "swarmlet.executors",
     "ExecutorPlace": "swarmlet.executors",
     "GivenExecutor": "swarmlet.executors",

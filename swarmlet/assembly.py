@@ -32,7 +32,7 @@ from runtime.introspection.server import IntrospectionServer
 from runtime.protocol.raft import TransferLeadership
 from runtime.stage import Actor, Address, RealClock, Stage, World
 from runtime.swarm.addresses import Interface, IPNetwork
-from runtime.swarm.ingress_tables import EXECUTOR_LABEL, PROCESS
+from runtime.swarm.ingress_tables import forwards
 from runtime.wire.grpc_transport import GrpcTransport
 from runtime.wire.https import LoopHttps
 from runtime.wire.ingress_proxy import IngressProxy
@@ -186,7 +186,7 @@ class Assembly:
             executor=executor,
             settings={"hostname": hostname, "control_socket": self._control_socket},
             host_subnets=self._host_subnets,
-            ingress=proxy if executor.describe().engine.labels.get(EXECUTOR_LABEL) == PROCESS else None,
+            ingress=proxy if forwards(executor.describe()) else None,
         )
         self.stage = Stage(world, name=settings.name, mark=secrets.randbits(20))
         parts.callback(self._end_stage, self.stage)

@@ -26,7 +26,7 @@ from runtime.engine_api.sockets import TlsListener
 from runtime.executor.procfs import OPEN_FILES_MARK
 from swarmlet import __version__, logs, places
 from swarmlet.errors import EXIT_FAILED, EXIT_OK, StartError
-from swarmlet.executors import ProcessExecutor
+from swarmlet.executors import ContainerExecutor, ExecutorFactory, ProcessExecutor
 from swarmlet.node import Node
 from swarmlet.options import DaemonOptions
 
@@ -114,17 +114,11 @@ def _settle_memory() -> None:
 
 def make_node(options: DaemonOptions) -> Node:
     """The node of these options, not started."""
-    executor = ProcessExecutor(
-        linger=None,
-        task_user=options.task_user,
-        require_limits=options.require_limits,
-        generic_resources=options.generic_resources,
-    )
     return Node(
         options.data_root,
         listen="0.0.0.0:2377",  # the engine's default; init and join name their own
         default_advertise_addr=options.default_advertise_addr,
-        executor=executor,
+        executor=make_executor(options),
         name="swarmlet",
         hostname=options.hostname,
         run_dir=options.exec_root,
@@ -134,6 +128,18 @@ def make_node(options: DaemonOptions) -> Node:
         heartbeat_tick=options.heartbeat_tick,
         election_tick=options.election_tick,
         metrics=options.metrics,
+    )
+
+
+def make_executor(options: DaemonOptions) -> ExecutorFactory:
+    """How this daemon's tasks are run."""
+    if options.executor != "process":
+        return ContainerExecutor(options.engine_socket or None, options.executor, options.generic_resources)
+    return ProcessExecutor(
+        linger=None,
+        task_user=options.task_user,
+        require_limits=options.require_limits,
+        generic_resources=options.generic_resources,
     )
 
 

@@ -6,10 +6,13 @@ any object with ``build``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from swarmlet.errors import StartError
 
 if TYPE_CHECKING:
     from runtime.executor.actor import ActorExecutor as Actors
@@ -119,6 +122,47 @@ class MixedExecutor:
         from runtime.executor.mixed import MixedExecutor as Mixed
 
         return Mixed(self.actors.executor(), self.others.build(place))
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerExecutor:
+    """Tasks are containers of an engine on this machine that speaks Docker's API over a unix socket.
+
+    ``socket``: where it listens; None is the usual place of ``engine``, which is ``docker`` or ``podman``.
+    ``generic_resources``: as the process executor's, beside those of the engine's own configuration.
+    """
+
+    socket: str | None = None
+    engine: str = "docker"
+    generic_resources: tuple[str, ...] = ()
+    name: str = "container"
+
+    def build(self, place: ExecutorPlace) -> Executor:
+        """As ``ExecutorFactory.build``. StartError if there is no engine, and none has been there before."""
+        from runtime.executor.container import ContainerExecutor as Container
+        from runtime.executor.container import NoEngine
+        from runtime.executor.process import parse_generic_resources
+
+        try:
+            return Container(
+                place.loop,
+                socket=self.socket or engine_socket(self.engine, os.environ, os.getuid()),
+                directory=str(place.directory.parent / "container"),
+                run_dir=str(place.run_dir),
+                generic_resources=parse_generic_resources(self.generic_resources),
+                prefer_offline=os.environ.get("DOCKER_SERVICE_PREFER_OFFLINE_IMAGE") == "1",
+            )
+        except NoEngine as error:
+            raise StartError(str(error)) from None
+
+
+def engine_socket(engine: str, environ: Mapping[str, str], uid: int) -> str:
+    """Where an engine usually listens: root's, or the user's own."""
+    own = environ.get("XDG_RUNTIME_DIR", "") if uid != 0 else ""
+    if engine == "podman":
+        return f"{own or '/run'}/podman/podman.sock"
+    rootless = f"{own}/docker.sock"
+    return rootless if own and os.path.exists(rootless) else "/var/run/docker.sock"
 
 
 def images_of(factory: ExecutorFactory) -> tuple[str, ...]:

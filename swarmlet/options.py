@@ -22,6 +22,8 @@ LOG_FORMATS: Final = ("text", "json")
 LOG_LEVELS: Final = ("debug", "info", "warn", "error", "fatal")
 DEFAULT_TLS_PORT: Final = 2376
 TICK_MAX: Final = 3600
+EXECUTORS: Final = ("process", "docker", "podman")
+PROCESS_ONLY: Final = ("task-user", "require-limits")
 _PLURAL: Final[Mapping[str, str]] = {"hosts": "host", "node-generic-resources": "node-generic-resource"}
 
 
@@ -55,6 +57,7 @@ class DaemonOptions:
     metrics: tuple[str, int] | None = None
     hostname: str = ""
     executor: str = "process"
+    engine_socket: str = ""
     task_user: str = ""
     require_limits: bool = False
     stop_tasks_on_exit: bool = False
@@ -145,7 +148,8 @@ def _daemon_flags(parser: argparse.ArgumentParser) -> None:
     add("--log-format", default=absent, metavar="FORMAT", help=", ".join(LOG_FORMATS))
     add("--metrics-addr", default=absent, metavar="[ADDR]:PORT", help="where Prometheus finds /metrics")
     add("--hostname", default=absent)
-    add("--executor", default=absent, metavar="KIND", help="process")
+    add("--executor", default=absent, metavar="KIND", help=", ".join(EXECUTORS))
+    add("--engine-socket", default=absent, metavar="PATH", help="where the container engine listens")
     add(
         "--task-user", default=absent, metavar="USER", help="user that tasks run as unless their service says otherwise"
     )
@@ -160,7 +164,7 @@ _TYPES: Final[Mapping[str, type]] = {
     **dict.fromkeys(
         ("tlscacert", "tlscert", "tlskey", "data-root", "exec-root", "pidfile", "group", "log-level", "hostname",
          "log-format", "metrics-addr",
-         "executor", "task-user", "swarm-default-advertise-addr"), str,
+         "executor", "engine-socket", "task-user", "swarm-default-advertise-addr"), str,
     ),
 }  # fmt: skip
 
@@ -181,8 +185,7 @@ def _daemon(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> 
         raise UsageError(f"invalid logging level: {level}; it must be one of {', '.join(LOG_LEVELS)}")
     if given.get("log-format", "text") not in LOG_FORMATS:
         raise UsageError(f"invalid log format: {given['log-format']}; it must be one of {', '.join(LOG_FORMATS)}")
-    if given.get("executor", "process") != "process":
-        raise UsageError(f"there is no executor {given['executor']!r}; there is: process")
+    executor = _executor(given)
     return DaemonOptions(
         data_root=Path(given.get("data-root") or places.data_root(environ, uid)).absolute(),
         exec_root=exec_root,
@@ -201,10 +204,34 @@ def _daemon(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> 
         log_format=given.get("log-format", "text"),
         metrics=_metrics(given["metrics-addr"]) if given.get("metrics-addr") else None,
         hostname=given.get("hostname", ""),
+        executor=executor,
+        engine_socket=_engine_socket(given, executor),
         task_user=given.get("task-user", ""),
         require_limits=bool(given.get("require-limits")),
         stop_tasks_on_exit=bool(given.get("stop-tasks-on-exit")),
     )
+
+
+def _executor(given: Mapping[str, Any]) -> str:
+    """The kind of executor; what only processes have is refused with another."""
+    executor = str(given.get("executor", "process"))
+    if executor not in EXECUTORS:
+        raise UsageError(f"there is no executor {executor!r}; there are: {', '.join(EXECUTORS)}")
+    for name in PROCESS_ONLY if executor != "process" else ():
+        if given.get(name):
+            raise UsageError(f"--{name} is for the process executor, not for {executor}")
+    return executor
+
+
+def _engine_socket(given: Mapping[str, Any], executor: str) -> str:
+    """The path of the engine's socket, also given as ``unix://PATH``; empty for the usual place."""
+    text = str(given.get("engine-socket", ""))
+    path = text.removeprefix("unix://")
+    if text and executor == "process":
+        raise UsageError("--engine-socket needs --executor docker or podman")
+    if "://" in path:
+        raise UsageError(f"invalid engine socket {text!r}: it must be unix://PATH")
+    return places.check_socket_path(str(Path(path).absolute())) if path else ""
 
 
 def read_config_file(path: Path, flags: Mapping[str, Any]) -> dict[str, Any]:

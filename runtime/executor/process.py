@@ -20,9 +20,10 @@ from runtime.executor.journal import Record
 from runtime.executor.keeper_client import Clock, KeeperClient
 from runtime.executor.payload_files import clear_payloads, payload_root
 from runtime.executor.port import Orphan, Rejected, TaskContext
-from runtime.executor.process_controller import Loop, ProcessController
+from runtime.executor.process_controller import ProcessController
 from runtime.executor.process_plan import PlanSettings, make_plan
 from runtime.executor.task_ports import TaskPorts, from_record
+from runtime.executor.work import Loop
 from runtime.wire.pb import objects_pb2, types_pb2
 
 EXECUTOR_LABEL, LIMITS_LABEL = "swarmlet.executor", "swarmlet.limits"

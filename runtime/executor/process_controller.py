@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any
 
 from runtime.errors import Code, Refused
 from runtime.executor import usage
@@ -38,58 +37,12 @@ from runtime.executor.port import (
 from runtime.executor.process_plan import Plan
 from runtime.executor.ps import run_ps
 from runtime.executor.task_ports import TaskPorts, as_record, environment, from_record
+from runtime.executor.work import Loop, Work
 from runtime.wire.pb import objects_pb2, types_pb2
 
 DRAIN_S = 2.0
 NO_READING = "configured logging driver does not support reading"
 UNKNOWN_EXIT = -1  # a container status's exit code where nobody knows it
-
-
-class Loop(Protocol):
-    """The part of the I/O loop that is needed here (``runtime.wire.loop.IoLoop`` has it)."""
-
-    def submit(self, coro: Coroutine[Any, Any, Any], done: Callable[[Any], None] | None = None) -> Callable[[], None]:
-        """Runs a coroutine; ``done`` hears its result or exception; what is returned cancels it."""
-
-
-class Work:
-    """An operation under way: ``finish`` hears the coroutine's result or exception, or why it was broken off."""
-
-    def __init__(self, finish: Callable[[Any], None]) -> None:
-        self._finish: Callable[[Any], None] | None = finish
-        self._lock = threading.Lock()
-        self._reason = ""
-        self._cancel: Callable[[], None] | None = None
-
-    @property
-    def over(self) -> bool:
-        """Whether it was told."""
-        return self._finish is None
-
-    def begin(self, loop: Loop, coro: Coroutine[Any, Any, Any]) -> None:
-        """Starts it."""
-        cancel = loop.submit(coro, self.ended)
-        with self._lock:
-            self._cancel = cancel
-            broken_off = bool(self._reason)
-        if broken_off:
-            cancel()
-
-    def ended(self, result: Any) -> None:
-        """The coroutine's end."""
-        with self._lock:
-            finish, self._finish = self._finish, None
-            reason = self._reason
-        if finish is not None:
-            finish(reason if isinstance(result, asyncio.CancelledError) and reason else result)
-
-    def cancel(self, reason: str = "cancelled") -> None:
-        """As the port's Operation; ``reason`` is what ``finish`` hears."""
-        with self._lock:
-            self._reason = self._reason or reason
-            cancel = self._cancel
-        if cancel is not None and not self.over:
-            cancel()
 
 
 def _outcome(result: Any) -> Outcome:

@@ -24,7 +24,7 @@ from runtime.wire.pb import types_pb2 as types
 
 PREFIX: Final = "swarmlet.ingress."
 EXECUTOR_LABEL: Final = "swarmlet.executor"
-PROCESS: Final = "process"
+FORWARDING: Final = ("process", "container")
 TCP, UDP = types.PortConfig.TCP, types.PortConfig.UDP
 PROTOCOLS: Final = {TCP: "tcp", UDP: "udp"}
 
@@ -56,7 +56,12 @@ Target = tuple[str, int]
 
 def takes_tables(node: objects.Node) -> bool:
     """Whether a node forwards connections by tables."""
-    return node.description.engine.labels.get(EXECUTOR_LABEL) == PROCESS
+    return forwards(node.description)
+
+
+def forwards(described: types.NodeDescription) -> bool:
+    """Whether a node's executor is one of ours, whose nodes forward connections themselves."""
+    return described.engine.labels.get(EXECUTOR_LABEL, "") in FORWARDING
 
 
 def encode(

@@ -13,7 +13,7 @@ from typing import Final
 
 from runtime.errors import Code, Refused, invalid
 from runtime.swarm.actor_spec import offers_any
-from runtime.swarm.ingress_tables import EXECUTOR_LABEL, PROCESS
+from runtime.swarm.ingress_tables import forwards
 from runtime.swarm.ports import View
 from runtime.wire.pb import logs_pb2 as logs
 from runtime.wire.pb import objects_pb2 as objects
@@ -104,7 +104,7 @@ class LogSelection:
 
 def _may_have_written(view: View, task: objects.Task) -> bool:
     node = view.get(objects.Node, task.node_id) if task.status.state >= types.ASSIGNED else None
-    return node is not None and (node.description.engine.labels.get(EXECUTOR_LABEL) == PROCESS or offers_any(node))
+    return node is not None and (forwards(node.description) or offers_any(node))
 
 
 def not_available(node_id: str) -> str:

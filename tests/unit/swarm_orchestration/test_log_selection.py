@@ -55,10 +55,11 @@ def test_without_following_only_tasks_of_a_service_that_have_run_are_asked_for()
         ("process", types.ASSIGNED, True),
         ("process", types.STARTING, True),
         ("process", types.PENDING, False),
-        ("container", types.STARTING, False),
+        ("container", types.STARTING, True),
+        ("", types.STARTING, False),
     ],
 )
-def test_a_node_of_processes_is_asked_before_its_tasks_are_known_to_run(executor: str, state: int, asked: bool) -> None:
+def test_a_node_of_ours_is_asked_before_its_tasks_are_known_to_run(executor: str, state: int, asked: bool) -> None:
     node = objects.Node(id="n1")
     node.description.engine.labels["swarmlet.executor"] = executor
     assert list(select(store(node, task("a", "n1", state)), service_ids=["web"]).nodes) == (["n1"] if asked else [])

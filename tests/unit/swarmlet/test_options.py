@@ -120,6 +120,12 @@ def test_every_flag_reaches_its_option() -> None:
     assert daemon("--debug").log_level == "debug"
 
 
+def test_an_engine_is_named_with_its_socket() -> None:
+    found = daemon("--executor", "podman", "--engine-socket", "unix:///p.sock")
+    assert (found.executor, found.engine_socket) == ("podman", "/p.sock")
+    assert daemon("--executor", "docker").engine_socket == ""
+
+
 @pytest.mark.parametrize(
     ("host", "expected"),
     [("tcp://:1", ("127.0.0.1", 1)), ("tcp://10.0.0.1", ("10.0.0.1", 2376)), ("tcp://[::1]:5", ("::1", 5))],
@@ -153,7 +159,12 @@ def test_tcp_without_all_of_tls_is_refused_and_says_what_is_missing(left_out: st
         (("daemon", "-H", "tcp://x:99999", *TLS), "invalid host"),
         (("daemon", "-H", "tcp://a:b:c", *TLS), "invalid host"),
         (("daemon", "--log-level", "loud"), "invalid logging level"),
-        (("daemon", "--executor", "docker"), "no executor"),
+        (("daemon", "--executor", "crio"), "no executor 'crio'; there are: process, docker, podman"),
+        (("daemon", "--engine-socket", "/s"), "needs --executor"),
+        (("daemon", "--executor", "docker", "--engine-socket", "tcp://x"), "must be unix://PATH"),
+        (("daemon", "--executor", "docker", "--engine-socket", "/" + "x" * 107), "too long"),
+        (("daemon", "--executor", "docker", "--task-user", "me"), "--task-user is for the process executor"),
+        (("daemon", "--executor", "podman", "--require-limits"), "not for podman"),
         (("daemon", "--node-generic-resource", "gpu"), "KIND="),
         (("daemon", "--swarm-raft-heartbeat-tick", "0"), "from 1 to"),
         (("daemon", "--swarm-raft-heartbeat-tick", "x"), "invalid int"),
