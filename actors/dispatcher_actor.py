@@ -252,7 +252,8 @@ class DispatcherActor(DispatcherStatuses):
         stream = self.assignments.get(task.node_id)
         if stream is None or commit.version <= stream.version:
             return
-        if stream.assigned.remove(task) if gone else stream.assigned.put(commit.view, task):
+        assigned = stream.assigned
+        if assigned.remove(task) if gone else assigned.put(commit.view, task, of_status=event.of_status):
             self._modified(stream)
 
     # Sessions

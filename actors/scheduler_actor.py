@@ -80,7 +80,7 @@ class SchedulerActor(StoreWatcher):
             elif gone:
                 self.scheduler.remove_task(change.object.id, change.object.node_id)
             else:
-                self.scheduler.put_task(change.object, self.monotonic())
+                self.scheduler.put_task(change.object, self.monotonic(), of_status=change.of_status)
         self._changed()
 
     @handles(AskWaits)

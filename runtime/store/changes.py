@@ -31,12 +31,17 @@ class Action(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Change:
-    """One change. ``old`` is absent for a create, ``new`` for a removal. Its repr holds nothing of the objects."""
+    """One change. ``old`` is absent for a create, ``new`` for a removal. Its repr holds nothing of the objects.
+
+    ``of_status`` says of an update of a task that nothing but its status (and its ``meta``) is another: most of what is
+    written says how far tasks are, and nobody has to find that out by comparing them. Without it nothing is known.
+    """
 
     action: Action
     kind: Kind
     old: Any | None
     new: Any | None
+    of_status: bool = False
 
     @property
     def object(self) -> Any:
@@ -140,7 +145,7 @@ def apply(view: View, changes: Sequence[Change], index: int) -> View:
         if edit is None:
             edit = edits[change.kind] = TableEdit(view.table(change.kind))
         if change.new is not None:
-            edit.put(change.new, change.old)
+            edit.put(change.new, change.old, of_status=change.of_status)
         else:
             edit.remove(change.old)
     tables = {table.table.kind: table for table in view.tables()}

@@ -176,6 +176,14 @@ def moved_keys(table: Table, old: Any | None, new: Any) -> tuple[set[tuple[str, 
     return before - after, after - before
 
 
+def moved_by_status(old: Any, new: Any) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    """As ``moved_keys``, of a task that has another status and is the same otherwise."""
+    before, after = old.status.state, new.status.state
+    if before == after:
+        return set(), set()
+    return {("task_state", str(before))}, {("task_state", str(after))}
+
+
 def _same_but_progress(old: Any, new: Any) -> bool:
     """Whether a task's keys are the same but for its states and its node. Most of what is written says how far a task
     is. (The name of a task without a slot holds its node.)"""

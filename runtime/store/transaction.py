@@ -25,6 +25,7 @@ from runtime.store.changes import (
 from runtime.store.kinds import TABLES, Kind, StoreObject, T, Table, index_keys
 from runtime.store.view import View
 from runtime.wire.pb import objects_pb2 as pb
+from runtime.wire.pb import types_pb2 as types
 
 R = TypeVar("R")
 
@@ -158,9 +159,18 @@ class Transaction:
             raise Refused(Code.INVALID_ARGUMENT, "extensions are immutable")
         if self._version is not None and old.meta.version.index != obj.meta.version.index:
             raise OutOfSequence
-        if table.name(old) != table.name(obj):
+        if table.unique_name and table.name(old) != table.name(obj):
             self._check_name(table, obj)
         return self._write(Action.UPDATE, table, obj, old)
+
+    def set_status(self, task: pb.Task, status: types.TaskStatus) -> pb.Task:
+        """Replaces a task, as this transaction gave it, by one that has another status and is the same otherwise."""
+        assert self.get(pb.Task, task.id) is task, f"task {task.id} is not what this transaction gave"
+        new = pb.Task()
+        new.CopyFrom(task)
+        new.status.CopyFrom(status)
+        self._add(Action.UPDATE, TABLES[pb.Task], new, task, of_status=True)
+        return new
 
     def delete(self, kind: type[T], id: str) -> T:
         """Removes an object and returns what it was."""
@@ -190,6 +200,10 @@ class Transaction:
     def _write(self, action: Action, table: Table, obj: StoreObject, old: Any | None) -> Any:
         new = table.kind()
         new.CopyFrom(obj)
+        self._add(action, table, new, old)
+        return new
+
+    def _add(self, action: Action, table: Table, new: Any, old: Any | None, *, of_status: bool = False) -> None:
         if self._version is not None:
             new.meta.version.index = self._version
             _set_time(new.meta.updated_at, self.now)
@@ -197,8 +211,7 @@ class Transaction:
                 _set_time(new.meta.created_at, self.now)
         self._written.setdefault(table.kind, {})[new.id] = new
         self._unkeyed.append(new)
-        self.changes.append(Change(action, table.kind, old, new))
-        return new
+        self.changes.append(Change(action, table.kind, old, new, of_status))
 
     def _check_name(self, table: Table, obj: Any) -> None:
         name = table.name(obj)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from runtime.store.kinds import TABLES, Kind, StoreObject, T, Table, index_keys, moved_keys
+from runtime.store.kinds import TABLES, Kind, StoreObject, T, Table, index_keys, moved_by_status, moved_keys
 from runtime.store.pmap import Edit, PersistentMap
 
 Ids = PersistentMap[bool]
@@ -109,10 +109,10 @@ class TableEdit:
         self._indices = base.indices
         self._ids: dict[str, Edit[bool]] = {}
 
-    def put(self, obj: Any, old: Any | None) -> None:
-        """Adds an object, or replaces ``old`` by it."""
+    def put(self, obj: Any, old: Any | None, *, of_status: bool = False) -> None:
+        """Adds an object, or replaces ``old`` by it; ``of_status`` is as in ``Change``."""
         self._objects.set(obj.id, obj)
-        gone, new = moved_keys(self._table, old, obj)
+        gone, new = moved_by_status(old, obj) if of_status else moved_keys(self._table, old, obj)
         for index, key in gone:
             self._edit(f"{index}\0{key}").delete(obj.id)
         for index, key in new:

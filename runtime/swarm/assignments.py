@@ -84,8 +84,9 @@ class AssignmentSet:
             self.put(view, task)
         return self.take()
 
-    def put(self, view: View, task: objects.Task) -> bool:
-        """A task in its newest state. True if there is more to tell; ``view`` is where its references are found."""
+    def put(self, view: View, task: objects.Task, *, of_status: bool = False) -> bool:
+        """A task in its newest state. True if there is more to tell; ``view`` is where its references are found.
+        ``of_status`` says that since it was put last nothing but its status became another."""
         assert task.node_id == self.node_id, f"task {task.id} is node {task.node_id}'s, not {self.node_id}'s"
         if task.status.state < types.ASSIGNED:
             return False
@@ -93,7 +94,7 @@ class AssignmentSet:
         self._tasks[task.id] = task
         if old is None and task.status.state <= types.RUNNING:
             self._use(view, task)
-        if old is not None and task.status.state > types.ASSIGNED and same_but_status(old, task):
+        if old is not None and task.status.state > types.ASSIGNED and (of_status or same_but_status(old, task)):
             if ("task", task.id) in self._changes:
                 self._changes["task", task.id] = task
             return task.status.state > types.RUNNING and self._release(task)

@@ -291,12 +291,11 @@ def write_task_status(tx: Tx, task_id: str, node_id: str, status: types.TaskStat
     task = tx.get(objects.Task, task_id)
     if task is None or task.node_id != node_id or task.status.state > status.state or _says_same(task.status, status):
         return False
-    new = objects.Task()
-    new.CopyFrom(task)
-    new.status.CopyFrom(status)
-    new.status.applied_by = manager_id
-    new.status.applied_at.CopyFrom(to_timestamp(tx.now))
-    tx.update(new)
+    applied = types.TaskStatus()
+    applied.CopyFrom(status)
+    applied.applied_by = manager_id
+    applied.applied_at.CopyFrom(to_timestamp(tx.now))
+    tx.set_status(task, applied)
     return True
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Literal, Protocol, TypeVar
 
 from runtime.wire.pb import objects_pb2 as objects
+from runtime.wire.pb import types_pb2 as types
 
 StoreObject = (
     objects.Node
@@ -82,6 +83,9 @@ class Tx(View, Protocol):
 
     def update(self, obj: StoreObject) -> object:
         """Replaces an object by a newer one with the same id."""
+
+    def set_status(self, task: objects.Task, status: types.TaskStatus) -> object:
+        """Replaces a task, as this transaction gave it, by one that has another status and is the same otherwise."""
 
     def delete(self, kind: type[T], id: str) -> object:
         """Removes an object; refused when there is none."""

@@ -103,8 +103,8 @@ class Scheduler:
             if task.node_id == node_id and task.status.state >= types.ASSIGNED:
                 self._strays.setdefault(node_id, {})[task.id] = None
 
-    def put_task(self, task: objects.Task, now: float) -> None:
-        """A task appeared or changed."""
+    def put_task(self, task: objects.Task, now: float, *, of_status: bool = False) -> None:
+        """A task appeared or changed; ``of_status`` says that nothing but its status became another."""
         state = task.status.state
         if state < types.PENDING:
             return
@@ -112,6 +112,9 @@ class Scheduler:
             self._task_ended(task, now)
             return
         known = self._tasks.get(task.id)
+        if of_status and known is not None and known.status.state >= types.ASSIGNED:
+            self._tasks[task.id] = task  # it stands in the books as it did before
+            return
         if task.id in self._undecided and state == types.PENDING:
             # An echo of an older change, or of the status text alone, while the decision is under way.
             self._undecided[task.id] = (task, self._undecided[task.id][1])

@@ -263,6 +263,56 @@ def test_an_object_of_a_view_may_not_be_changed_in_place() -> None:
         Transaction(view, 1, 1.0).update(stored)
 
 
+STATUSES = st.builds(
+    types_pb2.TaskStatus, state=st.sampled_from([0, 192, 512, 576, 704]), message=st.sampled_from(["", "said"])
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["status", "whole", "both"]), STATUSES), max_size=8))
+def test_a_status_that_is_set_leaves_the_store_as_an_update_of_the_whole_task_does(steps: list[Any]) -> None:
+    short = whole = commit(View(), lambda tx: tx.create(task("a")), lambda tx: tx.create(task("b", slot=2)))
+    for how, status in steps:
+
+        def update(tx: Transaction, status: Any = status) -> None:
+            new = pb.Task()
+            new.CopyFrom(tx.get(pb.Task, "a"))  # type: ignore[arg-type]
+            new.status.CopyFrom(status)
+            tx.update(new)
+
+        def set_it(tx: Transaction, status: Any = status) -> None:
+            tx.set_status(tx.get(pb.Task, "a"), status)  # type: ignore[arg-type]
+
+        done = {"status": (set_it,), "whole": (update,), "both": (update, set_it)}[how]
+        short, whole = commit(short, *done), commit(whole, *[update] * len(done))
+    assert dump(short) == dump(whole)
+    for state in (0, 192, 512, 576, 704):
+        assert short.find(pb.Task, "task_state", state) == whole.find(pb.Task, "task_state", state)
+    assert [each.id for each in short.find(pb.Task, "slot", "s/1")] == ["a"]
+
+
+def test_who_hears_of_a_status_that_was_set_is_told_that_it_is_no_more_than_that() -> None:
+    view = commit(View(), lambda tx: tx.create(task("a")))
+    transaction, said = Transaction(view, 1, 1.0), types_pb2.TaskStatus(state=types_pb2.FAILED, err="it broke")
+    old = transaction.get(pb.Task, "a")
+    assert old is not None
+    set_ = transaction.set_status(old, said)
+    said.err = "changed behind the back of the store"
+    (change,) = transaction.changes
+    assert (change.action, change.old, change.new, change.of_status) == (Action.UPDATE, old, set_, True)
+    assert (set_.status.err, set_.meta.version.index, old.status.err) == ("it broke", 1, "")
+    assert transaction.get(pb.Task, "a") is set_
+    transaction.roll_back(0)
+    assert transaction.get(pb.Task, "a") is old
+    assert from_actions(view, decode_request(encode_request(1, [change])).action)[0].of_status is False
+
+
+def test_a_status_is_set_on_what_the_transaction_gave_alone() -> None:
+    view = commit(View(), lambda tx: tx.create(task("a")))
+    for stranger in (task("a"), task("gone")):
+        with pytest.raises(AssertionError, match="not what this transaction gave"):
+            Transaction(view, 1, 1.0).set_status(stranger, types_pb2.TaskStatus())
+
+
 def test_a_snapshot_with_one_id_twice_is_a_failure() -> None:
     snapshot = dump(commit(View(), lambda tx: tx.create(service("a", "web"))))
     snapshot.services.append(snapshot.services[0])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from runtime.store import changes as ch
 from runtime.store.changes import Action, Change, TooLarge, apply, encode_action, encode_request, join_actions
 from runtime.store.events import Commit, Select, WatchFilter
-from runtime.store.kinds import TABLES, Kind, index_keys, moved_keys
+from runtime.store.kinds import TABLES, Kind, index_keys, moved_by_status, moved_keys
 from runtime.store.transaction import Transaction, cut_batch
 from runtime.store.view import View
 from runtime.wire.pb import objects_pb2 as pb
@@ -143,6 +143,8 @@ def test_the_keys_that_move_are_the_difference_of_all_keys(
     assert moved_keys(table, old, new) == (before - after, after - before)
     assert moved_keys(table, old, task(others))[1] == index_keys(table, task(others)) - before
     assert moved_keys(table, None, new) == (set(), after)
+    if not set(changed) - {"state"}:
+        assert moved_by_status(old, new) == (before - after, after - before)
 
 
 def test_a_watcher_is_told_what_its_selections_match_whatever_the_mixture() -> None:

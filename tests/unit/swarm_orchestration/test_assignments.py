@@ -274,8 +274,11 @@ def store(view: View, old: objects.Task | None, new: objects.Task | None) -> Vie
     return change(view, lambda tx: tx.update(new) if new is not None else tx.delete(objects.Task, old.id))
 
 
-@given(st.lists(ACTIONS, max_size=40), st.integers(0, 10))
-def test_a_node_that_follows_ends_up_with_what_a_complete_set_would_tell(actions: list[Any], begin_at: int) -> None:
+@given(st.lists(ACTIONS, max_size=40), st.integers(0, 10), st.booleans())
+def test_a_node_that_follows_ends_up_with_what_a_complete_set_would_tell(
+    actions: list[Any], begin_at: int, told: bool
+) -> None:
+    """Whether or not the set is ``told`` that a change is of a task's status alone."""
     view, assigned, agent = payloads(), AssignmentSet("n"), Agent()
     for number, (what, which, state, secrets, configs) in enumerate(actions):
         if number == begin_at:
@@ -290,7 +293,7 @@ def test_a_node_that_follows_ends_up_with_what_a_complete_set_would_tell(actions
         if number >= begin_at:
             stored = view.get(objects.Task, f"t{which}")
             if stored is not None:
-                assigned.put(view, stored)
+                assigned.put(view, stored, of_status=told and what == "state")
             elif old is not None:
                 assigned.remove(old)
     agent.take(assigned.begin(view) if len(actions) <= begin_at else assigned.take())

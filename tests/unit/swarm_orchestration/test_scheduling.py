@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -700,3 +701,49 @@ def test_on_equal_nodes_numbers_differ_by_one_at_most(nodes: int, first: int, se
     counts = [len(bench.store.view.find(objects.Task, "node", f"n{number}")) for number in range(nodes)]
     assert sum(counts) == first + second
     assert max(counts) - min(counts) <= 1
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 3),
+            st.sampled_from(["state", "state", "state", "desired", "remove"]),
+            st.sampled_from([64, 192, 256, 512, 576, 640]),
+            st.sampled_from(["", "n1", "n2", "unknown"]),
+        ),
+        max_size=40,
+    )
+)
+def test_books_are_the_same_whether_or_not_it_is_said_that_a_change_is_of_the_status_alone(history: list[Any]) -> None:
+    told, untold = Scheduler(), Scheduler()
+    newest: dict[str, objects.Task] = {}
+    for each in (told, untold):
+        each.load([node("n1", cpus=4), node("n2", cpus=4)], [], 0.0)
+    for number, what, state, where in history:
+        id = f"t{number}"
+        old = newest.pop(id, None)
+        if what == "remove":
+            for each in (told, untold):
+                each.remove_task(id, old.node_id if old is not None else "")
+            continue
+        new = task(id, cpus=1, slot=number + 1, ports=[port(80, 8000 + number, HOST)])
+        of_status = old is not None and what == "state"
+        if old is not None:
+            new.CopyFrom(old)
+        if what == "desired":
+            new.desired_state = types.SHUTDOWN
+        else:
+            new.status.state = max(state, new.status.state)
+        if not of_status:
+            new.node_id = new.node_id or where
+        newest[id] = new
+        told.put_task(new, 0.0, of_status=of_status)
+        untold.put_task(new, 0.0)
+        assert (told.due, told.waiting) == (untold.due, untold.waiting)
+    for id in ("n1", "n2"):
+        one, other = told.node(id), untold.node(id)
+        assert one is not None
+        assert other is not None
+        assert (one.held, one.active, one.nano_cpus, one.ports) == (
+            other.held, other.active, other.nano_cpus, other.ports,
+        )  # fmt: skip
