@@ -15,7 +15,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -30,7 +30,7 @@ from runtime.executor.port import OnStage
 from runtime.introspection import exposition
 from runtime.introspection.server import IntrospectionServer
 from runtime.protocol.raft import TransferLeadership
-from runtime.stage import Actor, Address, RealClock, Stage, World
+from runtime.stage import Actor, Address, Clock, RealClock, Stage, World
 from runtime.swarm.addresses import Interface, IPNetwork
 from runtime.swarm.ingress_tables import forwards
 from runtime.wire.grpc_transport import GrpcTransport
@@ -64,8 +64,8 @@ TASKS_STOP_S: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """What a node is made of; paths are absolute. ``node_class``, ``read_interfaces`` and ``dial_from`` (the
-    address that connections to other nodes come from) are for tests."""
+    """What a node is made of; paths are absolute. ``node_class``, ``read_interfaces``, ``dial_from`` (the address that
+    connections to other nodes come from) and ``clock`` are for tests."""
 
     state_dir: Path
     run_dir: Path
@@ -84,6 +84,7 @@ class NodeSettings:
     node_class: type[Actor] | None = None
     run_dir_is_ours: bool = False
     dial_from: str = ""
+    clock: Clock = field(default_factory=RealClock)
 
 
 class Assembly:
@@ -167,9 +168,9 @@ class Assembly:
         refuse_foreign(disk.files)
         loop = self._loop = IoLoop(f"{settings.name}-io").start()
         parts.callback(loop.stop)
-        transport = GrpcTransport(loop, dial_from=settings.dial_from, run_dir=str(settings.run_dir))
+        clock = settings.clock
+        transport = GrpcTransport(loop, clock=clock.now, dial_from=settings.dial_from, run_dir=str(settings.run_dir))
         parts.callback(transport.close)
-        clock = RealClock()
         executor = settings.executor.build(
             ExecutorPlace(loop, settings.state_dir / EXECUTOR_STATE, settings.run_dir, clock)
         )

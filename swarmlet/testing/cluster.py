@@ -28,7 +28,7 @@ from runtime.swarm.actor_spec import actor_name
 from runtime.wire.pb import control_pb2, objects_pb2
 from runtime.wire.pb import types_pb2 as types
 from swarmlet.executors import ActorExecutor
-from swarmlet.testing.api import Api
+from swarmlet.testing.api import Api, RequestRefused
 from swarmlet.testing.ground import Ground, Refusal
 from swarmlet.testing.report import Fault, describe
 from swarmlet.testing.swarm import Swarm
@@ -37,6 +37,7 @@ from swarmlet.testing.trace import Trace
 START_S = 60.0
 LEADER_S = 60.0
 ASK_S = 30.0
+SERVER_ERROR = 500
 
 
 class TestCluster:
@@ -72,6 +73,9 @@ class TestCluster:
         self.again = f"SWARMLET_SEED={self.seed} {' '.join(sys.orig_argv)}"
         self._skip = frozenset(skip)
         self._services = 0
+        self._ids: dict[str, str] = {}
+        self._started = False
+        self._done: list[tuple[float, str]] = []
         self._ground = self._make_ground()
 
     def _make_ground(self) -> Ground:
@@ -88,6 +92,7 @@ class TestCluster:
         """Founds the swarm and has all others join it."""
         ground = self._ground
         ground.start()
+        self._started = True
         first = self.managers[0]
         ground.ask(first, ground.init_message(first), START_S)
         for name, role in [*((n, "manager") for n in self.managers[1:]), *((n, "worker") for n in self.workers)]:
@@ -136,14 +141,25 @@ class TestCluster:
 
     def advance(self, seconds: float) -> None:
         """Lets time pass: virtual time in an instant, real time really."""
+        if seconds < 0:
+            raise ValueError(f"time only goes on, not by {seconds:g} s")
         self._ground.advance(seconds)
 
     def run_until(self, condition: Callable[[], bool], within: float = 60.0) -> None:
-        """Lets time pass until ``condition()``, which may ask the cluster; fails after ``within`` seconds."""
+        """Lets time pass until ``condition()``, which may ask the cluster; fails after ``within`` seconds. What is
+        refused because nobody leads or answers at the moment is asked again."""
         deadline = self.time + within
-        while not condition():
+        while True:
+            refused = ""
+            try:
+                if condition():
+                    return
+            except (Refused, TimeoutError, RequestRefused) as error:
+                if isinstance(error, RequestRefused) and error.status < SERVER_ERROR:
+                    raise
+                refused = f": {error}"
             if self.time >= deadline:
-                raise AssertionError(f"seed {self.seed}: it did not come true within {within:g} s")
+                raise AssertionError(f"seed {self.seed}: it did not come true within {within:g} s{refused}")
             self._ground.advance(0.1)
 
     # Using it
@@ -156,6 +172,7 @@ class TestCluster:
     @property
     def leader(self) -> str:
         """The manager that leads in the newest term; waits for one."""
+        self._need_start()
         found: list[tuple[int, str]] = []
 
         def look() -> bool:
@@ -163,20 +180,32 @@ class TestCluster:
             found[:] = [each for each in terms if each[0]]
             return bool(found)
 
-        self._ground.run_until(look, LEADER_S)
+        try:
+            self._ground.run_until(look, LEADER_S)
+        except AssertionError as error:
+            raise AssertionError(f"seed {self.seed}: nobody leads within {LEADER_S:g} s") from error
         return max(found)[1]
 
     def api(self, node: str | None = None) -> Api:
         """The Engine API of a node, the leader's if none is named."""
-        return self._ground.api(node or self.leader)
+        return self._ground.api(self._node(node))
 
     def ask(self, message: Any, node: str | None = None, within: float = ASK_S) -> Any:
         """Asks a node's cluster actor, the leader's if none is named."""
-        return self._ground.ask(node or self.leader, message, within)
+        return self._ground.ask(self._node(node), message, within)
+
+    def _node(self, node: str | None) -> str:
+        if node is None:
+            return self.leader
+        self._check_nodes({node})
+        return node
 
     def control(self, method: str, node: str | None = None, **fields: Any) -> Any:
         """A call of SwarmKit's Control service: ``c.control("ListNodes").nodes``."""
-        return self.ask(Control(method, getattr(control_pb2, f"{method}Request")(**fields)), node)
+        request = getattr(control_pb2, f"{method}Request", None)
+        if request is None:
+            raise ValueError(f"the Control service has no method {method!r}")
+        return self.ask(Control(method, request(**fields)), node)
 
     def create_service(
         self,
@@ -188,9 +217,9 @@ class TestCluster:
         constraints: Iterable[str] = (),
         spec: Mapping[str, Any] | None = None,
     ) -> str:
-        """Creates a service by the Engine API; its id. ``spec`` are fields of the API's ServiceSpec that replace those
-        made of the arguments. Without a command a process sleeps on. What one does under virtual time:
-        ``runtime.executor.memory.program_of``."""
+        """Creates a service by the Engine API; its id. (Where a verb takes a service, its name will do as well.)
+        ``spec`` are fields of the API's ServiceSpec that replace those made of the arguments. Without a command a
+        process sleeps on. What one does under virtual time: ``runtime.executor.memory.program_of``."""
         self._services += 1
         if command is None:
             command = () if actor_name(image) else ("sleep", "1000000")
@@ -204,7 +233,15 @@ class TestCluster:
             "Mode": {"Replicated": {"Replicas": replicas}},
             **(spec or {}),
         }
-        return str(self.api().post("/services/create", body).value["ID"])
+        id = str(self.api().post("/services/create", body).value["ID"])
+        self._ids[body["Name"]] = self._ids[id] = id
+        return id
+
+    def _id_of(self, service: str) -> str:
+        """Of a service by its id or name; RequestRefused if there is none and never was."""
+        if service not in self._ids:
+            self._ids[service] = str(self.api().get(f"/services/{service}").value["ID"])
+        return self._ids[service]
 
     def scale(self, service: str, replicas: int) -> None:
         """Changes how many tasks a service is to have."""
@@ -215,13 +252,19 @@ class TestCluster:
 
     def tasks(self, service: str) -> list[objects_pb2.Task]:
         """The tasks of a service as the leader knows them."""
-        filters = control_pb2.ListTasksRequest.Filters(service_ids=[service])
+        filters = control_pb2.ListTasksRequest.Filters(service_ids=[self._id_of(service)])
         return list(self.control("ListTasks", filters=filters).tasks)
 
     def running(self, service: str) -> int:
         """How many of a service's tasks run and are to run, as the leader knows."""
         wanted = types.RUNNING
         return sum(1 for each in self.tasks(service) if each.status.state == wanted == each.desired_state)
+
+    def nodes_of(self, service: str) -> list[str]:
+        """The nodes on which a service's tasks are to run, by name: as often as there are tasks."""
+        names = {node.id: node.description.hostname for node in self.control("ListNodes").nodes}
+        placed = [task for task in self.tasks(service) if task.desired_state == types.RUNNING]
+        return sorted(names.get(task.node_id, "") for task in placed)
 
     def wait_running(self, service: str, count: int, within: float = 60.0) -> None:
         """Lets time pass until so many tasks run; says what the others do if they do not."""
@@ -259,10 +302,12 @@ class TestCluster:
             self.faults.pop()
             raise
 
-    def partition(self, *groups: Collection[str], one_way: bool = False) -> None:
-        """Cuts groups of nodes off from each other; one group alone from all others. ``one_way``: only what the first
-        group sends is lost."""
-        chosen = [set(group) for group in groups]
+    def partition(self, *groups: Collection[str] | str, one_way: bool = False) -> None:
+        """Cuts groups of nodes off from each other; one group alone from all others. A name is a group of one.
+        ``one_way``: only what the first group sends is lost."""
+        chosen = [{group} if isinstance(group, str) else set(group) for group in groups]
+        if not all(chosen) or not chosen:
+            raise ValueError("a partition is of groups of nodes: none of them may be empty")
         self._check_nodes(*chosen)
         if len(chosen) == 1:
             chosen.append(set(self.nodes) - chosen[0])
@@ -279,35 +324,42 @@ class TestCluster:
 
     def heal(self) -> None:
         """Mends the network and the disks."""
+        self._note("network and disks are mended")
         self._ground.heal()
 
     def stop(self, node: str) -> None:
         """Ends a node's daemon cleanly; its tasks run on."""
-        self._check_nodes({node})
+        self._check_up(node)
+        self._note(f"{node} is stopped")
         self._ground.stop(node)
 
     def crash(self, node: str, power: bool = False) -> None:
         """Ends a node's daemon at once, as ``kill -9`` does: its tasks run on. With ``power`` the machine lost its
         power: its tasks are gone, and of what was not synced a part."""
-        self._check_nodes({node})
+        self._check_up(node)
         self._fault("power cut" if power else "crash", node, lambda: self._ground.crash(node, power))
 
     def restart(self, node: str) -> None:
         """Starts a node's daemon again after ``crash`` or ``stop``; of one that runs, nothing happens."""
         self._check_nodes({node})
         if not self._ground.up(node):
+            self._note(f"{node} is started again")
             self._ground.start_again(node)
 
     def pause(self, node: str, seconds: float) -> None:
         """Holds a node's daemon still for a while, as SIGSTOP does; its timers then fire in a burst."""
-        self._check_nodes({node})
+        self._check_up(node)
+        if seconds < 0:
+            raise ValueError(f"a pause takes time, not {seconds:g} s")
         self._fault("pause", f"{node} {seconds:g} s", lambda: self._ground.pause(node, seconds))
 
     def crash_actor(self, path: str) -> None:
         """Fails one actor: ``manager-1:/cluster/node/manager/leader/dispatcher``; without a node the leader's."""
         node, _, below = path.rpartition(":")
+        if not below.startswith("/"):
+            raise ValueError(f"an actor's path begins with /, unlike {below!r}")
         node = node or self.leader
-        self._check_nodes({node})
+        self._check_up(node)
         self._fault("actor", f"{node}:{below}", lambda: self._ground.crash_actor(node, below))
 
     def disk_full(self, node: str) -> None:
@@ -316,11 +368,21 @@ class TestCluster:
         self._fault("disk full", node, lambda: self._ground.disk_full(node))
 
     def skew(self, node: str, seconds: float) -> None:
-        """Moves a node's time of day; what measures durations does not notice."""
+        """Moves a node's time of day, in this life and the next ones; what measures durations does not notice."""
         self._check_nodes({node})
         self._fault("skew", f"{node} {seconds:+g} s", lambda: self._ground.skew(node, seconds))
 
+    def _check_up(self, node: str) -> None:
+        self._check_nodes({node})
+        if not self._ground.up(node):
+            raise AssertionError(f"{node} is down")
+
+    def _need_start(self) -> None:
+        if not self._started:
+            raise AssertionError("the cluster is not started: use it in a with block, or call start()")
+
     def _check_nodes(self, *groups: Collection[str]) -> None:
+        self._need_start()
         for name in sorted({name for group in groups for name in group} - set(self.nodes)):
             raise ValueError(f"there is no node {name!r}: {', '.join(self.nodes)}")
 
@@ -341,6 +403,9 @@ class TestCluster:
         return self._ground.trace(paths, types, limit, follow)
 
     def timeline(self) -> str:
-        """Faults, leaders, failed actors in their order, a line each."""
-        lines = [*((fault.at, f"fault {fault}") for fault in self.faults), *self._ground.events]
+        """What was done to the cluster and what happened in it (leaders, failed actors), in order, a line each."""
+        lines = [*((fault.at, f"fault {fault.text}") for fault in self.faults), *self._done, *self._ground.events]
         return "\n".join(f"{at:12.6f} {text}" for at, text in sorted(lines, key=lambda line: line[0]))
+
+    def _note(self, text: str) -> None:
+        self._done.append((self.time, text))

@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 from actors.manager_actor import ManagerActor
 from runtime.errors import Refused
+from runtime.stage import RealClock
 from runtime.stage.observe import CrashReport
 from swarmlet.executors import ProcessExecutor
 from swarmlet.node import Node
@@ -55,10 +56,22 @@ def _exactly(connection: socket.socket, length: int) -> bytes:
     return data
 
 
+class SkewedClock(RealClock):
+    """The machine's clocks, with a time of day that is ``skew`` seconds off."""
+
+    def __init__(self, skew: float) -> None:
+        self.skew = skew
+
+    def now(self) -> float:
+        return super().now() + self.skew
+
+
 class Machine:
     """The node and what it can be asked."""
 
-    def __init__(self, state: str, run: str, name: str, listen: str, advertise: str, dial_from: str) -> None:
+    def __init__(
+        self, state: str, run: str, name: str, listen: str, advertise: str, dial_from: str, skew: float
+    ) -> None:
         self.node = Node(
             state,
             listen=listen,
@@ -68,7 +81,8 @@ class Machine:
             run_dir=run,
             executor=ProcessExecutor(linger=LINGER_S),
         )
-        self.node.settings = dataclasses.replace(self.node.settings, dial_from=dial_from)
+        self.clock = SkewedClock(skew)
+        self.node.settings = dataclasses.replace(self.node.settings, dial_from=dial_from, clock=self.clock)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._path = os.path.join(run, "questions.sock")
         self._led = 0
@@ -77,6 +91,7 @@ class Machine:
             "ask": self.ask,
             "leads": self.leads,
             "fail": self.fail,
+            "skew": self.skew,
             "stop": self.stop,
         }
 
@@ -156,6 +171,10 @@ class Machine:
         found = cell
         found.control(lambda: found.failed(RuntimeError("failed by a test"), None))
         return True
+
+    def skew(self, seconds: float) -> None:
+        """The node's time of day is so much off from now on."""
+        self.clock.skew = seconds
 
     def stop(self) -> None:
         """Ends the node cleanly; its tasks go on."""

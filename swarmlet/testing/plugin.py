@@ -94,7 +94,7 @@ def _needed(item: pytest.Item, cluster: TestCluster) -> str:
 
     runs = item.config.getoption("--swarm-shrink")
     function = getattr(item, "obj", None)
-    if cluster.real or not cluster.faults or not runs or not inspect.isfunction(function):
+    if cluster.real or not cluster.faults or not runs or not inspect.isroutine(function):
         return ""
 
     def fails(skip: frozenset[int]) -> bool:

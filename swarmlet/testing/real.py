@@ -2,8 +2,9 @@
 tasks that are processes. Times are the machine's.
 
 A node listens at 127.0.0.N, dials from there, and is reached by others at 127.0.1.N, where ``Links`` forwards to it.
-A crash is SIGKILL, a pause SIGSTOP, a full disk a limit on the size of files. What cannot be had for real is refused in
-a sentence: a power cut (this machine's memory keeps what was not synced) and another time of day.
+A crash is SIGKILL, a pause SIGSTOP, a full disk a limit on the size of files, another time of day is added to what the
+node reads from this machine's clock. What cannot be had for real is refused in a sentence: a power cut (this machine's
+memory keeps what was not synced).
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Process:
         self._run = top / "run"
         self.process: subprocess.Popen[bytes] | None = None
         self.full = False
+        self.skew = 0.0
         self.held_until = 0.0
         self.events: list[tuple[float, str]] = []
         self.log: deque[str] = deque(maxlen=LOG_LINES)
@@ -66,6 +68,7 @@ class Process:
             "listen": self.listen,
             "advertise": self.shown,
             "dial_from": self.address,
+            "skew": self.skew,
         }
         self._run.mkdir(parents=True, exist_ok=True)
         self._ready.clear()
@@ -172,6 +175,12 @@ class Process:
                 with contextlib.suppress(ProcessLookupError):
                     hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
                     resource.prlimit(pid, resource.RLIMIT_FSIZE, (0 if full else hard, hard))
+
+    def move_clock(self, seconds: float) -> None:
+        """Moves its time of day, which goes on so in its next lives."""
+        self.skew += seconds
+        if self.up:
+            self.question(START_S, "skew", self.skew)
 
     # Questions
 
@@ -308,7 +317,7 @@ class RealGround:
         self._process(node).limit_files(True)
 
     def skew(self, node: str, seconds: float) -> None:
-        raise Refusal(f"the clock of {node} is this machine's own: it is only moved under virtual time")
+        self._process(node).move_clock(seconds)
 
     def trace(self, paths: str, types: str, limit: int, follow: bool) -> Trace:
         if follow:

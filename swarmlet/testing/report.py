@@ -20,8 +20,14 @@ class Fault:
     what: str
     skipped: bool = False
 
+    @property
+    def text(self) -> str:
+        """What it is, without its time."""
+        return f"#{self.number} {self.kind} {self.what}".rstrip() + (" (left out)" * self.skipped)
+
     def __str__(self) -> str:
-        return f"#{self.number} {self.at:.6f} {self.kind} {self.what}".rstrip() + (" (left out)" * self.skipped)
+        number, _, text = self.text.partition(" ")
+        return f"{number} {self.at:.6f} {text}"
 
 
 def shrink(faults: Sequence[int], fails: Callable[[frozenset[int]], bool], runs: int = 60) -> frozenset[int]:

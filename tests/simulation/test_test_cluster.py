@@ -8,6 +8,7 @@ import pytest
 
 from runtime.protocol.cluster import SubscribeEvents
 from runtime.stage.simulator import Simulator, Stuck
+from runtime.wire.pb import objects_pb2
 from swarmlet import TestCluster
 from swarmlet.testing.api import RequestRefused
 from swarmlet.testing.ground import Refusal
@@ -83,12 +84,40 @@ def test_a_leader_in_trouble_is_replaced_over_real_sockets_and_processes() -> No
     a_leader_in_trouble(real=True)
 
 
+def a_skewed_node(real: bool) -> None:
+    """A node's time of day is off on both grounds, in its next life too: its reports say when things were for it."""
+    with TestCluster(managers=1, workers=1, seed=7, real=real) as c:
+        for life in range(2):
+            if life:
+                c.crash("worker-1")
+                c.restart("worker-1")
+            else:
+                c.skew("worker-1", 1800)
+            service = c.create_service(f"life-{life}", spec={"Mode": {"Global": {}}})
+            c.wait_running(service, 2)
+            when = {node: task.status.timestamp.seconds for node, task in by_node(c, service).items()}
+            assert 1700 < when["worker-1"] - when["manager-1"] < 1900
+
+
+def by_node(c: TestCluster, service: str) -> dict[str, objects_pb2.Task]:
+    names = {node.id: node.description.hostname for node in c.control("ListNodes").nodes}
+    return {names[task.node_id]: task for task in c.tasks(service)}
+
+
+def test_a_skewed_node_reports_by_its_own_clock_in_memory() -> None:
+    a_skewed_node(real=False)
+
+
+@pytest.mark.slow
+def test_a_skewed_node_reports_by_its_own_clock_over_real_sockets_and_processes() -> None:
+    a_skewed_node(real=True)
+
+
 def test_a_real_ground_refuses_what_it_cannot_do_and_reports_what_its_nodes_logged() -> None:
     def failing() -> None:
         with TestCluster(real=True) as c:
             for fault in (
                 lambda: c.crash("manager-1", power=True),
-                lambda: c.skew("manager-1", 1),
                 lambda: c.trace(follow=True),
                 lambda: c.swarm,
                 lambda: c.ask(SubscribeEvents(lambda: None)),  # type: ignore[arg-type]
@@ -309,6 +338,98 @@ def test_names_and_counts_that_are_none_are_refused() -> None:
         with pytest.raises(AssertionError, match="nobody lives at /cluster/nowhere"):
             c.crash_actor("manager-1:/cluster/nowhere")
         assert [fault.kind for fault in c.faults] == ["actor"]
+
+
+def test_what_cannot_be_meant_is_refused_in_a_sentence() -> None:
+    with TestCluster(managers=1, workers=1, seed=1) as c:
+        for verb, said in (
+            (lambda: c.partition(), "none of them may be empty"),
+            (lambda: c.partition({"worker-1"}, ()), "none of them may be empty"),
+            (lambda: c.pause("worker-1", -1), "a pause takes time, not -1 s"),
+            (lambda: c.advance(-1), "time only goes on, not by -1 s"),
+            (lambda: c.crash_actor("manager-1"), "an actor's path begins with /"),
+            (lambda: c.control("ListNodez"), "has no method 'ListNodez'"),
+            (lambda: c.api("x"), "there is no node 'x'"),
+        ):
+            with pytest.raises(ValueError, match=said):
+                verb()
+        c.crash("worker-1")
+        for verb in (
+            lambda: c.crash("worker-1"),
+            lambda: c.stop("worker-1"),
+            lambda: c.pause("worker-1", 1),
+            lambda: c.crash_actor("worker-1:/cluster"),
+        ):
+            with pytest.raises(AssertionError, match="worker-1 is down"):
+                verb()
+        assert [fault.kind for fault in c.faults] == ["crash"]
+
+
+def test_a_cluster_that_was_not_started_says_so() -> None:
+    c = TestCluster()
+    for verb in (
+        lambda: c.leader,
+        lambda: c.api("manager-1"),
+        lambda: c.crash("manager-1"),
+        lambda: c.create_service(),
+    ):
+        with pytest.raises(AssertionError, match="not started: use it in a with block"):
+            verb()
+
+
+def test_a_service_goes_by_its_name_as_well_and_one_that_is_none_is_no_empty_one() -> None:
+    with TestCluster(managers=1, workers=1, seed=1) as c:
+        id = c.create_service("web", replicas=2)
+        c.api().post("/services/create", {"Name": "by-hand", "TaskTemplate": {"ContainerSpec": {"Image": "host"}}})
+        c.wait_running("web", 2)
+        assert {task.id for task in c.tasks("web")} == {task.id for task in c.tasks(id)}
+        c.wait_running("by-hand", 1)
+        assert len(c.nodes_of("web")) == 2
+        assert {*c.nodes_of("web"), *c.nodes_of("by-hand")} <= set(c.nodes)
+        for verb in (lambda: c.tasks("nope"), lambda: c.running("nope"), lambda: c.wait_running("nope", 0)):
+            with pytest.raises(RequestRefused, match="404: service nope not found"):
+                verb()
+
+
+def test_a_node_goes_by_its_name_as_a_group_of_one() -> None:
+    with TestCluster(managers=1, workers=2, seed=1) as c:
+        service = c.create_service(replicas=6)
+        c.wait_running(service, 6)
+        c.partition("worker-1")
+        c.advance(40)
+        c.wait_running(service, 6)
+        assert set(c.nodes_of(service)) == {"manager-1", "worker-2"}
+
+
+def test_a_condition_is_asked_again_while_nobody_leads_and_what_refused_it_last_is_said() -> None:
+    with TestCluster(managers=3, seed=1) as c:
+        service = c.create_service(replicas=1)
+        c.wait_running(service, 1)
+        c.crash("manager-2")
+        c.crash("manager-3")
+        c.advance(15)
+        body = {"Name": "late", "TaskTemplate": {"ContainerSpec": {"Image": "host"}}}
+        with pytest.raises(AssertionError, match=r"not come true within 5 s: 500: .*The swarm does not have a leader"):
+            c.run_until(lambda: bool(c.api("manager-1").post("/services/create", body).value), 5)
+        c.restart("manager-2")
+        c.run_until(lambda: c.running(service) == 1)
+        with pytest.raises(RequestRefused, match="404"):
+            c.run_until(lambda: bool(c.api().get("/services/nope").value))
+
+
+def test_the_timeline_tells_what_was_done_between_the_faults() -> None:
+    with TestCluster(managers=1, workers=1, seed=1) as c:
+        c.partition("worker-1")
+        c.heal()
+        c.stop("worker-1")
+        c.restart("worker-1")
+        told = [line.split(maxsplit=1)[1] for line in c.timeline().splitlines()]
+    assert told[-4:] == [
+        "fault #0 partition {worker-1} | {manager-1}",
+        "network and disks are mended",
+        "worker-1 is stopped",
+        "worker-1 is started again",
+    ]
 
 
 def test_a_seed_gives_one_history_and_a_fault_that_is_left_out_is_not_injected() -> None:

@@ -47,6 +47,14 @@ def test_fails_by_one(swarm):
     c.crash("worker-1")
     assert c.swarm.host("worker-1").stage is not None
 """
+FAILING_IN_A_CLASS = """
+class TestApplication:
+    def test_fails_by_one(self, swarm):
+        c = swarm(workers=1)
+        c.skew("manager-1", 1)
+        c.crash("worker-1")
+        assert c.swarm.host("worker-1").stage is not None
+"""
 FAILING_ANYWAY = """
 def test_fails_anyway(swarm):
     c = swarm()
@@ -81,7 +89,11 @@ def test_a_failure_is_reported_with_the_faults_that_it_takes_and_runs_again_by_i
 
 @pytest.mark.parametrize(
     ("source", "said"),
-    [(FAILING_BY_ONE, "it fails with this fault alone:\n  #1 "), (FAILING_ANYWAY, "it fails without any fault\n")],
+    [
+        (FAILING_BY_ONE, "it fails with this fault alone:\n  #1 "),
+        (FAILING_IN_A_CLASS, "it fails with this fault alone:\n  #1 "),
+        (FAILING_ANYWAY, "it fails without any fault\n"),
+    ],
 )
 def test_one_fault_and_none_are_said_as_people_say_it(tmp_path: pathlib.Path, source: str, said: str) -> None:
     assert said in run(tmp_path, source).stdout
