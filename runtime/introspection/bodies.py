@@ -1,9 +1,10 @@
 """Messages as plain values, for traces that are saved, and back, for traces that are replayed into a message test.
 
 Rules owned here: secrets are left out, by type (a dataclass's field with ``repr=False``, the protobuf fields of
-``SECRET_FIELDS``, and bytes of whatever kind: log entries and snapshots hold secrets too); functions, connections and
-other things of one process cannot be kept. A message that lacks a part cannot be made again. A class is found again
-only in the rooms that the reader names, so that a file can run no other code.
+``SECRET_FIELDS``, what looks like a token or a private key in any text, and bytes of whatever kind: log entries and
+snapshots hold secrets too); of a field whose metadata say ``scrubbed`` only the secrets within are left out. Functions,
+connections and other things of one process cannot be kept. A message that lacks a part cannot be made again. A class is
+found again only in the rooms that the reader names, so that a file can run no other code.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ from __future__ import annotations
 import dataclasses
 import enum
 import importlib
+import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
+from runtime.introspection.redact import hide
 from runtime.stage import Address
+from runtime.wire import pb
 
 SIZE_MAX: Final = 256 * 1024
 """Bytes of one protobuf message that are kept."""
@@ -47,8 +52,10 @@ class NotReplayable(ValueError):
 
 def to_plain(value: Any, depth: int = 0) -> Any:
     """A value made of what msgpack knows; ``{"$missing": WHY}`` where that cannot be."""
-    if value is None or isinstance(value, (bool, float, str)):
+    if value is None or isinstance(value, (bool, float)):
         return value
+    if isinstance(value, str):
+        return hide(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return {"$missing": f"{len(value)} bytes are not kept"} if value else b""
     if depth > _DEPTH_MAX:
@@ -70,8 +77,14 @@ def to_plain(value: Any, depth: int = 0) -> Any:
         kind = "list" if isinstance(value, list) else "tuple" if isinstance(value, tuple) else "set"
         items = sorted(value, key=repr) if kind == "set" else value
         return {f"${kind}": [to_plain(each, depth + 1) for each in items]}
+    return _class_or_signal(value)
+
+
+def _class_or_signal(value: Any) -> Any:
+    if isinstance(value, type) and issubclass(value, Message):
+        return {"$kind": value.DESCRIPTOR.full_name}
     if _stateless(value):
-        return {"$data": _name(type(value)), "fields": {}}  # a signal: its class is all it says
+        return {"$data": _name(type(value)), "fields": {}}  # its class is all it says
     return {"$missing": f"a {type(value).__name__} belongs to its process"}
 
 
@@ -90,30 +103,41 @@ def _protobuf(value: Message) -> dict[str, Any]:
 
 
 def scrub(message: Message) -> None:
-    """Clears every field that holds a secret, in this message and in those within it."""
+    """Clears every field that holds a secret, in this message and in those within it, and hides what looks like one in
+    texts."""
     for field, value in message.ListFields():
         if field.full_name in SECRET_FIELDS:
             message.ClearField(field.name)
-        elif field.message_type is None:
-            continue
-        elif field.message_type.GetOptions().map_entry:
-            for inner in value.values():
-                if isinstance(inner, Message):
-                    scrub(inner)
-        elif field.is_repeated:
-            for inner in value:
+        elif field.message_type is not None and field.message_type.GetOptions().map_entry:
+            _scrub_map(value)
+        elif field.message_type is not None:
+            for inner in value if field.is_repeated else (value,):
                 scrub(inner)
-        else:
+        elif field.type == FieldDescriptor.TYPE_STRING and field.is_repeated:
+            value[:] = [hide(each) for each in value]
+        elif field.type == FieldDescriptor.TYPE_STRING:
+            setattr(message, field.name, hide(value))
+
+
+def _scrub_map(values: Any) -> None:
+    for key, value in list(values.items()):
+        if isinstance(value, Message):
             scrub(value)
+        elif isinstance(value, str):
+            values[key] = hide(value)
 
 
 def _dataclass(value: Any, depth: int) -> dict[str, Any]:
     fields = {
-        field.name: to_plain(getattr(value, field.name), depth + 1) if field.repr else {"$missing": "it is a secret"}
+        field.name: to_plain(getattr(value, field.name), depth + 1) if _kept(field) else {"$missing": "it is a secret"}
         for field in dataclasses.fields(value)
         if field.init
     }
     return {"$data": _name(type(value)), "fields": fields}
+
+
+def _kept(field: dataclasses.Field[Any]) -> bool:
+    return field.repr or "scrubbed" in field.metadata
 
 
 def _name(kind: type[Any]) -> str:
@@ -150,11 +174,24 @@ def _missing(value: dict[str, Any], reading: _Reading) -> Any:
 
 def _from_protobuf(value: dict[str, Any], reading: _Reading) -> Message:
     try:
-        descriptor = descriptor_pool.Default().FindMessageTypeByName(value["$protobuf"])
-        found: Message = message_factory.GetMessageClass(descriptor).FromString(value["data"])
+        found: Message = _kind(value["$protobuf"]).FromString(value["data"])
     except (KeyError, DecodeError, TypeError) as error:
         raise NotReplayable(f"{value.get('$protobuf')!r} cannot be read: {error}") from None
     return found
+
+
+def _kind(name: str) -> type[Message]:
+    """The class of a protobuf message; those of the wire are loaded first. KeyError or TypeError if there is none."""
+    for module in pkgutil.iter_modules(pb.__path__, f"{pb.__name__}."):
+        importlib.import_module(module.name)
+    return message_factory.GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(name))
+
+
+def _from_kind(value: dict[str, Any], reading: _Reading) -> type[Message]:
+    try:
+        return _kind(value["$kind"])
+    except (KeyError, TypeError):
+        raise NotReplayable(f"{value['$kind']!r} is no message of the wire") from None
 
 
 def _from_dataclass(value: dict[str, Any], reading: _Reading) -> Any:
@@ -187,6 +224,7 @@ def _class(name: Any, rooms: tuple[str, ...]) -> type[Any]:
 _MAKERS: Final[Mapping[str, Callable[[dict[str, Any], _Reading], Any]]] = {
     "$missing": _missing,
     "$protobuf": _from_protobuf,
+    "$kind": _from_kind,
     "$data": _from_dataclass,
     "$enum": _from_enum,
     "$address": lambda value, reading: reading.resolve(value["$address"]),

@@ -118,9 +118,10 @@ class SessionEnded:
 
 @dataclass(frozen=True, slots=True)
 class Assignments:
-    """An assignment message that follows on the one before it, or a complete one. Holds secrets: no repr shows it."""
+    """An assignment message that follows on the one before it, or a complete one. Holds secrets: no repr shows it, a
+    recording leaves them out."""
 
-    message: dispatcher_pb2.AssignmentsMessage = field(repr=False)
+    message: dispatcher_pb2.AssignmentsMessage = field(repr=False, metadata={"scrubbed": True})
 
 
 @dataclass(frozen=True, slots=True)

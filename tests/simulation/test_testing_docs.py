@@ -23,12 +23,12 @@ def run(directory: pathlib.Path, source: str, *options: str) -> subprocess.Compl
 
 
 def test_the_examples_of_the_documentation_run(tmp_path: pathlib.Path) -> None:
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
     for number, example in enumerate(EXAMPLES):
         (tmp_path / f"test_{number}.py").write_text(example, encoding="utf-8")
-    ran = run(tmp_path, "", "test_0.py", "test_1.py", "test_2.py", "test_3.py")
+    ran = run(tmp_path, "", "test_0.py", "test_1.py", "test_2.py", "test_3.py", "test_4.py")
     assert ran.returncode == 0, ran.stdout
-    assert "5 passed" in ran.stdout
+    assert "6 passed" in ran.stdout
 
 
 FAILING = """

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from runtime.introspection import recording
 from runtime.introspection.bodies import SECRET_FIELDS, NotReplayable, from_plain, scrub, to_plain
 from runtime.introspection.tracing import TraceRequest
-from runtime.protocol.agent import SessionUp
+from runtime.protocol.agent import Assignments, SessionUp
 from runtime.protocol.cluster import ConfigEvent, ConfigEventKind, Control
 from runtime.protocol.manager import LeaderReady, MembersChanged
 from runtime.protocol.node import NodeChanged, StartConfig
@@ -42,6 +44,8 @@ def there_and_back(message: Any) -> Any:
         ConfigEvent(ConfigEventKind.NODE_READY, ("a", 1, 2**80, None)),
         MembersChanged({7: MemberStatus(7, "n", "10.0.0.1:2377", True, False)}),
         Control("ListNodes", control_pb2.ListNodesRequest()),
+        ConfigEvent(ConfigEventKind.NODE_READY, objects_pb2.Task),
+        Assignments(dispatcher_pb2.AssignmentsMessage(applies_to="5", results_in="6")),
     ],
 )
 def test_a_message_is_made_again_as_it_was(message: Any) -> None:
@@ -101,6 +105,50 @@ def test_no_secret_of_a_cluster_or_an_assignment_is_kept() -> None:
     assert b"hush" not in plain
     assert b"kept" in plain
     assert cluster.root_ca.ca_key == b"hush-1", "what is shown is a copy"
+
+
+def test_what_looks_like_a_token_is_hidden_wherever_it_stands() -> None:
+    task = objects_pb2.Task()
+    task.spec.container.env.extend(("A=SWMTKN-1-hush", "B=kept"))
+    task.spec.container.hostname = "SWMKEY-1-hush"
+    task.spec.container.labels["join"] = "with SWMTKN-1-hush"
+    plain = msgpack.packb([to_plain(task), to_plain(ConfigEvent(ConfigEventKind.NODE_READY, "SWMTKN-1-hush"))])
+    assert b"hush" not in plain
+    assert b"B=kept" in plain
+    assert task.spec.container.env[0] == "A=SWMTKN-1-hush", "what is shown is a copy"
+
+
+def test_assignments_are_kept_without_their_secrets() -> None:
+    message = dispatcher_pb2.AssignmentsMessage()
+    message.changes.add().assignment.secret.spec.data = b"hush"
+    message.changes.add().assignment.task.id = "t"
+    plain = msgpack.packb(to_plain(Assignments(message)))
+    assert b"hush" not in plain
+    made = from_plain(msgpack.unpackb(plain), STAGE.at)
+    assert [each.assignment.WhichOneof("item") for each in made.message.changes] == ["secret", "task"]
+
+
+@pytest.mark.parametrize("name", ["google.protobuf.Any.Nope", "no.such.Message", "", 5])
+def test_a_kind_that_is_none_is_refused(name: object) -> None:
+    with pytest.raises(NotReplayable):
+        from_plain({"$kind": name}, STAGE.at)
+
+
+def test_a_message_of_the_wire_is_made_in_a_process_that_did_not_load_it(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    records = [{**RECORD, "body": to_plain(Control("ListNodes", control_pb2.ListNodesRequest()))}]
+    recording.save(path, records)
+    program = (
+        "import sys; from pathlib import Path; from runtime.introspection import recording, bodies;"
+        "head, records = recording.load(Path(sys.argv[1]));"
+        "print(type(bodies.from_plain(records[0]['body'], None).request).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "ListNodesRequest", done.stderr
+
+
+RECORD = {"told": 0.0, "begun": 0.0, "took": 0.0, "trace": 1, "sender": "", "receiver": "/a", "type": "T",
+          "outcome": "ok"}  # fmt: skip
 
 
 def test_scrubbing_reaches_into_maps() -> None:
