@@ -319,12 +319,8 @@ class ClusterActor(ClusterOperations):
             self._refuse_leave(reply)
             return
         self._operation = Operation("leave", reply)
-        executor = self.world.executor
-        if self.node is None and executor is not None:
-            gone = self.sink(lambda _: self._left())
-            executor.stop_all(lambda: gone(None))  # a locked node's tasks run on, and no agent knows them
-        elif self.node is None:
-            self._left()
+        if self.node is None:
+            self._end_tasks(self._left)
         else:
             self.ask(self.node, LeaveNode(), self._tasks_gone, LEAVE_WAIT)
 
@@ -344,9 +340,19 @@ class ClusterActor(ClusterOperations):
 
     def _tasks_gone(self, answer: Answer) -> None:
         if self.node is None:
-            self._left()
+            self._end_tasks(self._left)
         else:
             self.stop(self.node)
+
+    def _end_tasks(self, then: Callable[[], None]) -> None:
+        """Ends what runs here and no agent will know any more: tasks of a node that was locked, that did not get all of
+        its way in, or whose agent failed on the way out."""
+        executor = self.world.executor
+        if executor is None:
+            then()
+            return
+        gone = self.sink(lambda _: then())
+        executor.stop_all(lambda: gone(None))
 
     def _left(self) -> None:
         self.state.clear()
@@ -473,7 +479,7 @@ class ClusterActor(ClusterOperations):
         elif operation.kind == "unlock":
             self._unlocking(message)
         elif operation.kind == "leave" and message.final:
-            self._left()
+            self._end_tasks(self._left)
         elif operation.kind in ("init", "join"):
             self._failed_to_start(message)
 
@@ -490,20 +496,28 @@ class ClusterActor(ClusterOperations):
             self.stop(self.node)
 
     def _failed_to_start(self, message: ActorDown) -> None:
-        """A first start that fails is given up: nothing of it stays (but for what a new cluster was to be made of), and
-        the caller hears why."""
+        """A first start that fails is given up: nothing of it stays (but for what a new cluster was to be made of), not
+        even a task that it was given before it was ready, and the caller hears why."""
         assert self._operation is not None
         if not message.final and self.node is not None:
             self._first_error = message.error
             self.stop(self.node)
             return
         error = self._first_error or message.error
-        forced = self.config is not None and bool(self.config.force_new_cluster)
-        if not forced:
-            self.state.clear()
-        self._forget()
-        if forced:
+        self._not_overdue()
+        if self.config is not None and self.config.force_new_cluster:
+            self._forget()
             self.error = error  # what is on disk may be the only copy of the cluster: it is in a swarm still
+            self._give_up(error)
+        else:
+            self._end_tasks(lambda: self._clear(error))
+
+    def _clear(self, error: BaseException | None) -> None:
+        self.state.clear()
+        self._forget()
+        self._give_up(error)
+
+    def _give_up(self, error: BaseException | None) -> None:
         self._finish(error=error if isinstance(error, Refused) else Refused(Code.UNKNOWN, str(error)))
 
     def _forget(self) -> None:

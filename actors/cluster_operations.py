@@ -72,9 +72,7 @@ class ClusterOperations(ClusterQuestions):
 
     def _finish(self, value: Any = None, error: BaseException | None = None) -> None:
         operation, self._operation = self._operation, None
-        if self._overdue is not None:
-            self._overdue.cancel()
-            self._overdue = None
+        self._not_overdue()
         if operation is not None:
             if error is None:
                 operation.reply.set(value)
@@ -88,9 +86,14 @@ class ClusterOperations(ClusterQuestions):
 
     def _answer_within(self, seconds: float, kind: str, text: str) -> None:
         """After so long whoever asked for the operation is told ``text``, and it goes on without them."""
+        self._not_overdue()
+        self._overdue = self.after(seconds, _Overdue(kind, text))
+
+    def _not_overdue(self) -> None:
+        """Nobody is told that it takes too long: what comes of the operation is known."""
         if self._overdue is not None:
             self._overdue.cancel()
-        self._overdue = self.after(seconds, _Overdue(kind, text))
+            self._overdue = None
 
     @handles(_Overdue)
     def overdue(self, message: _Overdue) -> None:

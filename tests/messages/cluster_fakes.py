@@ -69,9 +69,16 @@ class Behaviour:
         self.updates: list[control_pb2.UpdateClusterRequest] = []
         self.update_error: Refused | None = None
         self.left = 0
+        self.leave_error: Refused | None = None
         self.locks = 0
         self.warnings: tuple[str, ...] = ()
         self.trouble = ""
+
+    def leave(self) -> None:
+        """The node is asked to end its tasks."""
+        self.left += 1
+        if self.leave_error is not None:
+            raise self.leave_error
 
 
 class FakeControl(Actor):
@@ -160,7 +167,7 @@ def fake_node(behaviour: Behaviour) -> type[Actor]:
 
         @handles(LeaveNode)
         def leave(self, message: LeaveNode) -> None:
-            behaviour.left += 1
+            behaviour.leave()
 
     return FakeNode
 

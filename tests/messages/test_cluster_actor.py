@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -263,6 +264,86 @@ def test_a_join_that_fails_answers_its_reason_and_leaves_nothing() -> None:
     bench.mount()
     assert "valid join token" in refused(bench, say.Join(join_request())).text
     assert bench.state.saved is None
+
+
+class Tasks:
+    """An executor, as far as the cluster layer knows one: what it runs ends ``seconds`` after it is told to."""
+
+    def __init__(self, bench: ClusterBench, seconds: float) -> None:
+        self.bench, self.seconds = bench, seconds
+        self.runs = True
+        bench.stage.world.executor = self  # type: ignore[assignment]
+
+    def stop_all(self, done: Callable[[], None]) -> None:
+        def end() -> None:
+            self.runs = False
+            done()
+
+        self.bench.simulator.set(self.seconds, end)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 30.0])
+def test_a_join_that_fails_is_answered_when_the_tasks_that_it_was_given_have_ended(seconds: float) -> None:
+    bench = ClusterBench()
+    tasks = Tasks(bench, seconds)
+    bench.behaviour.fail_with = [Refused(Code.UNKNOWN, "lost leadership, outcome unknown")]
+    bench.mount()
+    assert refused(bench, say.Join(join_request())).text == "lost leadership, outcome unknown"
+    assert seconds <= bench.simulator.time < seconds + 1
+    assert (tasks.runs, bench.state.saved, bench.info().local_node_state) == (False, None, "inactive")
+
+
+def test_what_is_asked_while_the_tasks_of_a_failed_join_end_waits_for_that() -> None:
+    bench = ClusterBench()
+    Tasks(bench, 30.0)
+    bench.behaviour.manager = False
+    bench.behaviour.fail_with = [Refused(Code.UNKNOWN, "lost leadership, outcome unknown")]
+    bench.mount()
+    bench.cluster.tell(say.Join(join_request()))
+    bench.ask(say.Join(join_request()))
+    assert bench.simulator.time >= 30
+    assert bench.info().local_node_state == "active"
+    assert bench.state.saved is not None
+
+
+def test_a_cluster_actor_that_fails_while_tasks_of_a_failed_join_end_goes_on_with_the_join() -> None:
+    bench = ClusterBench()
+    Tasks(bench, 30.0)
+    bench.behaviour.manager = False
+    bench.behaviour.fail_with = [Refused(Code.UNKNOWN, "lost leadership, outcome unknown")]
+    bench.mount()
+    bench.cluster.tell(say.Join(join_request()))
+    bench.simulator.run_for(5)
+    cell = bench.cluster.resolve()
+    assert cell is not None
+    cell.control(lambda: cell.failed(RuntimeError("injected"), None))
+    bench.simulator.run_for(60)
+    assert bench.info().local_node_state == "active"
+    assert bench.state.saved is not None
+    assert not bench.state.saved.join_in_progress
+
+
+def test_a_leave_whose_agent_fails_ends_the_tasks_all_the_same() -> None:
+    bench = ClusterBench()
+    tasks = Tasks(bench, 3.0)
+    bench.behaviour.manager = False
+    bench.behaviour.leave_error = Refused(Code.UNAVAILABLE, "the agent ended before its tasks did")
+    bench.mount()
+    bench.ask(say.Join(join_request()))
+    bench.ask(say.Leave(force=False))
+    assert (tasks.runs, bench.state.saved, bench.info().local_node_state) == (False, None, "inactive")
+
+
+def test_what_a_forced_new_cluster_was_to_be_made_of_keeps_its_tasks_when_that_fails() -> None:
+    bench = ClusterBench()
+    tasks = Tasks(bench, 0.0)
+    bench.mount()
+    bench.init()
+    bench.behaviour.fail_with = [Refused(Code.UNKNOWN, "the disk is full")]
+    assert refused(bench, say.Init(init_request(force_new_cluster=True))).text == "the disk is full"
+    bench.simulator.run_for(10)
+    assert tasks.runs
+    assert bench.info().local_node_state == "error"
 
 
 def test_the_last_manager_leaves_only_by_force() -> None:
