@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, Message
 from runtime.errors import Code, Refused
 from runtime.wire.answering import malformed, serve_call, unknown_method
 from runtime.wire.authorise import Peer, Subject, authorise, metadata_of, visible
-from runtime.wire.endings import cancelled, closed, reset
+from runtime.wire.endings import cancelled, closed, deadline, reset
 from runtime.wire.inbound import Ending, InboundCall
 from runtime.wire.port import (
     DEFAULT_LIMITS,
@@ -223,12 +223,18 @@ class MemoryCall:
         if self.connection is not None and not self.connection.broken:
             self.connection.up.push(lambda: self.abandon(cancelled()))
 
+    def expire(self) -> None:
+        """The client's time is up."""
+        if not self.done:
+            self.cancel(deadline())
+
     def push_input(self, piece: bytes | Ending) -> bool:
         """Queues one item of an upload, or its end; False if too much waits for the other side."""
         if len(self._outgoing) + len(self._input) >= DEFAULT_LIMITS.items_max:
             return False
+        if not self._outgoing:
+            self.channel.transport.network.schedule(0.0, self._flush_input)
         self._outgoing.append(piece)
-        self.channel.transport.network.schedule(0.0, self._flush_input)
         return True
 
     def _flush_input(self) -> None:

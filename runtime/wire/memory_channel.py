@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from runtime.errors import Code, NotSent, Refused
 from runtime.wire.authorise import Subject
 from runtime.wire.certificates import parse_chain, verify
-from runtime.wire.endings import cancelled, deadline, not_begun
+from runtime.wire.endings import cancelled, not_begun
 from runtime.wire.memory_call import Connection, MemoryCall
 from runtime.wire.memory_upload import MemoryPour, MemoryUpload
 from runtime.wire.port import Cancel, Channel, Credentials, Done, Headers, OnEnd, OnItem, Upload
@@ -122,7 +122,7 @@ class MemoryChannel(Channel):
         network = self.transport.network
         network.schedule(0.0, lambda: self._begin(call))
         if timeout is not None:
-            network.schedule(timeout, lambda: call.cancel(deadline()))
+            network.schedule(timeout, call.expire)
         return lambda: network.schedule(0.0, call.cancel)
 
     def _begin(self, call: MemoryCall) -> None:
