@@ -147,7 +147,7 @@ class ContainerExecutor:
             return Container(
                 place.loop,
                 socket=self.socket or engine_socket(self.engine, os.environ, os.getuid()),
-                directory=str(place.directory.parent / "container"),
+                directory=str(place.directory.parents[1] / "engine"),  # leaving a swarm clears what is the worker's
                 run_dir=str(place.run_dir),
                 generic_resources=parse_generic_resources(self.generic_resources),
                 prefer_offline=os.environ.get("DOCKER_SERVICE_PREFER_OFFLINE_IMAGE") == "1",

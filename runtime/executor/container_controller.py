@@ -11,14 +11,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
-from runtime.errors import Refused
+from runtime.errors import Code, Refused
 from runtime.executor import container_files as files
 from runtime.executor.container_logs import BrokenLog, Frames, Reading, TerminalLines, line_of
 from runtime.executor.container_plan import Plan
 from runtime.executor.container_state import ContainerState
 from runtime.executor.engine_client import EngineRefused, EngineUnavailable
-from runtime.executor.engine_containers import GONE, EngineContainers
+from runtime.executor.engine_containers import CONFLICT, GONE, EngineContainers
 from runtime.executor.engine_events import EngineEvents
+from runtime.executor.inspection import Look, OnLooked
 from runtime.executor.port import (
     CONTROLLER_CLOSED,
     Already,
@@ -134,6 +135,22 @@ class ContainerController:
             on_end(None if quiet else _trouble(result))
 
         return self._run(self._logs(options, Reading(options, on_line)), ended)
+
+    # Looking at it
+
+    def look(self, question: Look, done: OnLooked) -> Work:
+        """As ``Inspectable.look``: the engine's own answers."""
+        return self._run(self._look(question), lambda result: done(_looked(result)))
+
+    async def _look(self, question: Look) -> Any:
+        found = await self._state()
+        if found is None or not found.running:
+            raise _not_running()
+        try:
+            return await self._containers.look(found.id, question)
+        except EngineRefused as refused:
+            ended = refused.status in (GONE, CONFLICT)
+            raise _not_running() if ended else Refused(Code.UNKNOWN, refused.text) from None
 
     # Operations
 
@@ -340,6 +357,23 @@ class ContainerController:
             if isinstance(cut, TerminalLines):
                 for stream, payload in cut.rest():
                     reading.give(line_of(stream, payload))
+
+
+def _looked(result: Any) -> Any:
+    """What a coroutine's end means for who looks."""
+    if isinstance(result, Refused):
+        return result
+    if isinstance(result, Failed):
+        return Refused(Code.UNAVAILABLE, result.text)
+    if result in (CONTROLLER_CLOSED, "cancelled") or isinstance(result, EngineUnavailable):
+        return Refused(Code.UNAVAILABLE, str(result))
+    if isinstance(result, BaseException):
+        return Refused(Code.UNKNOWN, f"{type(result).__name__}: {result}")
+    return result
+
+
+def _not_running() -> Refused:
+    return Refused(Code.FAILED_PRECONDITION, "the task does not run")
 
 
 def _trouble(result: Any) -> str:

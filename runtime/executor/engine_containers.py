@@ -17,9 +17,11 @@ from runtime.executor.container_config import TASK_LABEL
 from runtime.executor.container_plan import OWNER_LABEL, Plan
 from runtime.executor.container_state import ContainerState
 from runtime.executor.engine_client import EngineClient, EngineRefused, EngineUnavailable, Query, lines_of
+from runtime.executor.inspection import Look, Processes, SendSignal, TakeUsage, Top
 
 START_S, REMOVE_S, STOP_SLACK_S, STOP_MAX_S = 300.0, 120.0, 60.0, 3600.0
 GONE, UNCHANGED, CONFLICT, TROUBLE = 404, 304, 409, 500
+USED = ("read", "pids_stats", "cpu_stats", "memory_stats", "blkio_stats", "networks")
 
 log = logging.getLogger("swarmlet.executor")
 
@@ -149,11 +151,20 @@ class EngineContainers:
         """SIGKILL; what does not run is fine."""
         await self._unless_gone("POST", f"/containers/{container}/kill", {"signal": "KILL"}, None, CONFLICT)
 
-    async def ended(self, container: str) -> None:
-        """Returns when it does not run."""
-        async with self.client.stream("POST", f"/containers/{container}/wait") as pieces:
-            async for _ in pieces:
-                continue
+    async def look(self, container: str, question: Look) -> Any:
+        """The engine's answer to a question about a container that runs. EngineRefused."""
+        path = f"/containers/{container}"
+        match question:
+            case Top(arguments):
+                found = await self.client.call("GET", f"{path}/top", query={"ps_args": arguments})
+                rows = tuple(tuple(map(str, row)) for row in found.get("Processes") or ())
+                return Processes(tuple(map(str, found.get("Titles") or ())), rows)
+            case TakeUsage():
+                found = await self.client.call("GET", f"{path}/stats", query={"stream": "0", "one-shot": "1"})
+                return {part: found[part] for part in USED if part in found}
+            case SendSignal(number):
+                await self.client.call("POST", f"{path}/kill", query={"signal": str(number)})
+                return None
 
     async def remove(self, container: str) -> None:
         """Removes it with its anonymous volumes, running or not."""

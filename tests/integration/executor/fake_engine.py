@@ -51,6 +51,7 @@ class Container:
     error: str = ""
     health: str = ""
     starts: int = 0
+    signals: list[str] = field(default_factory=list)
     lines: list[tuple[int, str, bytes]] = field(default_factory=list)
     ports: dict[str, Any] = field(default_factory=dict)
 
@@ -116,6 +117,7 @@ class FakeEngine:
             ("GET", "/containers/json", self._list), ("POST", "/containers/create", self._create),
             ("GET", "/containers/{id}/json", self._inspect), ("POST", "/containers/{id}/start", self._start),
             ("POST", "/containers/{id}/stop", self._stop), ("POST", "/containers/{id}/kill", self._kill),
+            ("GET", "/containers/{id}/top", self._top), ("GET", "/containers/{id}/stats", self._stats),
             ("DELETE", "/containers/{id}", self._remove), ("GET", "/containers/{id}/logs", self._logs),
             ("GET", "/images/{name}/json", self._image), ("POST", "/images/create", self._pull),
         ):  # fmt: skip
@@ -364,8 +366,24 @@ class FakeEngine:
         container = self._find(request)
         if container.status != "running":
             return web.json_response({"message": f"Container {container.id} is not running"}, status=409)
-        await self._exit(container, 137)
+        signal = request.query.get("signal", "KILL")
+        if signal in ("KILL", "9"):
+            await self._exit(container, 137)
+        else:
+            container.signals.append(signal)
         return web.Response(status=204)
+
+    async def _top(self, request: web.Request) -> web.Response:
+        container = self._find(request)
+        if container.status != "running":
+            return web.json_response({"message": f"Container {container.id} is not running"}, status=409)
+        if "bad" in request.query["ps_args"]:
+            return web.json_response({"message": "ps: exit status 1"}, status=500)
+        return web.json_response({"Titles": ["PID", "CMD"], "Processes": [["1", request.query["ps_args"]]]})
+
+    async def _stats(self, request: web.Request) -> web.Response:
+        self._find(request)
+        return web.json_response({"read": "now", "cpu_stats": {"x": 1}, "precpu_stats": {}, "name": "/web"})
 
     async def _remove(self, request: web.Request) -> web.Response:
         container = self._find(request)

@@ -6,10 +6,14 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from runtime.errors import Code
 from runtime.executor.container import NoEngine
+from runtime.executor.container_controller import ContainerController
+from runtime.executor.inspection import Inspectable, Look, Processes, SendSignal, TakeUsage, Top
 from runtime.executor.port import CONTROLLER_CLOSED, Already, Done, Failed
 from runtime.wire.loop import IoLoop
 from runtime.wire.pb import objects_pb2, types_pb2
@@ -247,6 +251,44 @@ def test_stopping_all_stops_ones_own_alone(bench: ContainerBench) -> None:
     bench.executor = first
     bench.stop_all()
     assert (bench.engine.of("mine").status, bench.engine.of("theirs").status) == ("exited", "running")
+
+
+# Looking at it
+
+
+def look(bench: ContainerBench, controller: ContainerController, question: Look) -> Any:
+    return bench.do(lambda done: controller.look(question, done))
+
+
+def test_questions_are_answered_by_the_engine(bench: ContainerBench) -> None:
+    controller = bench.started("t", "sleep")
+    assert isinstance(controller, Inspectable)
+    assert look(bench, controller, Top("-eo pid")) == Processes(("PID", "CMD"), (("1", "-eo pid"),))
+    assert look(bench, controller, TakeUsage()) == {"read": "now", "cpu_stats": {"x": 1}}
+    assert look(bench, controller, SendSignal(10)) is None
+    assert bench.engine.of("t").signals == ["10"]
+
+
+def test_a_question_that_the_engine_cannot_answer_is_refused_in_its_words(bench: ContainerBench) -> None:
+    controller = bench.started("t", "sleep")
+    refused = look(bench, controller, Top("bad"))
+    assert (refused.code, refused.text) == (Code.UNKNOWN, "ps: exit status 1")
+    bench.engine.down()
+    assert look(bench, controller, Top()).code is Code.UNAVAILABLE
+    bench.do(controller.close)
+    assert look(bench, controller, Top()).text == CONTROLLER_CLOSED
+
+
+@pytest.mark.parametrize("question", [Top(), TakeUsage(), SendSignal(9)])
+def test_what_does_not_run_is_said_to(bench: ContainerBench, question: Look) -> None:
+    controller = bench.controller("t", "sleep")
+    unmade = look(bench, controller, question)
+    bench.do(controller.prepare)
+    unstarted = look(bench, controller, question)
+    bench.do(controller.start)
+    bench.engine.exit("t", 0)
+    for refused in (unmade, unstarted, look(bench, controller, question)):
+        assert refused.code is Code.FAILED_PRECONDITION
 
 
 # Secrets and configs

@@ -1,0 +1,249 @@
+"""A swarmlet node whose tasks are containers of a real engine: as the engine's own swarm runs them, whatever befalls
+daemon and engine."""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.interop.fixtures import Start
+from tests.interop.lab import Lab
+from tests.interop.peers import Dockerd, Peer, Swarmlet
+from tests.waiting import until
+
+FLAGS = ("--detach", "--no-resolve-image", "--restart-condition", "none", "--stop-grace-period", "1s")
+
+
+class Engine(Dockerd):
+    """dockerd with a bridge, so that its containers have ports."""
+
+    def command(self) -> list[str]:
+        return [each for each in super().command() if each != "--bridge=none"] + ["--ip-masq=false"]
+
+
+class Contained(Swarmlet):
+    """A swarmlet daemon beside an engine, on its machine."""
+
+    def __init__(self, engine: Peer, name: str) -> None:
+        self.lab, self.name, self.engine = engine.lab, name, engine
+        self.namespace, self.address = engine.namespace, engine.address
+        self.root = engine.lab.root / name
+        self.root.mkdir()
+        self.socket, self.log, self.process = self.root / "s", self.root / "log", None
+
+    def command(self) -> list[str]:
+        plain = [each for each in super().command() if each != "--stop-tasks-on-exit"]
+        return [*plain, "--executor", "docker", "--engine-socket", str(self.engine.socket)]
+
+
+def node(start: Start, engine: Peer, name: str = "beta") -> Contained:
+    """A node beside an engine."""
+    return start(lambda lab, name: Contained(engine, name), name)  # type: ignore[return-value, arg-type]
+
+
+@pytest.fixture
+def engine(start: Start) -> Peer:
+    return start(Engine, "alpha")
+
+
+def task_of(manager: Peer, service: str) -> dict[str, Any]:
+    (task,) = manager.get("/tasks", service=service)
+    return dict(task)
+
+
+def ended(manager: Peer, service: str) -> tuple[str, str, int]:
+    """How a service's only task ended: state, error, exit code."""
+
+    def over() -> dict[str, Any] | None:
+        status = task_of(manager, service)["Status"]
+        return status if status["State"] in ("complete", "failed", "rejected", "shutdown") else None
+
+    status = until(over, f"the task of {service} has ended")
+    return status["State"], status.get("Err", ""), status.get("ContainerStatus", {}).get("ExitCode", 0)
+
+
+def containers(engine: Peer) -> list[str]:
+    """The names of the containers that there are."""
+    return engine.docker("ps", "--all", "--format", "{{.Names}}").split()
+
+
+def test_a_service_lives_as_containers_of_the_engine(start: Start, engine: Peer, lab: Lab) -> None:
+    manager = node(start, engine)
+    manager.init()
+    script = "echo to stdout; echo to stderr >&2; echo $SLOT > /tmp/slot; exec httpd -f -p 80 -h /tmp"
+    manager.docker(
+        "service", "create", *FLAGS[:2], "--name", "web", "--replicas", "2", "--publish", "8080:80",
+        "--env", "SLOT={{.Task.Slot}}", "--stop-grace-period", "1s", "busybox:latest", "sh", "-c", script,
+    )  # fmt: skip
+    manager.wait_tasks("web", 2)
+    assert sorted(name[:6] for name in containers(engine)) == ["web.1.", "web.2."]
+    until(lambda: manager.docker("service", "logs", "web").count("to stdout") == 2, "the logs come")
+
+    def answer() -> str:
+        entered = ["nsenter", f"--net=/run/netns/{engine.namespace}", "busybox", "wget", "-qO-", "127.0.0.1:8080/slot"]
+        return subprocess.run(entered, capture_output=True, check=False, timeout=20).stdout.decode().strip()
+
+    heard: set[str] = set()
+    until(lambda: heard.add(answer()) or heard >= {"1", "2"}, "both answer at the published port")  # type: ignore[func-returns-value]
+    here = manager.docker("ps", "--quiet", "--no-trunc").split()
+    assert sorted(here) == sorted(engine.docker("ps", "--quiet", "--no-trunc").split())
+    assert "httpd" in manager.docker("top", here[0])
+    manager.docker("service", "scale", "--detach", "web=1")
+    until(lambda: len(engine.docker("ps", "--quiet").split()) == 1, "one container runs")
+    manager.docker("service", "rm", "web")
+    until(lambda: containers(engine) == [], "nothing is left")
+
+
+def test_ends_are_told_as_the_engines_own_swarm_tells_them(start: Start, engine: Peer) -> None:
+    """The same services at dockerd's swarm and at ours: the same words."""
+    cases: dict[str, tuple[str, ...]] = {
+        "good": ("busybox:latest", "true"),
+        "bad": ("busybox:latest", "sh", "-c", "exit 3"),
+        "nocmd": ("busybox:latest", "nosuch"),
+        "noimage": ("nosuch:1", "x"),
+        "nobind": ("--mount", "type=bind,source=/nosuch,target=/x", "busybox:latest", "x"),
+        "sick": (
+            "--health-cmd", "false", "--health-interval", "200ms", "--health-retries", "1", "busybox:latest",
+            "sleep", "100",
+        ),
+    }  # fmt: skip
+    told = {}
+    ours = node(start, engine)
+    for peer in (engine, ours):
+        peer.init()
+        for name, words in cases.items():
+            peer.docker("service", "create", *FLAGS, "--name", name, *words)
+        told[peer.name] = {name: ended(peer, name) for name in cases}
+        peer.docker("swarm", "leave", "--force")
+    assert told["beta"] == told["alpha"]
+    assert told["beta"]["bad"] == ("failed", "task: non-zero exit (3)", 3)
+    until(lambda: containers(engine) == [], "nothing is left")
+
+
+def spec(bind: Path) -> dict[str, Any]:
+    """A service that asks for everything that a container can be given."""
+    container = {
+        "Image": "busybox:latest", "Command": ["sleep"], "Args": ["1000"], "Labels": {"own": "label"},
+        "Env": ["SLOT={{.Task.Slot}}", "PLAIN=1"], "Hostname": "h-{{.Service.Name}}", "Dir": "/tmp",
+        "User": "1000:1000", "Groups": ["2000"], "ReadOnly": True, "Init": False, "StopSignal": "SIGINT",
+        "StopGracePeriod": 3_000_000_000,
+        "TTY": True, "OpenStdin": True, "Hosts": ["10.0.0.1 one alias"], "Isolation": "default",
+        "DNSConfig": {"Nameservers": ["10.0.0.2"], "Search": ["example.org"], "Options": ["ndots:3"]},
+        "Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 10**9, "Timeout": 2 * 10**9, "Retries": 4},
+        "Sysctls": {"net.ipv4.ip_unprivileged_port_start": "80"},
+        "CapabilityAdd": ["CAP_NET_ADMIN"], "CapabilityDrop": ["CAP_MKNOD"],
+        "Ulimits": [{"Name": "nofile", "Soft": 100, "Hard": 200}],
+        "Mounts": [
+            {"Type": "bind", "Source": str(bind), "Target": "/b", "ReadOnly": True,
+             "BindOptions": {"Propagation": "private"}},
+            {"Type": "volume", "Source": "v-{{.Service.Name}}", "Target": "/v",
+             "VolumeOptions": {"NoCopy": True, "Labels": {"l": "{{.Service.Name}}"}}},
+            {"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 1 << 20, "Mode": 0o700}},
+        ],
+    }  # fmt: skip
+    return {
+        "Name": "all",
+        "TaskTemplate": {
+            "ContainerSpec": container,
+            "Resources": {"Limits": {"NanoCPUs": 500_000_000, "MemoryBytes": 64 << 20, "Pids": 50}},
+            "LogDriver": {"Name": "json-file", "Options": {"max-size": "1m"}},
+        },
+        "EndpointSpec": {"Ports": [{"TargetPort": 80, "PublishedPort": 8081, "PublishMode": "host"}]},
+    }
+
+
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Every value that is no object, by its path."""
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    return {key: each for name, inner in value.items() for key, each in leaves(inner, f"{path}/{name}").items()}
+
+
+CHANCE = (
+    "/Id", "/Created", "/State/", "/ResolvConfPath", "/HostnamePath", "/HostsPath", "/LogPath", "/Name",
+    "/GraphDriver/", "/NetworkSettings/SandboxID", "/NetworkSettings/SandboxKey", "/Config/Labels/com.docker.swarm.",
+    "/NetworkSettings/EndpointID", "/NetworkSettings/Networks/bridge/EndpointID",
+)  # fmt: skip
+"""What two containers never have in common."""
+
+
+def test_a_container_is_made_as_the_engines_own_swarm_makes_it(start: Start, engine: Peer) -> None:
+    shown, ours = {}, node(start, engine)
+    bind = engine.lab.root / "bind"
+    bind.mkdir()
+    for peer in (engine, ours):
+        peer.init()
+        status, answer = peer.call("POST", "/services/create", spec(bind))
+        assert status == 201, answer
+        peer.wait_tasks("all", 1)
+        (container,) = engine.docker("ps", "--quiet").split()
+        shown[peer.name] = leaves(json.loads(engine.docker("inspect", container))[0])
+        peer.docker("swarm", "leave", "--force")
+        until(lambda: containers(engine) == [], "its container is gone")
+    theirs, mine = shown["alpha"], shown["beta"]
+    both = {path for path in {*theirs, *mine} if not path.startswith(CHANCE)}
+    different = {path: (theirs.get(path), mine.get(path)) for path in both if theirs.get(path) != mine.get(path)}
+    assert set(different) == {"/Config/Labels/swarmlet.owner", "/Config/StopTimeout"}, different
+    assert different["/Config/StopTimeout"] == (None, 3)
+    names = [{key.rpartition(".")[2] for key in each if "/Config/Labels/com.docker" in key} for each in (theirs, mine)]
+    assert names[0] == names[1]
+
+
+def test_secrets_and_configs_are_read_where_they_were_asked_for(start: Start, engine: Peer) -> None:
+    manager = node(start, engine)
+    manager.init()
+    for kind, text in (("secrets", "hush"), ("configs", "value")):
+        body = {"Name": kind, "Data": base64.b64encode(text.encode()).decode()}
+        assert manager.call("POST", f"/{kind}/create", body)[0] in (200, 201)
+    script = "cat /run/secrets/key /etc/app.conf; echo; id -u > /tmp/x || exit 9; test -w /run/secrets/key || echo kept"
+    manager.docker(
+        "service", "create", *FLAGS, "--name", "reader", "--secret", "source=secrets,target=key,uid=1000,mode=0400",
+        "--config", "source=configs,target=/etc/app.conf", "--user", "1000", "busybox:latest", "sh", "-c", script,
+    )  # fmt: skip
+    assert ended(manager, "reader") == ("complete", "", 0)
+    until(lambda: "kept" in manager.docker("service", "logs", "reader"), "the log comes")
+    assert "hushvalue" in manager.docker("service", "logs", "reader")
+    left = [path for path in Path("/dev/shm").rglob("secret-*") if engine.lab.root.name in str(path)]
+    left += list(manager.root.rglob("secret-*"))
+    assert left == []
+
+
+def test_tasks_outlive_daemons_and_engines_and_none_runs_twice(start: Start, engine: Peer) -> None:
+    manager = node(start, engine)
+    manager.init()
+    manager.create("web", "busybox:latest", "--replicas", "2")
+    manager.wait_tasks("web", 2)
+    before = sorted(engine.docker("ps", "--quiet", "--no-trunc").split())
+    manager.kill()
+    engine.docker("kill", before[0])
+    manager.start()
+    until(lambda: len(running(engine)) == 2, "the dead one is replaced")
+    assert before[1] in running(engine), "the other one was left alone"
+    until(
+        lambda: states(manager) == ["failed", "running", "running"],
+        "it failed",
+        tell=lambda: manager.docker("service", "ps", "--no-trunc", "web"),
+    )
+    engine.signal(signal.SIGTERM)  # an engine that stops stops its containers
+    assert engine.process is not None
+    engine.process.wait(30)
+    engine.start()
+    until(lambda: len(running(engine)) == 2 and states(manager).count("running") == 2, "both are replaced", 60)
+    assert len(states(manager)) == 5
+    assert set(running(engine)).isdisjoint(before)
+    manager.docker("service", "rm", "web")
+    until(lambda: containers(engine) == [], "nothing is left")
+
+
+def states(manager: Peer) -> list[str]:
+    return sorted(each["Status"]["State"] for each in manager.get("/tasks", service="web"))
+
+
+def running(engine: Peer) -> list[str]:
+    return engine.docker("ps", "--quiet", "--no-trunc").split()
