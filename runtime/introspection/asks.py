@@ -64,6 +64,12 @@ LIMIT_MAX: Final = 10_000
 BACKUP: Final = "/cluster/node/manager/backup"
 BACKUP_DEADLINE_S: Final = 120.0
 
+_NO_MANAGER: Final = {
+    "locked": " (its swarm is locked: docker swarm unlock opens it)",
+    "inactive": " (it is in no swarm)",
+    "error": " (docker info says what is wrong)",
+}
+
 Ask = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
@@ -177,11 +183,30 @@ class Asks:
     async def _leader(self, question: Explain | PlanNode) -> Any:
         """Asks the actor that only the leader has."""
         if EXPLAINER not in self.stage.cells:
-            raise protocol.BadRequest("this node does not lead its swarm: ask on the leader's node")
+            raise protocol.BadRequest(f"this node does not lead its swarm{await self._who_leads()}")
         return await ask_actor(self.stage.at(EXPLAINER), question, EXPLAIN_DEADLINE_S)
+
+    async def _who_leads(self) -> str:
+        cell = self.stage.cells.get(DOMAIN["raft"])
+        core = (await read_states([cell]))[cell.path] if cell is not None else None
+        if not isinstance(core, dict) or "leader" not in core:
+            return f": ask on the leader's node{await self._why_no_manager()}"
+        if not core["leader"]:
+            return ", and nobody does now: swarmlet raft says which managers are reached"
+        named = (peer for peer in core["peers"] if isinstance(peer, dict) and peer["raft id"] == core["leader"])
+        where = next((f", {peer['node']} ({peer['addr']})" for peer in named), "")
+        return f": ask on the leader's node{where}"
+
+    async def _why_no_manager(self) -> str:
+        """What stands in the way, as the cluster's actor has it; empty where nothing does."""
+        cell = self.stage.cells.get(CLUSTER)
+        state = (await read_states([cell]))[cell.path] if cell is not None else None
+        return _NO_MANAGER.get(str(state.get("state", "")), "") if isinstance(state, dict) else ""
 
     async def published(self) -> Published:
         """Where this node's manager has its newest view; BadRequest if it runs no manager."""
+        if MANAGER not in self.stage.cells:
+            raise protocol.BadRequest(f"this node runs no manager now{await self._why_no_manager()}")
         found: Published = await ask_actor(self.stage.at(MANAGER), AskPublished(), STATE_DEADLINE_S)
         return found
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
+from typing import NoReturn
 
 from swarmlet.console.app import Console
 from swarmlet.console.source import Forwarded, Lost, Source
 from swarmlet.errors import EXIT_OK, StartError
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def run(socket: str, api: str, ssh: str, write: bool) -> int:
@@ -15,11 +21,13 @@ def run(socket: str, api: str, ssh: str, write: bool) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise StartError("the console needs a terminal; swarmlet tree and top print the same in plain lines")
     with contextlib.ExitStack() as ends:
+        for number in (signal.SIGHUP, signal.SIGTERM):  # a terminal that is closed leaves nothing behind
+            ends.callback(signal.signal, number, signal.signal(number, _end))
+        source = Source(socket, api)
         if ssh:
             forwarded = Forwarded(ssh, socket, api)
             ends.callback(forwarded.close)
-            socket, api = forwarded.introspection, forwarded.api
-        source = Source(socket, api)
+            source = Source(forwarded.introspection, forwarded.api, forwarded.renew)
         try:
             source.ask("node")
         except Lost as lost:

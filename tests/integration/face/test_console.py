@@ -121,6 +121,72 @@ def test_what_is_no_host_is_not_handed_to_ssh(host: str) -> None:
         Forwarded(host, "/a", "/b")
 
 
+SSH = """#!/bin/sh
+echo "$@" >> {log}
+[ -e {down} ] && exit 255
+for each in "$@"; do case "$each" in *.sock:*) touch "${{each%%:*}}";; esac; done
+exec sleep 60
+"""
+
+
+@pytest.fixture
+def fake_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What stands for ssh: notes its arguments, makes the sockets' files, and fails while ``down`` is there."""
+    script = tmp_path / "ssh"
+    script.write_text(SSH.format(log=tmp_path / "log", down=tmp_path / "down"))
+    script.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    return tmp_path
+
+
+def test_an_ssh_that_ended_is_begun_again_without_asking_for_a_password(fake_ssh: Path) -> None:
+    forwarded = Forwarded("there", "/a", "/b")
+    try:
+        forwarded.renew()
+        assert len((fake_ssh / "log").read_text().splitlines()) == 1, "one that lives is left alone"
+        forwarded._ssh.kill()
+        forwarded._ssh.wait()
+        source = Source(forwarded.introspection, forwarded.api, forwarded.renew)
+        with pytest.raises(Lost, match="no node answers"):  # a file is no socket, but ssh is there again
+            source.ask("tree")
+        first, second = (fake_ssh / "log").read_text().splitlines()
+        assert "BatchMode=yes" not in first
+        assert "BatchMode=yes" in second
+        assert forwarded._ssh.poll() is None
+    finally:
+        forwarded.close()
+    assert not forwarded.directory.exists()
+
+
+def test_while_ssh_cannot_be_begun_the_node_is_lost(fake_ssh: Path) -> None:
+    forwarded = Forwarded("there", "/a", "/b")
+    try:
+        (fake_ssh / "down").touch()
+        forwarded._ssh.kill()
+        forwarded._ssh.wait()
+        source = Source(forwarded.introspection, forwarded.api, forwarded.renew)
+        for ask in (lambda: source.ask("tree"), source.link, lambda: source.get("/nodes")):
+            with pytest.raises(Lost, match="ssh to there ended with 255"):
+                ask()
+        (fake_ssh / "down").unlink()
+        forwarded.renew()
+        assert forwarded._ssh.poll() is None
+    finally:
+        forwarded.close()
+
+
+def test_an_idle_connection_that_the_node_hung_up_on_is_no_loss(running: Node) -> None:
+    source = Source(running.introspection_socket)
+    assert source.ask("tree")["actors"]
+    assert source._link is not None
+    source._link._socket.shutdown(2)
+    assert source.ask("tree")["actors"]
+    source._link._socket.shutdown(2)
+    with pytest.raises(Lost, match="hung up"):  # whether an act was done is not known: it is not asked for twice
+        source.ask("act", act="restart", path="/cluster/events", write=True)
+    source.drop()
+
+
 # A real terminal
 
 

@@ -17,6 +17,7 @@ from runtime.introspection import client, protocol, render
 from runtime.introspection.server import CONNECTIONS_MAX, IntrospectionServer
 from runtime.stage import Actor, Stage, handles
 from runtime.wire.loop import IoLoop
+from tests.waiting import until
 
 
 class Block:
@@ -325,3 +326,46 @@ def test_what_only_a_leader_can_explain_is_refused_elsewhere(
 ) -> None:
     with pytest.raises(ValueError, match=text):
         client.ask(path, what, **details)
+
+
+class Place(Actor):
+    """Stands at a path, with what is below it, and declares a state."""
+
+    def __init__(self, state: dict[str, Any], *below: str) -> None:
+        super().__init__()
+        self.state, self.rest = state, below
+
+    def started(self) -> None:
+        if self.rest:
+            self.spawn(self.rest[0], Place, self.state, *self.rest[1:])
+
+    def snapshot(self) -> dict[str, Any]:
+        return self.state
+
+
+PEER = {"raft id": "7", "node": "n7", "addr": "10.0.0.7:2377"}
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({"leader": "", "peers": []}, "nobody does now: swarmlet raft says"),
+        ({"leader": "7", "peers": [PEER]}, r"ask on the leader's node, n7 \(10\.0\.0\.7:2377\)"),
+        ({"leader": "8", "peers": [PEER, "(3 more)"]}, "ask on the leader's node$"),
+        ({"loaded": False}, "ask on the leader's node$"),
+    ],
+)
+def test_who_does_not_lead_says_who_does(stage: Stage, path: str, state: dict[str, Any], said: str) -> None:
+    stage.mount("cluster", Place, state, "node", "manager", "raft")
+    until(lambda: "/cluster/node/manager/raft" in stage.cells)
+    with pytest.raises(ValueError, match=said):
+        client.ask(path, "explain", name="web")
+
+
+@pytest.mark.parametrize(
+    ("state", "said"), [("locked", "docker swarm unlock opens it"), ("inactive", "in no swarm"), ("active", "now$")]
+)
+def test_who_runs_no_manager_says_why(stage: Stage, path: str, state: str, said: str) -> None:
+    stage.mount("cluster", Place, {"state": state})
+    with pytest.raises(ValueError, match=said):
+        client.ask(path, "waiting")
