@@ -29,6 +29,7 @@ from actors.task_actor import TaskActor
 from runtime.disk.data_root import TASK_DATABASE
 from runtime.disk.tasks import StoredTask, TaskBatch, TaskDatabase
 from runtime.errors import Code, Refused
+from runtime.executor.port import Tidying
 from runtime.failpoints import failpoint
 from runtime.protocol.agent import (
     AgentSetup,
@@ -137,6 +138,7 @@ class AgentActor(Actor):
         self._sending = False
         self._leaving = False
         self._leavers: list[Reply] = []
+        self._told_known = False
 
     # Lives
 
@@ -228,6 +230,7 @@ class AgentActor(Actor):
 
     def _answer_leavers(self) -> None:
         if self._leaving and not self.tasks:
+            self._tell_known()
             leavers, self._leavers = self._leavers, []
             for reply in leavers:
                 reply.set(None)
@@ -312,6 +315,15 @@ class AgentActor(Actor):
         for task_id in sorted(taken):
             self._act(self.tasks[task_id])
         self._send_away(going)
+        if changes.complete or self._told_known:
+            self._tell_known()
+
+    def _tell_known(self) -> None:
+        """Not before the first complete set: a database that lost something is no reason to end what runs."""
+        self._told_known = True
+        executor: object = self.world.executor
+        if isinstance(executor, Tidying):
+            executor.known(frozenset(self.tasks))
 
     def _take(self, task: objects_pb2.Task, status: types_pb2.TaskStatus, batch: TaskBatch) -> bool:
         """Takes one task as it was told; False if that changes nothing, or has to wait for an end."""

@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
@@ -69,6 +69,7 @@ class ContainerExecutor:
         self._events = EngineEvents(self._client, f"{OWNER_LABEL}={self.owner}", self._resync)
         self._controllers: list[ContainerController] = []
         self._lock = threading.Lock()
+        self._known: Collection[str] | None = None
         self._closed = False
         self._met = False
         self._description = self._meet()
@@ -127,6 +128,28 @@ class ContainerExecutor:
         """As the port's: none, for a container does not end with whoever runs it."""
         return ()
 
+    def known(self, task_ids: Collection[str]) -> None:
+        """As ``Tidying.known``."""
+        with self._lock:
+            begin = self._known is None or not task_ids
+            self._known = task_ids
+        if begin:
+            self._loop.submit(self._tidy())
+
+    async def _tidy(self) -> None:
+        """Removes the containers of tasks that nobody knows; the engine's next return has it done again."""
+        try:
+            found = await self._containers.all()
+            with self._lock:
+                kept = {*(self._known or ()), *(each.task_id for each in self._controllers if not each.closed)}
+            for each in found:
+                if each["Labels"].get(TASK_LABEL) not in kept:
+                    log.warning("container %s is that of no task of this node and is removed", each["Id"])
+                    await self._stop(str(each["Id"]))
+                    await self._containers.remove(str(each["Id"]))
+        except (EngineUnavailable, EngineRefused) as error:
+            log.warning("containers of tasks that are gone cannot be removed: %s", error)
+
     def stop_all(self, done: Callable[[], None]) -> None:
         """As the port's."""
 
@@ -164,6 +187,8 @@ class ContainerExecutor:
     async def _resync(self) -> None:
         """The engine is there (again): it may be another one than before."""
         self._description = await self._read()
+        if self._known is not None:
+            self._loop.submit(self._tidy())
         if not self._met:
             self._met = True
             found = await self._containers.all()

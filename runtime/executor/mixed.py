@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from runtime.executor.actor import ActorExecutor
-from runtime.executor.port import Controller, Executor, OnStage, Orphan, TaskContext
+from runtime.executor.port import Controller, Executor, OnStage, Orphan, TaskContext, Tidying
 from runtime.stage import Stage
 from runtime.swarm.actor_spec import ACTORS_LABEL, runs_actor
 from runtime.wire.pb import objects_pb2, types_pb2
@@ -42,6 +42,12 @@ class MixedExecutor:
     def orphans(self) -> Sequence[Orphan]:
         """As the port's."""
         return [orphan for part in self._parts for orphan in part.orphans()]
+
+    def known(self, task_ids: Collection[str]) -> None:
+        """As ``Tidying.known``."""
+        for part in self._parts:
+            if isinstance(part, Tidying):
+                part.known(task_ids)
 
     def stop_all(self, done: Callable[[], None]) -> None:
         """As the port's."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from runtime.wire.pb import objects_pb2, types_pb2
@@ -200,6 +200,15 @@ class Executor(Protocol):
 
     def close(self, done: Callable[[], None]) -> None:
         """Lets go: tasks linger as the executor was told. Again is nothing (but ``done`` is called)."""
+
+
+@runtime_checkable
+class Tidying(Protocol):
+    """An executor that may find what a node let go of while it could not be removed, and removes it."""
+
+    def known(self, task_ids: Collection[str]) -> None:
+        """All tasks that this node has now, those that are being removed included: whatever else runs here for this
+        node may go, unless it has an open controller. Not called before the node was told all its tasks."""
 
 
 @runtime_checkable

@@ -678,6 +678,19 @@ def test_an_agent_that_ends_while_it_leaves_says_so() -> None:
     assert bench.executor.running == ["t1"], "an agent that ends stops nothing"
 
 
+def test_an_executor_hears_of_all_tasks_once_the_manager_has_said_them() -> None:
+    bench = Bench()
+    bench.assign(task("a"))
+    bench.restart()
+    bench.executor.heard.clear()
+    later(bench.simulator, 1.0)
+    assert bench.executor.heard == [], "nothing is known before the manager has said all"
+    bench.assign(task("a"), task("b"))
+    assert bench.executor.heard[-1] == {"a", "b"}
+    bench.simulator.ask(bench.agent, DropTasks())
+    assert bench.executor.heard[-1] == frozenset()
+
+
 def test_the_end_of_an_agent_frees_its_database() -> None:
     bench = Bench()
     bench.assign(task())

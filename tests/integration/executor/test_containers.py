@@ -253,6 +253,44 @@ def test_stopping_all_stops_ones_own_alone(bench: ContainerBench) -> None:
     assert (bench.engine.of("mine").status, bench.engine.of("theirs").status) == ("exited", "running")
 
 
+# What nobody knows any more
+
+
+def test_what_a_node_let_go_of_is_removed_once_its_tasks_are_known(bench: ContainerBench) -> None:
+    for identity in ("kept", "open", "gone"):
+        bench.started(identity, "sleep")
+    bench.close()
+    bench.boot()
+    bench.controller("open", "sleep")
+    bench.followed()
+    assert len(bench.engine.containers) == 3, "nothing goes before the node has said what it has"
+    bench.executor.known(frozenset({"kept"}))
+    until(lambda: len(bench.engine.containers) == 2, "one is removed")
+    assert {bench.engine.of(identity).status for identity in ("kept", "open")} == {"running"}
+
+
+def test_what_a_swarm_that_was_left_has_is_removed_when_the_engine_is_back(bench: ContainerBench) -> None:
+    controller = bench.started("t", "sleep")
+    bench.engine.down()
+    assert bench.do(controller.remove).temporary
+    bench.do(controller.close)
+    bench.executor.known(frozenset())
+    assert len(bench.engine.containers) == 1
+    bench.engine.up()
+    until(lambda: not bench.engine.containers, "it is removed")
+
+
+def test_what_belongs_to_another_node_is_left_alone(bench: ContainerBench) -> None:
+    bench.started("theirs", "sleep")
+    bench.boot(directory=str(bench.root / "other"))
+    bench.followed()
+    bench.started("mine", "sleep")
+    bench.do(bench.executor._controllers[0].close)
+    bench.executor.known(frozenset())
+    until(lambda: len(bench.engine.containers) == 1, "one is removed")
+    assert bench.engine.of("theirs").status == "running"
+
+
 # Looking at it
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from runtime.executor.port import (
     CONTROLLER_CLOSED,
@@ -156,6 +156,12 @@ class FakeExecutor:
         self.controllers: dict[str, FakeController] = {}
         self.description = types_pb2.NodeDescription(platform=types_pb2.Platform(architecture="x86_64", os="linux"))
         self.lost: list[Orphan] = []
+        self.heard: list[frozenset[str]] = []
+
+    def known(self, task_ids: Collection[str]) -> None:
+        """What runs may only be ended if it is none of the node's tasks."""
+        self.heard.append(frozenset(task_ids))
+        assert set(self.running) <= set(task_ids), "what runs was let go of"
 
     def container(self, task_id: str) -> types_pb2.ContainerStatus:
         return types_pb2.ContainerStatus(container_id=f"container-{task_id}", pid=4711)
