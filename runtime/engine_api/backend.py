@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
+    from runtime.engine_api.execs import Execs
+    from runtime.engine_api.questions import Landing
     from runtime.executor.inspection import Look
     from runtime.protocol.agent import Until
     from runtime.protocol.cluster import InitRequest, JoinRequest, SwarmEvent, SwarmInfo
@@ -126,6 +128,14 @@ class Backend(Protocol):
     async def look(self, task: Task, question: Look) -> Any:
         """What the executor of one of this node's tasks says of it. Raises Refused: FAILED_PRECONDITION if it does not
         run, UNIMPLEMENTED if it cannot be looked at."""
+
+    @property
+    def execs(self) -> Execs:
+        """Commands beside this node's tasks."""
+
+    @property
+    def landing(self) -> Landing:
+        """Brings what other threads say to the event loop."""
 
     async def await_task(self, task: Task, until: Until) -> int:
         """Waits until that holds of one of this node's tasks; its exit code."""

@@ -8,7 +8,7 @@ dialects of the engine, strict and loose.
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -40,11 +40,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An answer in pieces. ``pieces`` is closed when the client is gone."""
+    """An answer in pieces. ``pieces`` is closed when the client is gone.
+
+    Where the client asks for an upgrade and there is ``take``, the connection becomes a pipe: the pieces as they are
+    one way, and the other way what the client says, to ``take``, with nothing in the end.
+    """
 
     content_type: str
     pieces: AsyncGenerator[bytes, None]
     status: int = 200
+    take: Callable[[bytes], Awaitable[None]] | None = None
 
 
 EMPTY: Final = Answer()

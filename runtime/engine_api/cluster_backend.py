@@ -18,6 +18,7 @@ from runtime.engine_api import local_logs, log_stream
 from runtime.engine_api.backend import CONTROL_TIMEOUT_S, SystemInfo
 from runtime.engine_api.errors import status_and_text
 from runtime.engine_api.event_stream import EventStream
+from runtime.engine_api.execs import Execs
 from runtime.engine_api.questions import Landing, Questions
 from runtime.errors import Code, Refused
 from runtime.protocol import cluster as say
@@ -63,9 +64,19 @@ class ClusterBackend:
         self._landing: Landing | None = None
         self._questions: Questions | None = None
         self._logs_channel: Channel | None = None
+        self.execs = Execs()
+
+    @property
+    def landing(self) -> Landing:
+        """As ``Backend.landing``."""
+        if self._landing is None:
+            self._begin()
+        assert self._landing is not None
+        return self._landing
 
     def close(self) -> None:
         """Ends log subscriptions and forgets the connection to the control socket."""
+        self.execs.close()
         if self._logs_channel is not None:
             self._logs_channel.close()
             self._logs_channel = None

@@ -199,6 +199,21 @@ BODIES: Final[dict[str, Schema]] = {
     "POST /volumes/create": thing(Name=TEXT, Driver=TEXT, DriverOpts=LABELS, Labels=LABELS, ClusterVolumeSpec=thing()),
     "POST /networks/*/connect": thing(Container=TEXT, EndpointConfig=thing()),
     "POST /networks/*/disconnect": thing(Container=TEXT, Force=FLAG),
+    "POST /containers/*/exec": thing(
+        "Cmd",
+        Cmd=many(TEXT),
+        Env=many(TEXT),
+        WorkingDir=TEXT,
+        User=TEXT,
+        Tty=FLAG,
+        AttachStdin=FLAG,
+        AttachStdout=FLAG,
+        AttachStderr=FLAG,
+        Privileged=FLAG,
+        DetachKeys=TEXT,
+        ConsoleSize=many(COUNT),
+    ),
+    "POST /exec/*/start": thing(Detach=FLAG, Tty=FLAG, ConsoleSize=many(COUNT)),
 }
 FILTERS: Final[Schema] = {"type": "string", "description": 'JSON, {"key": {"value": true}} or {"key": ["value"]}'}
 VERSION: Final[Schema] = COUNT
@@ -227,6 +242,12 @@ QUERIES: Final[dict[str, dict[str, Schema]]] = {
     "GET /tasks/*/logs": LOGS,
     "GET /containers/*/logs": LOGS,
     "GET /containers/json": {"all": LOOSE, "limit": NUMBER, "filters": FILTERS},
+    "GET /containers/*/top": {"ps_args": TEXT},
+    "GET /containers/*/stats": {"stream": LOOSE, "one-shot": LOOSE},
+    "POST /containers/*/wait": {"condition": choice("", "not-running", "next-exit", "removed")},
+    "POST /containers/*/kill": {"signal": TEXT},
+    "POST /containers/*/attach": dict.fromkeys(("stream", "logs", "stdin", "stdout", "stderr"), LOOSE),
+    **{f"POST /{what}/*/resize": {"h": COUNT, "w": COUNT} for what in ("containers", "exec")},
     "GET /images/json": {"filters": FILTERS},
     "GET /events": {"since": TEXT, "until": TEXT, "filters": FILTERS},
 }
@@ -234,7 +255,10 @@ CONSISTENT: Final = "consistent"
 """Ours: whoever says so in a query reads every write that was acknowledged before, on any manager."""
 OF_STORE: Final = frozenset(("configs", "networks", "nodes", "secrets", "services", "swarm", "tasks", "volumes"))
 HEADERS: Final = {"POST /services/create": "X-Registry-Auth", "POST /services/*/update": "X-Registry-Auth"}
-STREAMS: Final = ("GET /events", "GET /services/*/logs", "GET /tasks/*/logs", "GET /containers/*/logs")
+STREAMS: Final = (
+    "GET /events", "GET /services/*/logs", "GET /tasks/*/logs", "GET /containers/*/logs", "GET /containers/*/stats",
+    "POST /containers/*/wait", "POST /containers/*/attach", "POST /exec/*/start",
+)  # fmt: skip
 """Answers that may go on for ever."""
 
 

@@ -16,6 +16,7 @@ from runtime.engine_api.errors import ApiError
 from runtime.engine_api.routes import (
     containers,
     events,
+    execs,
     inspection,
     later,
     logs,
@@ -42,6 +43,7 @@ ROUTES: Final[dict[str, Handler]] = {
     **secrets.ROUTES,
     **containers.ROUTES,
     **inspection.ROUTES,
+    **execs.ROUTES,
     **later.ROUTES,
 }
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from runtime.engine_api import answering, jsonio, sockets, versions
+from runtime.engine_api import answering, hijack, jsonio, sockets, versions
 from runtime.engine_api.call import Answer, Stream, unicode
 from runtime.engine_api.errors import ApiError
 from runtime.engine_api.pages import Pages, read
@@ -159,6 +159,8 @@ class EngineServer:
             log.exception("%s %s failed", request.method, request.raw_path.partition("?")[0])
             answer = answering.refusal(error)
         if isinstance(answer, Stream):
+            if hijack.wanted(request, answer):
+                return await self._hijack(request, answer)
             return await self._stream(request, answer)
         headers = {**self._headers, **answer.headers} if answer.headers else dict(self._headers)
         if answer.content_type:
@@ -177,6 +179,16 @@ class EngineServer:
         return await answering.dispatch(
             self._backend, request.method, unicode(request.raw_path), body, request.headers.get
         )
+
+    async def _hijack(self, request: web.BaseRequest, stream: Stream) -> web.StreamResponse:
+        """The connection carries the stream, both ways, and ends with it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._streaming.add(task)
+        try:
+            return await hijack.run(request, stream, self._headers)
+        finally:
+            self._streaming.discard(task)
 
     async def _stream(self, request: web.BaseRequest, stream: Stream) -> web.StreamResponse:
         """Send the headers at once and then each piece as it comes, until either side ends."""

@@ -46,7 +46,60 @@ class SendSignal:
     number: int
 
 
-Look: TypeAlias = Top | TakeUsage | SendSignal
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunCommand:
+    """Runs a command beside the task: as it runs, but for what is said here. Answered with a Session once it has begun,
+    or with NotBegun.
+
+    ``env`` is added to the task's; ``directory`` and ``user`` are empty for the task's own; ``size`` is the terminal's
+    rows and columns. Callbacks come from any thread: ``on_output`` with 1 (stdout; all of a terminal) or 2 and what
+    came, ``on_exit`` once, after all output, with the exit code (None: nobody knows).
+    """
+
+    argv: tuple[str, ...]
+    env: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    directory: str = ""
+    user: str = ""
+    tty: bool = False
+    stdin: bool = False
+    output: bool = True
+    size: tuple[int, int] = (0, 0)
+    on_output: Callable[[int, bytes], None] = dataclasses.field(default=lambda stream, data: None, repr=False)
+    on_exit: Callable[[int | None], None] = dataclasses.field(default=lambda code: None, repr=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NotBegun:
+    """A command that could not begin, in the words of an engine, with the exit code that it has for that."""
+
+    text: str
+    code: int
+
+
+class Session(Protocol):
+    """A command that was begun. Methods may be called from any thread, also after its end."""
+
+    @property
+    def pid(self) -> int:
+        """Its process; 0 where that is no process of this machine."""
+
+    def write(self, data: bytes, done: Callable[[], None]) -> None:
+        """Input; ``done`` is called when it was taken, or will never be."""
+
+    def end_input(self) -> None:
+        """No more input comes. A terminal has no end."""
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Another size of its terminal."""
+
+    def hold(self, held: bool) -> None:
+        """Whether its output is to wait: nobody takes any at the moment."""
+
+    def close(self) -> None:
+        """Ends it; nothing if it has ended."""
+
+
+Look: TypeAlias = Top | TakeUsage | SendSignal | RunCommand
 OnLooked = Callable[[Any], None]
 """Hears the answer, or the Refused that stands for it."""
 

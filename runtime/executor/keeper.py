@@ -32,12 +32,14 @@ from runtime.executor import procfs, spawn
 from runtime.executor.cgroups import Cgroups, detect
 from runtime.executor.frames import VERSION, BrokenFrame, Decoder, encode
 from runtime.executor.journal import Journal, Record
+from runtime.executor.keeper_commands import Command
 from runtime.executor.keeper_output import GrowthWaiter
 from runtime.executor.keeper_tasks import Refusal, Tasks
 from runtime.executor.reactor import Reactor, Timer
 
 SOCKET, LOCK, JOURNAL, LOGS = "keeper.sock", "keeper.lock", "journal", "logs"
 IDLE = 0.1
+FDS_MAX = 3
 FIRST_CLIENT = 10.0
 LOCK_WAIT = 15.0
 SURVIVORS_WAIT = 5.0
@@ -58,6 +60,8 @@ class Connection:
         self.greeted = False
         self.open = True
         self.waiting: dict[int, tuple[str, Callable[[Any], None], GrowthWaiter | None]] = {}
+        self.fds: list[int] = []
+        self.commands: dict[int, Command] = {}
         keeper.reactor.watch(peer.fileno(), self._ready)
 
     def answer(self, number: int, result: Any) -> None:
@@ -80,12 +84,22 @@ class Connection:
         self._socket.close()
         for task_id, reply, waiter in self.waiting.values():
             self._keeper.tasks.cancel(task_id, reply, waiter)
+        for command in self.commands.values():
+            command.kill()
+        self.drop_fds()
         self._keeper.left(self)
+
+    def drop_fds(self) -> None:
+        """Closes the descriptors that came along and that nobody took."""
+        for fd in self.fds:
+            os.close(fd)
+        self.fds.clear()
 
     def _ready(self) -> None:
         self._flush()
         try:
-            data = self._socket.recv(256 << 10)
+            data, fds, _, _ = socket.recv_fds(self._socket, 256 << 10, FDS_MAX, socket.MSG_CMSG_CLOEXEC)
+            self.fds += fds
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -96,7 +110,7 @@ class Connection:
         try:
             for number, method, arguments in self._decoder.feed(data):
                 self._keeper.call(self, number, method, arguments)
-        except (BrokenFrame, ValueError, TypeError, KeyError) as error:
+        except (BrokenFrame, ValueError, TypeError, LookupError) as error:
             complain(f"a client that sent nonsense is closed: {error!r}")
             self.close()
 
@@ -150,6 +164,8 @@ class Keeper:
             "cancel": self._cancel,
             "probe": self._probe,
             "signal": self._signal,
+            "run": self._run_command,
+            "ended": self._command_ended,
             "record": self._record,
         }
         self._listener = self._listen()
@@ -249,6 +265,27 @@ class Keeper:
     def _signal(self, connection: Connection, number: int, arguments: dict[str, Any]) -> None:
         self.tasks.signal(arguments["id"], arguments["signal"])
         connection.answer(number, None)
+
+    def _run_command(self, connection: Connection, number: int, arguments: dict[str, Any]) -> None:
+        """A command beside a task, on descriptors that came along. It ends with the connection."""
+        fds = [connection.fds[each] for each in arguments["fds"]]
+
+        def begun(result: Any) -> None:
+            connection.answer(number, result)
+
+        try:
+            command = self.tasks.run(arguments["id"], arguments["spec"], fds, begun)
+        finally:
+            connection.drop_fds()
+        connection.commands[number] = command
+        if not connection.open:
+            command.kill()
+
+    def _command_ended(self, connection: Connection, number: int, arguments: dict[str, Any]) -> None:
+        command = connection.commands.get(arguments["call"])
+        if command is None:
+            raise Refusal("unknown", f"no command was run by call {arguments['call']}")
+        command.when_ended(lambda code: connection.answer(number, code))
 
     def _record(self, connection: Connection, number: int, arguments: dict[str, Any]) -> None:
         connection.answer(number, self.journal.records.get(arguments["id"]))

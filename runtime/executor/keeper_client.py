@@ -12,7 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -108,6 +108,44 @@ class _Link:
         self._writer.close()
 
 
+class CommandLine:
+    """A connection to the keeper over which descriptors go along; what was run over it ends with it."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        self._peer = peer
+        self._decoder = Decoder()
+        self._number = 0
+
+    async def connect(self, path: str) -> None:
+        """OSError if nobody of ours listens there."""
+        await asyncio.get_running_loop().sock_connect(self._peer, path)
+        if _peer_user(self._peer) not in (0, os.geteuid()):
+            raise PermissionError(1, "somebody else listens there", path)
+
+    async def call(self, method: str, fds: Sequence[int] = (), /, **arguments: Any) -> Any:
+        """One call at a time. KeeperRefused, OSError if the keeper is gone."""
+        loop = asyncio.get_running_loop()
+        self._number += 1
+        frame = encode([self._number, method, arguments])
+        sent = socket.send_fds(self._peer, [frame], fds) if fds else 0
+        await loop.sock_sendall(self._peer, frame[sent:])
+        while data := await loop.sock_recv(self._peer, 64 << 10):
+            for _, good, result in self._decoder.feed(data):
+                if not good:
+                    raise KeeperRefused(result["code"], result["text"])
+                return result
+        raise ConnectionResetError("the keeper is gone")
+
+    @property
+    def number(self) -> int:
+        """The number of the newest call."""
+        return self._number
+
+    def close(self) -> None:
+        """Ends the connection; again is nothing."""
+        self._peer.close()
+
+
 def _settle(future: asyncio.Future[Any], good: bool, result: Any) -> None:
     if good:
         future.set_result(result)
@@ -153,6 +191,24 @@ class KeeperClient:
                 losses = losses + 1 if self._clock.monotonic() - began < 1.0 else 1
                 await asyncio.sleep(0.05 * losses)
         raise KeeperUnavailable(f"the keeper of {self.directory} ended {losses} times in a row")
+
+    async def line(self) -> CommandLine:
+        """A connection of its own to the keeper that is there, for one command. KeeperUnavailable, KeeperRefused."""
+        await self._connected()
+        for path in self._places():
+            peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            line = CommandLine(peer)
+            try:
+                await line.connect(path)
+                await line.call("hello", version=VERSION, directory=self.directory, linger=self._linger)
+            except OSError:
+                line.close()
+                continue
+            except BaseException:
+                line.close()
+                raise
+            return line
+        raise KeeperUnavailable(f"the keeper of {self.directory} cannot be reached")
 
     async def close(self) -> None:
         """Lets go of the keeper: its tasks linger."""
@@ -219,8 +275,11 @@ class KeeperClient:
 
 def _owner(writer: asyncio.StreamWriter) -> int:
     """The user whose process listens at the other end."""
-    credentials = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    return int(struct.unpack("3i", credentials)[1])
+    return _peer_user(writer.get_extra_info("socket"))
+
+
+def _peer_user(peer: Any) -> int:
+    return int(struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1])
 
 
 def launch(directory: str, run_dir: str) -> str:

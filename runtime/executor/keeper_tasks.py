@@ -22,6 +22,7 @@ from typing import Any
 from runtime.executor import procfs, spawn
 from runtime.executor.cgroups import Cgroups
 from runtime.executor.journal import Journal, Record
+from runtime.executor.keeper_commands import Command
 from runtime.executor.keeper_output import GrowthWaiter, Output
 from runtime.executor.logfile import LogWriter, remove_logs
 from runtime.executor.reactor import Reactor, Timer
@@ -46,7 +47,10 @@ class Refusal(Exception):
 class Running:
     """A task between its start and its end."""
 
-    __slots__ = ("child", "error", "grace", "kill_timer", "output", "record", "signal", "spec", "starters", "waiters")
+    __slots__ = (
+        "child", "commands", "error", "grace", "kill_timer", "output", "record", "signal", "spec", "starters",
+        "waiters",
+    )  # fmt: skip
 
     def __init__(self, record: Record, spec: spawn.Spec, child: spawn.Child) -> None:
         self.record = record
@@ -58,6 +62,7 @@ class Running:
         self.error: tuple[str, int] | None = None
         self.starters: list[Reply] = []
         self.waiters: list[Reply] = []
+        self.commands: list[Command] = []
         self.kill_timer: Timer | None = None
 
     @property
@@ -94,7 +99,7 @@ class Tasks:
         self._cgroups = cgroups
         self._boot = boot
         self._nofile = nofile
-        self._by_pid: dict[int, Running | Probe] = {}
+        self._by_pid: dict[int, Running | Probe | Command] = {}
         self._held: list[Running] = []
         self._after_sync: list[Callable[[], None]] = []
         self._retrying = False
@@ -207,6 +212,25 @@ class Tasks:
             raise Refusal("unknown", f"task {task_id} does not run")
         _kill_process(running.record["pid"], number)
 
+    def run(self, task_id: str, spec: spawn.Spec, fds: list[int], begun: Reply) -> Command:
+        """Runs a command beside a task, as that runs but for what ``spec`` has (argv, env, cwd, account, tty)."""
+        running = self.running.get(task_id)
+        if running is None:
+            raise Refusal("unknown", f"task {task_id} does not run")
+        whole = {**running.spec, **spec, "fds": fds}
+        child = self._spawn(whole)
+        command = Command(self._reactor, whole, child, begun)
+        self._by_pid[child.pid] = command
+        running.commands = [each for each in running.commands if each.code is None]
+        running.commands.append(command)
+        try:
+            self._cgroups.enter(running.record["cgroups"], child.pid)
+        except OSError as error:
+            command.kill()
+            raise Refusal("temporary", f"the task's control group takes no command: {error.strerror}") from error
+        child.go()
+        return command
+
     def _output(self, task_id: str) -> Output | None:
         running = self.running.get(task_id)
         return running.output if running is not None else self.draining.get(task_id)
@@ -306,12 +330,14 @@ class Tasks:
             if ended is None:
                 return
             known = self._by_pid.pop(ended.si_pid, None)
-            if known is not None:
+            if known is not None and not isinstance(known, Command):  # what a command leaves is its task's
                 _signal_group(ended.si_pid, signal.SIGKILL)
             os.waitpid(ended.si_pid, 0)
             code = ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
             if isinstance(known, Running):
                 self._ended(known, code)
+            elif isinstance(known, Command):
+                known.ended(code)
             elif known is not None:
                 self._probe_ended(known, code)
             elif time.monotonic() < self._stray_watch:
@@ -321,6 +347,8 @@ class Tasks:
         self._started(running)
         task_id = running.record["id"]
         text, code = running.error or ("", code)
+        for command in running.commands:
+            command.kill()
         record = {**running.record, "state": "exited", "code": code, "error": text, "ended_ns": time.time_ns()}
         running.child.abandon()
         if running.kill_timer is not None:

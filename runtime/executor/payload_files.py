@@ -41,7 +41,6 @@ def write_payloads(
     _make(home, 0o711)
     if plan.account.uid not in (None, os.geteuid()):
         _let_through(os.path.dirname(root))
-    env = {}
     for name, references, read in (
         ("secrets", [(each.secret_id, each.file) for each in plan.secrets], secret),
         ("configs", [(each.config_id, each.file) for each in plan.configs], config),
@@ -54,8 +53,14 @@ def write_payloads(
             _write(os.path.join(directory, file.name), read(identity), file.mode & 0o777, _owner(plan, file))
         if plan.account.uid is not None:
             os.chown(directory, plan.account.uid, plan.account.gid or 0)
-        env[f"SWARMLET_{name.upper()}"] = directory
-    return env
+    return payload_environment(root, plan)
+
+
+def payload_environment(root: str, plan: Plan) -> dict[str, str]:
+    """How a task is told of its files' directories."""
+    home = os.path.join(root, plan.task_id)
+    there = (("secrets", plan.secrets), ("configs", plan.configs))
+    return {f"SWARMLET_{name.upper()}": os.path.join(home, name) for name, references in there if references}
 
 
 def remove_payloads(root: str, task_id: str) -> None:

@@ -14,14 +14,15 @@ from typing import Any
 
 from runtime.errors import Code, Refused
 from runtime.executor import usage
+from runtime.executor.accounts import account_of
 from runtime.executor.health import HealthRules, watch_health
-from runtime.executor.inspection import Look, OnLooked, SendSignal, TakeUsage, Top
+from runtime.executor.inspection import Look, NotBegun, OnLooked, RunCommand, SendSignal, TakeUsage, Top
 from runtime.executor.journal import Record
 from runtime.executor.keeper import LOGS
 from runtime.executor.keeper_client import KeeperClient, KeeperRefused, KeeperUnavailable
 from runtime.executor.log_reading import read_log
 from runtime.executor.logfile import Position
-from runtime.executor.payload_files import remove_payloads, write_payloads
+from runtime.executor.payload_files import payload_environment, remove_payloads, write_payloads
 from runtime.executor.port import (
     CONTROLLER_CLOSED,
     Already,
@@ -32,9 +33,12 @@ from runtime.executor.port import (
     OnEnd,
     OnLine,
     Outcome,
+    Rejected,
     TaskContext,
 )
 from runtime.executor.process_plan import Plan
+from runtime.executor.process_session import begin
+from runtime.executor.procfs import TASK_MARK
 from runtime.executor.ps import run_ps
 from runtime.executor.task_ports import TaskPorts, as_record, environment, from_record
 from runtime.executor.work import Loop, Work
@@ -42,6 +46,7 @@ from runtime.wire.pb import objects_pb2, types_pb2
 
 DRAIN_S = 2.0
 NO_READING = "configured logging driver does not support reading"
+NOT_RUNNABLE = 126
 UNKNOWN_EXIT = -1  # a container status's exit code where nobody knows it
 
 
@@ -171,8 +176,39 @@ class ProcessController:
                 return await run_ps(arguments, await loop.run_in_executor(None, usage.members, record))
             case TakeUsage():
                 return await loop.run_in_executor(None, usage.take, record)
+            case RunCommand():
+                return await self._run_command(question, record)
             case SendSignal(number):
                 return await self._client.call("signal", id=self._plan.task_id, signal=number)
+
+    async def _run_command(self, question: RunCommand, record: Record) -> Any:
+        plan = self._plan
+        account = plan.account
+        if question.user:
+            try:
+                account = account_of(question.user, [], None)
+            except Rejected as rejected:
+                return NotBegun(rejected.text, NOT_RUNNABLE)
+        env = {**environment(from_record(record.get("ports", ())), plan.spec["env"]), **plan.spec["env"]}
+        env.update(payload_environment(self._payloads, plan))
+        if question.user:
+            env.update(HOME=account.home, USER=account.name, LOGNAME=account.name)
+        if question.tty:
+            env.setdefault("TERM", "xterm")
+        for entry in question.env:
+            name, equals, value = entry.partition("=")
+            if equals:
+                env[name] = value
+            else:
+                env.pop(name, None)
+        env[TASK_MARK] = plan.task_id
+        if "" in env or any("\0" in word for word in (*question.argv, *env, *env.values(), question.directory)):
+            return NotBegun("exec failed: a variable without a name, or a zero byte", NOT_RUNNABLE)
+        spec = {
+            "argv": list(question.argv), "env": env, "cwd": question.directory or plan.spec["cwd"], "tty": question.tty,
+            "uid": account.uid, "gid": account.gid, "groups": account.groups,
+        }  # fmt: skip
+        return await begin(self._client, plan.task_id, spec, account.uid, question)
 
     # Operations
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import resource
 import signal
 import struct
+import termios
 from typing import Any, NoReturn
 
 from runtime.executor import procfs
@@ -63,12 +65,13 @@ def prctl(option: int, value: int) -> None:
 def spawn(spec: Spec, nofile: tuple[int, int]) -> Child:
     """Forks the child of ``spec`` (argv, env, cwd, user, groups, rlimits, oom_score_adj, no_new_privileges, merge).
 
-    ``nofile``: the limit of open files to give it, for the keeper has raised its own. OSError if there are no more
-    processes or descriptors.
+    With ``fds`` (what its first three descriptors are to be) it has no pipes of ours; with ``tty`` the first of them is
+    its terminal. ``nofile``: the limit of open files to give it, for the keeper has raised its own. OSError if there
+    are no more processes or descriptors.
     """
     pipes: list[tuple[int, int]] = []
     try:
-        for _ in range(3 if spec.get("merge") else 4):
+        for _ in range(2 if "fds" in spec else 3 if spec.get("merge") else 4):
             pipes.append(os.pipe2(os.O_CLOEXEC))
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL)
         try:
@@ -86,13 +89,14 @@ def spawn(spec: Spec, nofile: tuple[int, int]) -> Child:
 
 
 def _parent(pid: int, pipes: list[tuple[int, int]]) -> Child:
-    go, error, out = pipes[:3]
+    go, error = pipes[:2]
     os.close(go[0])
     for _, write in pipes[1:]:
         os.close(write)
     for read, _ in pipes[1:]:
         os.set_blocking(read, False)
-    return Child(pid, procfs.start_time(pid) or 0, go[1], error[0], out[0], pipes[3][0] if len(pipes) > 3 else -1)
+    out, err = ([read for read, _ in pipes[2:]] + [-1, -1])[:2]
+    return Child(pid, procfs.start_time(pid) or 0, go[1], error[0], out, err)
 
 
 def _child(spec: Spec, nofile: tuple[int, int], pipes: list[tuple[int, int]]) -> NoReturn:
@@ -107,10 +111,11 @@ def _child(spec: Spec, nofile: tuple[int, int], pipes: list[tuple[int, int]]) ->
         os.close(pipes[0][1])
         if os.read(pipes[0][0], 1) != b"g":
             os._exit(125)
-        out = pipes[2][1]
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(out, 1)
-        os.dup2(pipes[3][1] if len(pipes) > 3 else out, 2)
+        given = spec.get("fds") or (os.open(os.devnull, os.O_RDONLY), pipes[2][1], pipes[-1][1])
+        for number, fd in enumerate(given):
+            os.dup2(fd, number)
+        if spec.get("tty"):
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         stage = _LIMIT
         _limits(spec, nofile)
         stage = _USER

@@ -18,6 +18,9 @@ MORE: Final = (
     "SELinuxContext", "Seccomp", "StartInterval", "UnlockKey",
 )  # fmt: skip
 
+TERMINAL: Final = "TTY"
+"""Of a service; of a command it is ``Tty``, and read by this name too."""
+
 
 def _names(schema: openapi.Schema) -> Iterator[str]:
     for name, field in schema.get("properties", {}).items():
@@ -28,7 +31,7 @@ def _names(schema: openapi.Schema) -> Iterator[str]:
 
 
 NAMES: Final[dict[str, str]] = {name.lower(): name for body in openapi.BODIES.values() for name in _names(body)} | {
-    name.lower(): name for name in MORE
+    name.lower(): name for name in (*MORE, TERMINAL)
 }
 
 

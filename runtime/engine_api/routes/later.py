@@ -12,14 +12,13 @@ from runtime.engine_api.convert import fields
 from runtime.engine_api.errors import ApiError
 
 CHANGES: Final = (
-    "start", "stop", "restart", "pause", "unpause", "rename", "update", "resize", "attach",
+    "start", "stop", "restart", "pause", "unpause", "rename", "update",
 )  # fmt: skip
 LOOKS: Final = ("changes", "export", "archive")
 SENTENCES: Final = {
     "volumes": "volumes are not offered by this version of the daemon",
     "images": "this daemon pulls and keeps no images",
     "containers": "containers are made by services alone; this daemon changes none by itself",
-    "exec": "running commands in containers is not offered by this daemon",
     "auth": "this daemon asks no registry, so it checks no credentials",
     "plugins": "this daemon has no plugins",
     "build": "this daemon builds no images",
@@ -56,7 +55,6 @@ PATHS: Final = (
     *(f"POST /containers/*/{what}" for what in CHANGES),
     *(f"GET /containers/*/{what}" for what in LOOKS),
     *("DELETE /containers/*", "HEAD /containers/*/archive", "PUT /containers/*/archive", "GET /containers/*/attach/ws"),
-    *("POST /containers/*/exec", "POST /exec/*/start", "POST /exec/*/resize", "GET /exec/*/json"),
     *("POST /plugins/pull", "POST /plugins/create", "GET /plugins/privileges"),
 )
 

@@ -36,7 +36,8 @@ DOCKERS_OWN = re.compile(
     r"Datapath port number|service does not use container tasks|service does not have a previous spec|"
     r"plugin spec must be set|runtime type|unsupported runtime|invalid Availability|invalid name: |"
     r"invalid join token|manager stopped: |swarm component could not be started|update out of sequence|"
-    r"remote CA does not match fingerprint|failed to parse value as time|more than one until filter",
+    r"remote CA does not match fingerprint|failed to parse value as time|more than one until filter|"
+    r"^Cannot kill container: .* does not support signal|^Invalid escape keys|^Couldn't find PID field|^ps: ",
     re.S,
 )
 PATHS = ("web", "m1", "key", "conf", "nosuch")

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from runtime.engine_api.backend import CONTROL_TIMEOUT_S, SystemInfo
+from runtime.engine_api.execs import Execs
+from runtime.engine_api.questions import Landing
 from runtime.errors import Code, Refused
 from runtime.protocol.cluster import ClusterError, InitRequest, JoinRequest, SwarmInfo
 from runtime.wire.pb import control_pb2 as pb
@@ -99,6 +101,24 @@ class FakeBackend:
         self.gate: asyncio.Event | None = None
         self.entered = asyncio.Event()
         self._numbers = iter(range(1, 1_000_000))
+        self.execs = Execs()
+        self.looks: list[Any] = []
+        self.answers: list[Any] = []
+
+    @property
+    def landing(self) -> Landing:
+        return Landing(asyncio.get_running_loop())
+
+    async def look(self, task: Task, question: Any) -> Any:
+        self.looks.append(question)
+        found = self.answers.pop(0) if self.answers else None
+        if isinstance(found, BaseException):
+            raise found
+        return found(question) if callable(found) else found
+
+    async def await_task(self, task: Task, until: Any) -> int:
+        self.did.append(("await", task.id, until))
+        return int(task.status.container.exit_code)
 
     async def control(self, method: str, request: Any, timeout_s: float = CONTROL_TIMEOUT_S) -> Any:
         self.asked.append((method, request))

@@ -268,9 +268,7 @@ def test_info_counts_containers_and_is_answered_when_the_agent_is_not() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "word"),
     [
-        ("POST", "/containers/c/exec", "running commands"),
         ("POST", "/containers/c/restart", "containers are made by services"),
-        ("POST", "/containers/c/attach", "docker service logs"),
         ("GET", "/containers/c/changes", "processes of the machine"),
         ("PUT", "/containers/c/archive", "processes of the machine"),
         ("POST", "/commit", "builds no images"),
