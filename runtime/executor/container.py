@@ -31,6 +31,7 @@ from runtime.wire.pb import objects_pb2, types_pb2
 
 OWNER, DESCRIPTION = "owner", "description"
 MEET_S: Final = 10.0
+SYSTEMD: Final = "/run/systemd/system"
 
 log = logging.getLogger("swarmlet.executor")
 
@@ -99,6 +100,9 @@ class ContainerExecutor:
 
     async def _read(self) -> types_pb2.NodeDescription:
         described = engine_description.describe(*await engine_description.read(self._client), self._generic)
+        podman = described.engine.labels[engine_description.ENGINE_LABEL] == engine_description.PODMAN
+        self._containers.makes_sources = podman
+        self._containers.checks_health = podman and not os.path.isdir(SYSTEMD)  # noqa: ASYNC240 - in memory
         write_whole(os.path.join(self._directory, DESCRIPTION), described.SerializeToString(deterministic=True))
         return described
 

@@ -8,6 +8,7 @@ for a second; one that only waits goes on waiting, and looks again when the engi
 from __future__ import annotations
 
 import asyncio
+import os.path
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
@@ -176,6 +177,9 @@ class ContainerController:
         if found is not None:
             return self._already(found)
         await self._containers.pull(self._plan)
+        for source in self._plan.binds if self._containers.makes_sources else ():
+            if not os.path.exists(source):  # noqa: ASYNC240 - a look at a directory
+                return Failed(f'invalid mount config for type "bind": bind source path does not exist: {source}')
         try:
             files.lay_out(self._plan)
             self._id = await self._containers.make(self._plan)
@@ -271,13 +275,16 @@ class ContainerController:
         with self._events.watch(self._plan.task_id) as watch:
             while True:
                 try:
-                    verdict = await judge(await self._state())
+                    found = await self._state()
+                    verdict = await judge(found)
+                    if verdict is not None:
+                        return verdict
+                    checks = self._containers.checks_health and found is not None and found.health != ""
+                    await watch.changed(self._plan.check_every if checks else None)
+                    if checks:
+                        await self._containers.check_health(self._id)
                 except EngineUnavailable:
                     await watch.changed(AGAIN_S)
-                    continue
-                if verdict is not None:
-                    return verdict
-                await watch.changed()
 
     async def _well(self, found: ContainerState | None) -> Outcome | None:
         """Whether it has come to run well, or will not. One without a health check is well when it runs."""

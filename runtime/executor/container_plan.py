@@ -23,6 +23,7 @@ from runtime.wire.pb import objects_pb2, specs_pb2, types_pb2
 
 OWNER_LABEL: Final = "swarmlet.owner"
 GRACE_S: Final = 10
+CHECK_S: Final = 30.0
 PREDEFINED: Final = "com.docker.swarm.predefined"
 HOST_NETWORK: Final = "host"
 SECRETS: Final = "/run/secrets"
@@ -52,13 +53,16 @@ class PayloadFile:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """A task ready for the engine. ``create`` is the request that makes its container; ``grace`` in seconds."""
+    """A task ready for the engine. ``create`` is the request that makes its container; ``grace`` and ``check_every``
+    (its health) in seconds; ``binds`` are the paths of this machine that have to be there."""
 
     task_id: str
     name: str
     create: dict[str, Any]
     image: ImageReference | None
     grace: int
+    check_every: float
+    binds: tuple[str, ...]
     ports: tuple[types_pb2.PortConfig, ...]
     on_host: bool
     files: tuple[PayloadFile, ...]
@@ -94,12 +98,18 @@ def make_plan(task: objects_pb2.Task, context: TaskContext, settings: PlanSettin
         create=body,
         image=parse(spec.image),
         grace=max(0, grace),
+        check_every=spec.healthcheck.interval.ToNanoseconds() / 1e9 or CHECK_S,
+        binds=tuple(each.source for each in spec.mounts if _must_exist(each)),
         ports=tuple(task.endpoint.ports),
         on_host=network == HOST_NETWORK,
         files=files,
         directory=directory,
         registry_auth=spec.pull_options.registry_auth,
     )
+
+
+def _must_exist(mount: types_pb2.Mount) -> bool:
+    return mount.type == types_pb2.Mount.BIND and not mount.bind_options.createmountpoint
 
 
 def network_of(attachments: Sequence[objects_pb2.NetworkAttachment]) -> str:

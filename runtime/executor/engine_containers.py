@@ -21,6 +21,7 @@ from runtime.executor.inspection import Look, Processes, SendSignal, TakeUsage, 
 
 START_S, REMOVE_S, STOP_SLACK_S, STOP_MAX_S = 300.0, 120.0, 60.0, 3600.0
 GONE, UNCHANGED, CONFLICT, TROUBLE = 404, 304, 409, 500
+NO_IMAGE = "no such image"
 USED = ("read", "pids_stats", "cpu_stats", "memory_stats", "blkio_stats", "networks")
 
 log = logging.getLogger("swarmlet.executor")
@@ -66,12 +67,18 @@ class Shared:
 
 
 class EngineContainers:
-    """The containers that bear ``owner``. ``prefer_offline``: images that are here are not pulled."""
+    """The containers that bear ``owner``. ``prefer_offline``: images that are here are not pulled.
+
+    What one engine does otherwise than another: ``makes_sources`` (of bind mounts, where they are missing),
+    ``checks_health`` (it does not, unless it is told to each time).
+    """
 
     def __init__(self, client: EngineClient, owner: str, *, prefer_offline: bool = False) -> None:
         self.client = client
         self.owner = owner
         self._prefer_offline = prefer_offline
+        self.makes_sources = False
+        self.checks_health = False
         self._shared = Shared()
 
     async def all(self) -> list[dict[str, Any]]:
@@ -111,6 +118,8 @@ class EngineContainers:
         try:
             made = await self.client.call("POST", "/containers/create", query={"name": plan.name}, body=plan.create)
         except EngineRefused as refused:
+            if refused.text.lower().startswith(NO_IMAGE) and plan.image is not None:  # as clients know it
+                raise EngineRefused(GONE, f"No such image: {plan.image.text}") from None
             if refused.status != CONFLICT:
                 raise
             return await self._made_before(plan, refused)
@@ -151,12 +160,21 @@ class EngineContainers:
         """SIGKILL; what does not run is fine."""
         await self._unless_gone("POST", f"/containers/{container}/kill", {"signal": "KILL"}, None, CONFLICT)
 
+    async def check_health(self, container: str) -> None:
+        """Has Podman look after a container's health, which leaves that to systemd; what it finds, it shows."""
+        try:
+            await self.client.call("GET", f"/libpod/containers/{container}/healthcheck")
+        except EngineRefused as refused:
+            log.debug("the health of container %s is not known: %s", container, refused)
+
     async def look(self, container: str, question: Look) -> Any:
         """The engine's answer to a question about a container that runs. EngineRefused."""
         path = f"/containers/{container}"
         match question:
             case Top(arguments):
                 found = await self.client.call("GET", f"{path}/top", query={"ps_args": arguments})
+                if found is None:
+                    raise EngineRefused(TROUBLE, "the container engine cannot list its processes")
                 rows = tuple(tuple(map(str, row)) for row in found.get("Processes") or ())
                 return Processes(tuple(map(str, found.get("Titles") or ())), rows)
             case TakeUsage():

@@ -18,6 +18,7 @@ LIMITS_LABEL: Final = "swarmlet.limits"
 CONTAINER: Final = "container"
 PLUGIN_KINDS: Final = ("Authorization", "Log", "Network", "Volume")
 OVERLAY: Final = ("Network", "overlay")
+HOST: Final = ("Network", "host")
 PODMAN: Final = "podman"
 
 
@@ -66,8 +67,8 @@ def engine_name(version: Mapping[str, Any]) -> str:
 
 def plugins(info: Mapping[str, Any], managed: Sequence[Any]) -> list[tuple[str, str]]:
     """Type and name of each plugin, sorted. ``overlay`` is always among them, as SwarmKit's executor has it: services
-    that publish ports are on one."""
-    found = {OVERLAY}
+    that publish ports are on one; and ``host``, which Podman has without saying so."""
+    found = {OVERLAY, HOST}
     for kind in PLUGIN_KINDS:
         found.update((kind, str(name)) for name in (info.get("Plugins") or {}).get(kind) or ())
     for plugin in managed:

@@ -8,6 +8,7 @@ is the test's to say: ``exit``, ``health``, ``write``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import json
@@ -75,6 +76,7 @@ class FakeEngine:
         self.version: dict[str, Any] = {"Version": "99.1", "Components": [{"Name": "Engine"}]}
         self.api = "1.41"
         self.followers = 0
+        self.podman_finds = "healthy"
         self._troubles: list[Trouble] = []
         self._numbers = itertools.count(1)
         self._ports = itertools.count(49153)
@@ -119,6 +121,7 @@ class FakeEngine:
             ("POST", "/containers/{id}/stop", self._stop), ("POST", "/containers/{id}/kill", self._kill),
             ("GET", "/containers/{id}/top", self._top), ("GET", "/containers/{id}/stats", self._stats),
             ("DELETE", "/containers/{id}", self._remove), ("GET", "/containers/{id}/logs", self._logs),
+            ("GET", "/libpod/containers/{id}/healthcheck", self._check),
             ("GET", "/images/{name}/json", self._image), ("POST", "/images/create", self._pull),
         ):  # fmt: skip
             app.router.add_route(method, path, handler)
@@ -279,9 +282,10 @@ class FakeEngine:
         self._listeners.add(queue)
         self.followers += 1
         try:
-            while (event := await queue.get()) is not None:
-                if _labelled(event["Actor"]["Attributes"], filters.get("label", ())):
-                    await response.write(json.dumps(event).encode() + b"\n")
+            with contextlib.suppress(ConnectionError):
+                while (event := await queue.get()) is not None:
+                    if _labelled(event["Actor"]["Attributes"], filters.get("label", ())):
+                        await response.write(json.dumps(event).encode() + b"\n")
         finally:
             self._listeners.discard(queue)
             self.followers -= 1
@@ -380,6 +384,11 @@ class FakeEngine:
         if "bad" in request.query["ps_args"]:
             return web.json_response({"message": "ps: exit status 1"}, status=500)
         return web.json_response({"Titles": ["PID", "CMD"], "Processes": [["1", request.query["ps_args"]]]})
+
+    async def _check(self, request: web.Request) -> web.Response:
+        container = self._find(request)
+        container.health = self.podman_finds
+        return web.json_response({"Status": container.health})
 
     async def _stats(self, request: web.Request) -> web.Response:
         self._find(request)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runtime.errors import Code
-from runtime.executor.container import NoEngine
+from runtime.executor.container import SYSTEMD, NoEngine
 from runtime.executor.container_controller import ContainerController
 from runtime.executor.inspection import Inspectable, Look, Processes, SendSignal, TakeUsage, Top
 from runtime.executor.port import CONTROLLER_CLOSED, Already, Done, Failed
@@ -94,9 +94,9 @@ def test_an_image_that_is_nowhere_is_named(bench: ContainerBench) -> None:
 
 def test_a_bind_whose_source_is_missing_is_told_in_the_engines_words(bench: ContainerBench) -> None:
     made = container_task("t", "x")
-    made.spec.container.mounts.add(type=types_pb2.Mount.BIND, source="/nosuch", target="/x")
+    made.spec.container.mounts.add(type=types_pb2.Mount.BIND, source=str(bench.root / "nosuch"), target="/x")
     outcome = bench.do(bench.controller(made).prepare)
-    assert outcome.text == 'invalid mount config for type "bind": bind source path does not exist: /nosuch'
+    assert outcome.text == f'invalid mount config for type "bind": bind source path does not exist: {bench.root}/nosuch'
     assert not outcome.temporary
 
 
@@ -430,6 +430,32 @@ def test_a_node_starts_without_its_engine_as_it_knew_it(bench: ContainerBench) -
     bench.engine.up()
     until(lambda: bench.executor.describe().resources.nano_cpus == 16_000_000_000, "the engine is met again")
     assert isinstance(bench.do(bench.controller("t", "sleep").prepare), Done)
+
+
+@pytest.mark.skipif(os.path.isdir(SYSTEMD), reason="Podman has systemd check the health of containers here")
+def test_podman_is_told_to_look_after_the_health(bench: ContainerBench) -> None:
+    bench.close()
+    bench.engine.version["Components"] = [{"Name": "Podman Engine"}]
+    bench.boot()
+    made = checked("t")
+    made.spec.container.healthcheck.interval.FromMilliseconds(1)
+    controller = bench.controller(made)
+    bench.do(controller.prepare)
+    assert isinstance(bench.do(controller.start), Done)
+    answer, _ = bench.begin(controller.wait)
+    bench.engine.podman_finds = "unhealthy"
+    assert answer.get().text.endswith("dockerexec: unhealthy container")  # type: ignore[union-attr]
+
+
+def test_podman_is_not_let_to_make_the_sources_of_binds(bench: ContainerBench) -> None:
+    bench.close()
+    bench.engine.version["Components"] = [{"Name": "Podman Engine"}]
+    bench.boot()
+    made = container_task("t", "x")
+    made.spec.container.mounts.add(type=types_pb2.Mount.BIND, source=str(bench.root / "nosuch"), target="/x")
+    outcome = bench.do(bench.controller(made).prepare)
+    assert outcome.text == f'invalid mount config for type "bind": bind source path does not exist: {bench.root}/nosuch'
+    assert bench.engine.count("/containers/create") == 0
 
 
 @pytest.mark.parametrize("api", ["", "1.24", "nonsense"])
