@@ -312,6 +312,7 @@ class AgentActor(Actor):
         batch.commit()
         if changes.complete:
             taken |= {task_id for task_id, held in self.tasks.items() if held.address is None and not held.removing}
+        log.debug("%d tasks are given, %d are to go", len(taken), len(gone), extra=self.about())
         for task_id in sorted(taken):
             self._act(self.tasks[task_id])
         self._send_away(going)
@@ -454,6 +455,8 @@ class AgentActor(Actor):
             batch.remove(task_id)
         batch.commit()
         for task_id, status in unsaved.items():
+            state = types_pb2.TaskState.Name(status.state).lower()
+            log.debug("task %s is %s", task_id, state, extra=self.about(task_id=task_id))
             self.reports.note(task_id, status)
         for task_id in removed:
             self._forget(task_id)

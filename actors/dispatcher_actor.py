@@ -293,6 +293,7 @@ class DispatcherActor(DispatcherStatuses):
             self._set_status(node_id, NodeUpdate(types.NodeStatus.READY, "", self._ip(call), request.description))
         session_id = new_id(self.world.entropy)
         self.registry.register(node_id, session_id, self.monotonic())
+        log.debug("node %s registered from %s", node_id, self._ip(call), extra=self.about(node_id=node_id))
         self._end_streams(node_id, session_invalid())
         self._open_session(call, session_id)
         self._look_again()

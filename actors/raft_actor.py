@@ -14,6 +14,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,6 +79,8 @@ LOG_LOST = (
     "this node was a manager, but its raft log is gone and no other manager is known: restore a backup of it, or leave "
     "the swarm by force and join it again"
 )
+
+log = logging.getLogger("swarmlet.raft")
 
 
 @dataclass(slots=True)
@@ -370,6 +373,8 @@ class RaftActor(RaftMembers):
         if role is Role.LEADER:
             self._leads_from = self.node.raft.log.last_index()
         self._role, self._term = role, term
+        level = logging.INFO if role is Role.LEADER else logging.DEBUG
+        log.log(level, "%s in term %d", role.value.removeprefix("State").lower(), term, extra=self.about())
 
     def _withdraw(self) -> None:
         self._numbers.clear()

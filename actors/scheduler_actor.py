@@ -14,7 +14,9 @@ Who talks to it: the store, with every change of nodes and tasks. Whom it talks 
 
 from __future__ import annotations
 
+import logging
 from collections import deque
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -32,6 +34,8 @@ from runtime.swarm.scheduling import GATHER_S, REST_MAX_S, Decision, Scheduler
 from runtime.swarm.scheduling import commit as carry_out
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
+
+log = logging.getLogger("swarmlet.scheduler")
 
 SLICE: Final = 1000
 """So many decisions are sent to the store at once."""
@@ -143,11 +147,20 @@ class SchedulerActor(StoreWatcher):
 
     def _written(self, answer: Answer) -> None:
         results = answer.get()
+        if log.isEnabledFor(logging.DEBUG):
+            self._log_decisions(results)
         pairs = zip(self._in_flight, results, strict=True)
         self.scheduler.commit_failed(
             decision.task_id for decision, done in pairs if isinstance(done, Refused) or not done
         )
         self._write_next()
+
+    def _log_decisions(self, results: Sequence[Any]) -> None:
+        for decision, done in zip(self._in_flight, results, strict=True):
+            what = f"goes to node {decision.node_id}" if decision.node_id else f"waits: {decision.err}"
+            taken = "" if done and not isinstance(done, Refused) else " (the store knew better)"
+            about = self.about(task_id=decision.task_id, node_id=decision.node_id or "")
+            log.debug("task %s %s%s", decision.task_id, what, taken, extra=about)
 
 
 def _is_settled(published: Published, tx: Transaction) -> bool:

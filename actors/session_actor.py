@@ -9,6 +9,7 @@ Which manager: this node's own whenever there is one, else a weighted choice tha
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -53,6 +54,8 @@ from runtime.wire.pb import dispatcher_pb2, objects_pb2, types_pb2
 from runtime.wire.port import MANAGER, WORKER, Cancel, Channel, Material
 from runtime.wire.services import path
 from runtime.wire.to_actor import trace_header
+
+log = logging.getLogger("swarmlet.agent")
 
 RPC_TIMEOUT = 5.0
 DESCRIPTION_CHECK = 20.0
@@ -215,6 +218,7 @@ class SessionActor(Actor):
         self._close(text)
         if session.remote is not None:
             self.remotes.observe_if_known(session.remote, observation)
+        log.debug("a session with %s ended: %s", session.target, text, extra=self.about())
         if session.registered:
             self.tell(self.agent, SessionEnded(text))
         self.tell(self.node, SessionDown(text, removed))
@@ -248,6 +252,7 @@ class SessionActor(Actor):
         self._node_seen = None  # told once a session at least: what was told before may have been in vain
         self.session_id = message.session_id
         self.backoff.succeeded()
+        log.debug("a session with %s began", session.target, extra=self.about())
         self.tell(self.agent, SessionBegan(message.session_id, session.target))
         self.tell(self.node, SessionUp(message.node.id or self.setup.node_id))
         self._beat(session)

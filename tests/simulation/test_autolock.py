@@ -201,9 +201,9 @@ class _Crash(BaseException):
 POINTS = ["dek.before_rotate", "dek.half_reencrypted", "dek.after_rotate", "node.key_written_cert_missing"]
 
 
-@pytest.mark.parametrize("power", [None, 3], ids=["process", "power"])
+@pytest.mark.parametrize("mode", ["kill", "lost", "torn"])
 @pytest.mark.parametrize("point", POINTS)
-def test_a_crash_at_any_step_of_locking_loses_nothing(point: str, power: int | None) -> None:
+def test_a_crash_at_any_step_of_locking_loses_nothing(point: str, mode: str) -> None:
     swarm, manager = a_manager(locked=False)
     manager.control("CreateService", spec=replicated("web", 1))
     crashed: list[str] = []
@@ -222,7 +222,7 @@ def test_a_crash_at_any_step_of_locking_loses_nothing(point: str, power: int | N
         while not crashed and swarm.simulator.time < limit:
             swarm.simulator.run_for(0.01)
     assert crashed == [point]
-    manager.crash(power)
+    manager.crash(None if mode == "kill" else 3, lose_all=mode == "lost")
     swarm.simulator.run_for(1.0)
     manager.boot()
     swarm.simulator.run_for(5.0)

@@ -102,14 +102,17 @@ def test_no_log_is_no_cluster_to_force_and_an_empty_one_is_refused(disk: Disk) -
 
 
 @pytest.mark.parametrize("point", ["force.before_write", "force.after_write"])
-@pytest.mark.parametrize("seed", range(5))
-def test_a_crash_leaves_the_old_log_or_the_new_one(point: str, seed: int) -> None:
+@pytest.mark.parametrize(("mode", "seed"), [("kill", 0), ("lost", 0), *(("torn", seed) for seed in range(5))])
+def test_a_crash_leaves_the_old_log_or_the_new_one(point: str, mode: str, seed: int) -> None:
     disk = MemoryDisk()
     log = of_three(disk)
     loaded = log.load()
     with armed(crash_at(point)), pytest.raises(Crash):
         force_new_cluster(log, loaded, "order")
-    disk.crash(random.Random(seed))
+    if mode == "kill":
+        disk.kill()
+    else:
+        disk.crash(random.Random(seed), lose_all=mode == "lost")
     log, loaded = opened(disk)
     done = point == "force.after_write"
     assert log.was_forced("order") is done
