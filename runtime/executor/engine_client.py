@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -94,6 +95,27 @@ class EngineClient:
         async with self._answer(method, where, query, None, headers, None) as response:
             yield self._pieces(response)
 
+    async def hijack(self, path: str, body: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A POST whose answer is a connection for bytes both ways, the caller's to close. EngineRefused,
+        EngineUnavailable."""
+        where, octets = await self._at(path), json.dumps(body).encode()
+        head = [
+            f"POST {where} HTTP/1.1", "Host: engine", "Content-Type: application/json", "Connection: Upgrade",
+            "Upgrade: tcp", f"Content-Length: {len(octets)}",
+        ]  # fmt: skip
+        try:
+            async with asyncio.timeout(self._answer_s):
+                reader, writer = await asyncio.open_unix_connection(self.path)
+                try:
+                    writer.write("\r\n".join([*head, "", ""]).encode() + octets)
+                    await _answered(reader)
+                except BaseException:
+                    writer.close()
+                    raise
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+            raise EngineUnavailable(self._trouble(error)) from error
+        return reader, writer
+
     async def _at(self, path: str) -> str:
         if not self._version:
             await self.ping()
@@ -146,6 +168,17 @@ class EngineClient:
     async def _pieces(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         async for piece in response.content.iter_any():
             yield piece
+
+
+async def _answered(reader: asyncio.StreamReader) -> None:
+    """Reads the head of an answer that is a connection. EngineRefused for another."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+    status = head.split(" ", 2)[1] if head.startswith("http/1.1 ") else ""
+    if status in ("101", "200"):
+        return
+    found = re.search(r"\r\ncontent-length: *(\d+)\r\n", head)
+    body = await reader.readexactly(min(int(found[1]), ERROR_BYTES)) if found else b""
+    raise EngineRefused(int(status) if status.isdigit() else 500, words_of(body))
 
 
 def spoken(offered: str) -> str:

@@ -17,7 +17,8 @@ from runtime.executor.container_config import TASK_LABEL
 from runtime.executor.container_plan import OWNER_LABEL, Plan
 from runtime.executor.container_state import ContainerState
 from runtime.executor.engine_client import EngineClient, EngineRefused, EngineUnavailable, Query, lines_of
-from runtime.executor.inspection import Look, Processes, SendSignal, TakeUsage, Top
+from runtime.executor.engine_session import begin
+from runtime.executor.inspection import Look, Processes, RunCommand, SendSignal, TakeUsage, Top
 
 START_S, REMOVE_S, STOP_SLACK_S, STOP_MAX_S = 300.0, 120.0, 60.0, 3600.0
 GONE, UNCHANGED, CONFLICT, TROUBLE = 404, 304, 409, 500
@@ -180,6 +181,8 @@ class EngineContainers:
             case TakeUsage():
                 found = await self.client.call("GET", f"{path}/stats", query={"stream": "0", "one-shot": "1"})
                 return {part: found[part] for part in USED if part in found}
+            case RunCommand():
+                return await begin(self.client, container, question)
             case SendSignal(number):
                 await self.client.call("POST", f"{path}/kill", query={"signal": str(number)})
                 return None
