@@ -32,6 +32,8 @@ STALE = 23.0
 """Seconds for which a manager may take somebody for the leader who is not: the longest election timeout, and some. For
 as long as a manager is held still, it does not notice either; and one that knows that it has no leader promises nothing
 about the age of what it shows."""
+CATCH_UP = 10.0
+"""Seconds of hearing a leader after which a manager has what it missed: until then it promises nothing either."""
 KEYS = 2
 RAFT = "/cluster/node/manager/raft"
 STORE = "/cluster/node/manager/store"
@@ -143,10 +145,13 @@ class Clients:
         self.ask_host(host, Control("GetService", get), read)
 
     def led(self, host: Host) -> bool:
-        """Whether a manager takes somebody for the leader."""
+        """Whether a manager takes somebody for the leader, and has for long enough to have caught up."""
         cell = host.cell(RAFT)
         node = cell.instance.node if cell is not None and isinstance(cell.instance, RaftActor) else None
-        return node is not None and node.raft.lead != 0
+        if host.stage is None or node is None or node.raft.lead == 0:
+            return False
+        since = self.watcher.led_since.get(host.stage.name, self.simulator.time)
+        return self.simulator.time - since >= CATCH_UP
 
     def _seen(self, request: Request, service: objects_pb2.Service) -> None:
         request.end, request.value = self.simulator.time, service.spec.annotations.labels.get("v", "")

@@ -144,6 +144,8 @@ class Watcher:
         self.raft = Invariants()
         self.watches = Watches(self.model.changes)
         self.entries: dict[int, int] = {}
+        self.led_since: dict[str, float] = {}
+        """Since when each manager, by the name of its life, has known a leader without a break."""
         self.compared = 0
         self._next: dict[str, int] = {}
         self._due: dict[str, tuple[object, int, int]] = {}
@@ -287,6 +289,10 @@ class Watcher:
                 self.raft.voted(each.from_, each.term, each.to)
 
     def _status(self, cell: Cell, message: RaftStatus) -> None:
+        if message.leader:
+            self.led_since.setdefault(cell.stage.name, self.simulator.time)
+        else:
+            self.led_since.pop(cell.stage.name, None)
         if not message.leading:
             return
         self.raft.checks += 1

@@ -119,6 +119,17 @@ def test_a_read_may_be_as_old_as_was_promised_and_no_older(old: float, fine: boo
     assert linearizable(simulation.history(0), "") is fine
 
 
+def test_a_manager_that_finds_its_leader_again_promises_nothing_about_its_reads_before_it_has_caught_up() -> None:
+    simulation = SwarmSimulation(5, [Planned(0, 15.0, "partition", 30.0, {"host": 1})], seconds=60.0)
+    host = simulation.hosts[1]
+    seen: dict[float, bool] = {}
+    for at in (14.0, 40.0, 46.0, 58.0):
+        simulation.simulator.set(at, lambda at=at: seen.setdefault(at, simulation.led(host)))  # type: ignore[misc]
+    simulation.run()
+    assert simulation.injected["partition"] == 1
+    assert seen == {14.0: True, 40.0: False, 46.0: False, 58.0: True}
+
+
 def test_a_commit_that_a_watcher_is_not_told_of_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     original = StoreActor.tell
 
