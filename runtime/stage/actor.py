@@ -109,6 +109,7 @@ class Actor(pykka.Actor):
     def __init__(self) -> None:
         super().__init__()
         self.actor_urn = self._cell.path
+        self.actor_stopped = self._cell.inbox  # type: ignore[assignment]  # what ends pykka's loop: each turn's end
         self.sender: Address | None = None
         self._trace = 0
         self._reply: Reply | None = None

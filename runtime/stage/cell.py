@@ -50,13 +50,14 @@ class Life(enum.Enum):
 
 
 class Yield(BaseException):
-    """Leaves pykka's receive loop between two messages; never seen by a handler."""
+    """Leaves pykka's receive loop where a message turns out to be none; never seen by a handler."""
 
 
 class Inbox:
     """What pykka's loop reads from: one envelope after another until the turn's share is used up.
 
-    It hands itself over as the envelope, so that pykka finds ``message`` and ``reply_to`` without another object.
+    It hands itself over as the envelope, so that pykka finds ``message`` and ``reply_to`` without another object. It is
+    also what that loop looks at before each message, to end when its actor has stopped: here, when its turn is over.
     """
 
     __slots__ = ("cell", "message", "reply_to", "share")
@@ -70,13 +71,19 @@ class Inbox:
     def put(self, envelope: Any, /) -> None:
         raise RuntimeError("messages go through an address")
 
+    def is_set(self) -> bool:
+        """Whether the turn is over: its share is used up, something more urgent or nothing at all waits, or the actor
+        failed."""
+        cell = self.cell
+        mailbox = cell.mailbox
+        return self.share <= 0 or not mailbox.user or bool(mailbox.control) or cell.instance is None
+
     def get(self) -> Inbox:
-        mailbox = self.cell.mailbox
-        if self.share <= 0 or mailbox.control or not mailbox.user:
-            raise Yield
         self.share -= 1
-        self.message = mailbox.user.popleft()
+        self.message = self.cell.mailbox.user.popleft()
         if self.message[0].__class__ is ActorDown and self.cell.outlived(self.message):
+            if self.is_set():
+                raise Yield
             return self.get()
         return self
 
@@ -158,7 +165,7 @@ class Cell:
             if self.life is Life.RUNNING and not self._suspended and self.instance is not None:
                 self.inbox.share = share
                 try:
-                    self.instance._actor_loop_running()  # pykka's own loop, left by Yield or by a failure
+                    self.instance._actor_loop_running()  # pykka's own loop
                 except Yield:
                     pass
             elif self.life in (Life.GONE, Life.DOWN):
@@ -328,7 +335,6 @@ class Cell:
         if instance is None:
             return
         try:
-            instance.actor_stopped.set()
             if crashed:
                 instance.crashed()
             else:

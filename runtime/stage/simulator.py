@@ -118,8 +118,10 @@ class Simulator:
         """A cell has something to do."""
         if self._slowed and cell in self._slowed:
             self.set(self._slowed[cell](), lambda: self._enqueue(cell), stage=cell.stage)
-        else:
+        elif self._paused:
             self._enqueue(cell)
+        else:
+            self._ready.append(cell)
 
     def _enqueue(self, cell: Cell) -> None:
         held = self._paused.get(cell.stage.name)
