@@ -88,8 +88,8 @@ class RaftTransportActor(Serving):
         self.removed: frozenset[int] = frozenset()
         self.peers: dict[int, RaftPeer] = {}
         self._dropped = 0
-        self._assemblies: set[Assembly] = set()
-        self._links: dict[Reply, None] = {}  # in the order in which they were opened
+        self._assemblies: dict[Assembly, None] = {}  # both in the order in which they were opened
+        self._links: dict[Reply, None] = {}
         self._events = PeerEvents(
             sink=self.sink,
             lost=lambda raft_id: self.tell(self.raft, PeerUnreachable(raft_id)),
@@ -237,10 +237,10 @@ class RaftTransportActor(Serving):
 
     def _assemble(self, call: Call, reply: Reply) -> None:
         assembly = Assembly()
-        self._assemblies.add(assembly)
+        self._assemblies[assembly] = None
 
         def ended(refused: Refused | None) -> None:
-            self._assemblies.discard(assembly)
+            self._assemblies.pop(assembly, None)
             first = assembly.first
             if refused is not None:
                 assembly.drop()

@@ -42,10 +42,19 @@ SEEDS_IN_CI = (3, 41000003, 0)
 
 
 def test_seeds_hold_and_each_is_one_run_in_any_process_and_under_any_hash_seed() -> None:
+    each_is_one_run(SEEDS_IN_CI)
+
+
+@pytest.mark.slow
+def test_more_seeds_are_one_run_each_as_well() -> None:
+    each_is_one_run(range(41000004, 41000010))
+
+
+def each_is_one_run(seeds: Sequence[int]) -> None:
     program = (
         "import logging, sys; logging.disable(50)\n"
         "from tests.simulation.swarm_run import SwarmSimulation as S\n"
-        f"for seed in {SEEDS_IN_CI}:\n"
+        f"for seed in {list(seeds)}:\n"
         "    s = S(seed).run()\n"
         "    assert s.checked['histories'] == 2 and s.checked['entries'] > 20 and sum(s.injected.values()) >= 10\n"
         "    print(seed, s.simulator.digest, s.deliveries, sorted(s.injected.items()))"
@@ -62,7 +71,7 @@ def test_seeds_hold_and_each_is_one_run_in_any_process_and_under_any_hash_seed()
     printed = [each.communicate(timeout=100)[0] for each in running]
     assert [each.returncode for each in running] == [0, 0]
     assert printed[0] == printed[1]
-    assert len(printed[0].splitlines()) == len(SEEDS_IN_CI)
+    assert len(printed[0].splitlines()) == len(seeds)
 
 
 def found(seeds: range, faults: Sequence[Planned] | None = None, seconds: float = swarm_run.SECONDS) -> str:
