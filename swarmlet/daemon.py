@@ -134,7 +134,9 @@ def make_node(options: DaemonOptions) -> Node:
 def make_executor(options: DaemonOptions) -> ExecutorFactory:
     """How this daemon's tasks are run."""
     if options.executor != "process":
-        return ContainerExecutor(options.engine_socket or None, options.executor, options.generic_resources)
+        return ContainerExecutor(
+            options.engine_socket or None, options.executor, options.generic_resources, options.local_networks
+        )
     return ProcessExecutor(
         linger=None,
         task_user=options.task_user,

@@ -130,11 +130,13 @@ class ContainerExecutor:
 
     ``socket``: where it listens; None is the usual place of ``engine``, which is ``docker`` or ``podman``.
     ``generic_resources``: as the process executor's, beside those of the engine's own configuration.
+    ``local_networks``: the swarm's networks are networks of the engine, on each node its own, not refused.
     """
 
     socket: str | None = None
     engine: str = "docker"
     generic_resources: tuple[str, ...] = ()
+    local_networks: bool = False
     name: str = "container"
 
     def build(self, place: ExecutorPlace) -> Executor:
@@ -150,6 +152,7 @@ class ContainerExecutor:
                 directory=str(place.directory.parents[1] / "engine"),  # leaving a swarm clears what is the worker's
                 run_dir=str(place.run_dir),
                 generic_resources=parse_generic_resources(self.generic_resources),
+                local_networks=self.local_networks,
                 prefer_offline=os.environ.get("DOCKER_SERVICE_PREFER_OFFLINE_IMAGE") == "1",
             )
         except NoEngine as error:

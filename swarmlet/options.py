@@ -58,6 +58,7 @@ class DaemonOptions:
     hostname: str = ""
     executor: str = "process"
     engine_socket: str = ""
+    local_networks: bool = False
     task_user: str = ""
     require_limits: bool = False
     stop_tasks_on_exit: bool = False
@@ -153,14 +154,15 @@ def _daemon_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "--task-user", default=absent, metavar="USER", help="user that tasks run as unless their service says otherwise"
     )
-    for name in ("tlsverify", "debug", "require-limits", "stop-tasks-on-exit"):
+    for name in ("tlsverify", "debug", "require-limits", "stop-tasks-on-exit", "local-networks"):
         short = ("-D",) if name == "debug" else ()
         add(*short, f"--{name}", action="store_true", default=absent)
 
 
 _TYPES: Final[Mapping[str, type]] = {
     "host": list, "node-generic-resource": list, "tlsverify": bool, "debug": bool, "require-limits": bool,
-    "stop-tasks-on-exit": bool, "swarm-raft-heartbeat-tick": int, "swarm-raft-election-tick": int,
+    "stop-tasks-on-exit": bool, "local-networks": bool, "swarm-raft-heartbeat-tick": int,
+    "swarm-raft-election-tick": int,
     **dict.fromkeys(
         ("tlscacert", "tlscert", "tlskey", "data-root", "exec-root", "pidfile", "group", "log-level", "hostname",
          "log-format", "metrics-addr",
@@ -206,6 +208,7 @@ def _daemon(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> 
         hostname=given.get("hostname", ""),
         executor=executor,
         engine_socket=_engine_socket(given, executor),
+        local_networks=_local_networks(given, executor),
         task_user=given.get("task-user", ""),
         require_limits=bool(given.get("require-limits")),
         stop_tasks_on_exit=bool(given.get("stop-tasks-on-exit")),
@@ -232,6 +235,12 @@ def _engine_socket(given: Mapping[str, Any], executor: str) -> str:
     if "://" in path:
         raise UsageError(f"invalid engine socket {text!r}: it must be unix://PATH")
     return places.check_socket_path(str(Path(path).absolute())) if path else ""
+
+
+def _local_networks(given: Mapping[str, Any], executor: str) -> bool:
+    if given.get("local-networks") and executor == "process":
+        raise UsageError("--local-networks needs --executor docker or podman")
+    return bool(given.get("local-networks"))
 
 
 def read_config_file(path: Path, flags: Mapping[str, Any]) -> dict[str, Any]:

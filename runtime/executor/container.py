@@ -46,6 +46,7 @@ class ContainerExecutor:
     - ``socket``: the engine's. ``directory``: what lasts (0700). ``run_dir``: where files of tasks may go.
     - ``generic_resources``: what the node offers beside what the engine's own configuration says.
     - ``prefer_offline``: images that are here are not pulled.
+    - ``local_networks``: networks of the swarm are networks of this engine, each node's own.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class ContainerExecutor:
         run_dir: str,
         generic_resources: Sequence[types_pb2.GenericResource] = (),
         prefer_offline: bool = False,
+        local_networks: bool = False,
     ) -> None:
         os.makedirs(directory, 0o700, exist_ok=True)
         self._loop = loop
@@ -66,7 +68,7 @@ class ContainerExecutor:
         self.owner = kept_owner(directory)
         self._containers = EngineContainers(self._client, self.owner, prefer_offline=prefer_offline)
         self._files = payload_root(run_dir)
-        self._settings = PlanSettings(self.owner, self._files, os.geteuid() == 0)
+        self._settings = PlanSettings(self.owner, self._files, os.geteuid() == 0, local_networks)
         self._events = EngineEvents(self._client, f"{OWNER_LABEL}={self.owner}", self._resync)
         self._controllers: list[ContainerController] = []
         self._lock = threading.Lock()

@@ -182,6 +182,7 @@ class ContainerController:
                 return Failed(f'invalid mount config for type "bind": bind source path does not exist: {source}')
         try:
             files.lay_out(self._plan)
+            await self._containers.make_networks(self._plan)
             self._id = await self._containers.make(self._plan)
         except (EngineRefused, OSError):
             self._clear()
@@ -200,6 +201,8 @@ class ContainerController:
     async def _begin_to_run(self, container: str) -> bool | Failed:
         try:
             files.fill(self._plan, self._context.secret, self._context.config)
+            await self._containers.make_networks(self._plan)
+            await self._containers.join_networks(container, self._plan)
             return await self._containers.start(container)
         except (KeyError, Refused, OSError) as error:
             self._clear()
@@ -251,6 +254,7 @@ class ContainerController:
                 await self._containers.remove(container)
             except EngineRefused as refused:
                 return Failed(refused.text, temporary=True)
+        await self._containers.leave_networks(self._plan)
         return Done()
 
     def _clear(self) -> None:

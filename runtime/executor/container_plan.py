@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import os.path
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from runtime.errors import Refused
 from runtime.executor import container_config, container_mounts
 from runtime.executor.container_config import HOST_MODE
 from runtime.executor.image_reference import ImageReference, parse
+from runtime.executor.local_networks import HOST_NETWORK, LocalNetwork, networks_of
 from runtime.executor.port import Rejected, TaskContext
 from runtime.swarm.actor_spec import in_no_registry
 from runtime.swarm.naming import task_name
@@ -24,18 +25,18 @@ from runtime.wire.pb import objects_pb2, specs_pb2, types_pb2
 OWNER_LABEL: Final = "swarmlet.owner"
 GRACE_S: Final = 10
 CHECK_S: Final = 30.0
-PREDEFINED: Final = "com.docker.swarm.predefined"
-HOST_NETWORK: Final = "host"
 SECRETS: Final = "/run/secrets"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PlanSettings:
-    """What this node gives: the name of this executor among those of its engine, where it puts files."""
+    """What this node gives: the name of this executor among those of its engine, where it puts files, and whether
+    networks of the swarm are each node's own."""
 
     owner: str
     files: str
     is_root: bool = True
+    local_networks: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Plan:
     binds: tuple[str, ...]
     ports: tuple[types_pb2.PortConfig, ...]
     on_host: bool
+    networks: tuple[LocalNetwork, ...]
     files: tuple[PayloadFile, ...]
     directory: str
     registry_auth: str = dataclasses.field(default="", repr=False)
@@ -87,11 +89,14 @@ def make_plan(task: objects_pb2.Task, context: TaskContext, settings: PlanSettin
     files = payload_files(spec, directory, settings)
     mounts = [container_mounts.to_json(mount) for mount in spec.mounts]
     mounts += [container_mounts.file(each.source, each.target) for each in files]
-    network = network_of(task.networks)
+    network, networks = networks_of(task, settings.owner, settings.local_networks)
     grace = spec.stop_grace_period.ToSeconds() if spec.HasField("stop_grace_period") else GRACE_S
     body = container_config.config(task, spec, {OWNER_LABEL: settings.owner})
     body["StopTimeout"] = max(0, grace)
+    network = network or (networks[0].name if networks else "")
     body["HostConfig"] = container_config.host_config(task, spec, mounts, network)
+    if networks and network == networks[0].name:
+        body["NetworkingConfig"] = {"EndpointsConfig": {network: networks[0].endpoint}}
     return Plan(
         task_id=task.id,
         name=task_name(task),
@@ -102,6 +107,7 @@ def make_plan(task: objects_pb2.Task, context: TaskContext, settings: PlanSettin
         binds=tuple(each.source for each in spec.mounts if _must_exist(each)),
         ports=tuple(task.endpoint.ports),
         on_host=network == HOST_NETWORK,
+        networks=networks,
         files=files,
         directory=directory,
         registry_auth=spec.pull_options.registry_auth,
@@ -110,23 +116,6 @@ def make_plan(task: objects_pb2.Task, context: TaskContext, settings: PlanSettin
 
 def _must_exist(mount: types_pb2.Mount) -> bool:
     return mount.type == types_pb2.Mount.BIND and not mount.bind_options.createmountpoint
-
-
-def network_of(attachments: Sequence[objects_pb2.NetworkAttachment]) -> str:
-    """The network that a container is made on, one of the engine's own. ``Rejected`` for one that spans nodes."""
-    found = ""
-    for each in attachments:
-        spec = each.network.spec
-        if spec.ingress:
-            continue
-        name = spec.annotations.name
-        if PREDEFINED not in spec.annotations.labels:
-            raise Rejected(
-                f"the container executor cannot attach a container to the network {name}: "
-                "traffic of overlay networks between nodes is not offered by this node"
-            )
-        found = found or name
-    return found
 
 
 def expanded(container: specs_pb2.ContainerSpec, expand: Callable[[str], str]) -> specs_pb2.ContainerSpec:

@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from runtime.executor.container_config import TASK_LABEL
@@ -19,6 +20,7 @@ from runtime.executor.container_state import ContainerState
 from runtime.executor.engine_client import EngineClient, EngineRefused, EngineUnavailable, Query, lines_of
 from runtime.executor.engine_session import begin
 from runtime.executor.inspection import Look, Processes, RunCommand, SendSignal, TakeUsage, Top
+from runtime.executor.local_networks import LocalNetwork
 
 START_S, REMOVE_S, STOP_SLACK_S, STOP_MAX_S = 300.0, 120.0, 60.0, 3600.0
 GONE, UNCHANGED, CONFLICT, TROUBLE = 404, 304, 409, 500
@@ -199,6 +201,43 @@ class EngineContainers:
         except EngineRefused as refused:
             if refused.status not in (GONE, UNCHANGED, *fine):
                 raise
+
+    # Networks
+
+    async def join_networks(self, container: str, plan: Plan) -> None:
+        """A container that was not started yet is on all networks of its plan. EngineRefused."""
+        for network in plan.networks:
+            body = {"Container": container, "EndpointConfig": network.endpoint}
+            try:
+                if plan.create["HostConfig"].get("NetworkMode") != network.name:
+                    await self.client.call("POST", f"/networks/{network.name}/connect", body=body)
+            except EngineRefused as refused:
+                if "already" not in refused.text:  # it was on it before
+                    raise
+
+    async def make_networks(self, plan: Plan) -> None:
+        """The networks of a plan are there. EngineRefused."""
+        for network in plan.networks:
+            await self._shared.run(("network", network.name), partial(self._make_network, network))
+
+    async def _make_network(self, network: LocalNetwork) -> None:
+        if await self._look(f"/networks/{network.name}") is not None:
+            return
+        try:
+            await self.client.call("POST", "/networks/create", body=network.create(OWNER_LABEL, self.owner))
+        except EngineRefused as refused:
+            if refused.status != CONFLICT:
+                raise
+
+    async def leave_networks(self, plan: Plan) -> None:
+        """Networks of a plan that no container of ours is on any more are removed; one in use stays."""
+        for network in plan.networks:
+            filters = json.dumps({"network": [network.name]})
+            if not await self._look("/containers/json", {"all": "1", "filters": filters}):
+                try:
+                    await self.client.call("DELETE", f"/networks/{network.name}")
+                except EngineRefused as refused:
+                    log.debug("the network %s stays: %s", network.name, refused)
 
     # Images
 

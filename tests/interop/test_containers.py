@@ -42,6 +42,13 @@ class Contained(Swarmlet):
         return [*plain, "--executor", "docker", "--engine-socket", str(self.engine.socket)]
 
 
+class Local(Contained):
+    """One whose networks are its engine's."""
+
+    def command(self) -> list[str]:
+        return [*super().command(), "--local-networks"]
+
+
 def node(start: Start, engine: Peer, name: str = "beta") -> Contained:
     """A node beside an engine."""
     return start(lambda lab, name: Contained(engine, name), name)  # type: ignore[return-value, arg-type]
@@ -212,6 +219,34 @@ def test_secrets_and_configs_are_read_where_they_were_asked_for(start: Start, en
     left = [path for path in Path("/dev/shm").rglob("secret-*") if engine.lab.root.name in str(path)]
     left += list(manager.root.rglob("secret-*"))
     assert left == []
+
+
+STACK = """
+services:
+  web:
+    image: busybox:latest
+    command: sh -c 'cat /proc/sys/kernel/hostname > /tmp/x; exec httpd -f -p 80 -h /tmp'
+    hostname: "web-{{.Task.Slot}}"
+    deploy: {replicas: 2}
+    stop_grace_period: 1s
+  ask:
+    image: busybox:latest
+    command: sh -c 'while true; do wget -qO- http://web/x; sleep 0.2; done'
+    stop_grace_period: 1s
+"""
+
+
+def test_a_stack_finds_its_services_by_their_names_where_networks_are_local(start: Start, engine: Peer) -> None:
+    manager = start(lambda lab, name: Local(engine, name), "beta")  # type: ignore[arg-type]
+    manager.init()
+    file = engine.lab.root / "stack.yml"
+    file.write_text(STACK)
+    manager.docker("stack", "deploy", "--detach", "--resolve-image", "never", "--compose-file", str(file), "st")
+    heard = ("web-1", "web-2")
+    until(lambda: all(each in manager.docker("service", "logs", "st_ask") for each in heard), "both are found", 60)
+    manager.docker("stack", "rm", "st")
+    until(lambda: containers(engine) == [], "nothing is left")
+    until(lambda: "swarmlet-" not in engine.docker("network", "ls"), "its network is gone")
 
 
 def test_tasks_outlive_daemons_and_engines_and_none_runs_twice(start: Start, engine: Peer) -> None:

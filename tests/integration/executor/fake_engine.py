@@ -53,8 +53,13 @@ class Container:
     health: str = ""
     starts: int = 0
     signals: list[str] = field(default_factory=list)
+    joined: dict[str, Any] = field(default_factory=dict)
     lines: list[tuple[int, str, bytes]] = field(default_factory=list)
     ports: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def networks(self) -> set[str]:
+        return {str(self.body["HostConfig"].get("NetworkMode")), *self.joined}
 
     @property
     def labels(self) -> dict[str, str]:
@@ -77,6 +82,7 @@ class FakeEngine:
         self.api = "1.41"
         self.followers = 0
         self.podman_finds = "healthy"
+        self.networks: dict[str, dict[str, Any]] = {}
         self._troubles: list[Trouble] = []
         self._numbers = itertools.count(1)
         self._ports = itertools.count(49153)
@@ -122,6 +128,8 @@ class FakeEngine:
             ("GET", "/containers/{id}/top", self._top), ("GET", "/containers/{id}/stats", self._stats),
             ("DELETE", "/containers/{id}", self._remove), ("GET", "/containers/{id}/logs", self._logs),
             ("GET", "/libpod/containers/{id}/healthcheck", self._check),
+            ("POST", "/networks/create", self._make_network), ("GET", "/networks/{id}", self._network),
+            ("POST", "/networks/{id}/connect", self._connect), ("DELETE", "/networks/{id}", self._remove_network),
             ("GET", "/images/{name}/json", self._image), ("POST", "/images/create", self._pull),
         ):  # fmt: skip
             app.router.add_route(method, path, handler)
@@ -292,12 +300,13 @@ class FakeEngine:
         return response
 
     async def _list(self, request: web.Request) -> web.Response:
-        wanted = json.loads(request.query.get("filters", "{}")).get("label", ())
+        filters = json.loads(request.query.get("filters", "{}"))
+        wanted, networks = filters.get("label", ()), filters.get("network")
         return web.json_response(
             [
                 {"Id": each.id, "Names": [f"/{each.name}"], "State": each.status, "Labels": each.labels}
                 for each in self.containers.values()
-                if _labelled(each.labels, wanted)
+                if _labelled(each.labels, wanted) and (networks is None or each.networks.intersection(networks))
             ]
         )
 
@@ -427,6 +436,29 @@ class FakeEngine:
                 position = len(container.lines)
         finally:
             self._wakes.discard(wake)
+
+    async def _make_network(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        if body["Name"] in self.networks:
+            return web.json_response({"message": f"network with name {body['Name']} already exists"}, status=409)
+        self.networks[body["Name"]] = body
+        return web.json_response({"Id": body["Name"]}, status=201)
+
+    async def _network(self, request: web.Request) -> web.Response:
+        found = self.networks.get(request.match_info["id"])
+        return web.json_response(found or {"message": "network not found"}, status=200 if found else 404)
+
+    async def _connect(self, request: web.Request) -> web.Response:
+        name, body = request.match_info["id"], await request.json()
+        container = self.containers[body["Container"]]
+        if name in container.joined:
+            return web.json_response({"message": f"endpoint already exists in network {name}"}, status=403)
+        container.joined[name] = body["EndpointConfig"]
+        return web.Response()
+
+    async def _remove_network(self, request: web.Request) -> web.Response:
+        self.networks.pop(request.match_info["id"], None)
+        return web.Response(status=204)
 
     async def _image(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]

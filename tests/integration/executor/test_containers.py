@@ -409,6 +409,59 @@ def test_ports_are_told_where_they_are_on_the_machine(bench: ContainerBench) -> 
     assert all(port.publish_mode == types_pb2.PortConfig.HOST for port in outcome.port_status.ports)
 
 
+# Networks
+
+
+def on_networks(identity: str, *names: str) -> objects_pb2.Task:
+    made = container_task(identity, "sleep")
+    for name in names:
+        attachment = made.networks.add(aliases=[f"alias-{name}"])
+        attachment.network.id = f"id-{name}"
+        attachment.network.spec.annotations.name = name
+        attachment.network.spec.internal = name == "inner"
+    return made
+
+
+def test_networks_of_the_swarm_are_the_engines_own_where_that_was_chosen(bench: ContainerBench) -> None:
+    bench.close()
+    bench.boot(local_networks=True)
+    controllers = [bench.started(on_networks(identity, "front", "inner")) for identity in ("t", "u")]
+    front, inner = (f"swarmlet-{bench.executor.owner[:12]}-id-{name}" for name in ("front", "inner"))
+    assert {name: body["Internal"] for name, body in bench.engine.networks.items()} == {front: False, inner: True}
+    container = bench.engine.of("t")
+    assert container.body["HostConfig"]["NetworkMode"] == front
+    aliases = ["web", "tasks.web", "alias-front"]
+    assert container.body["NetworkingConfig"] == {"EndpointsConfig": {front: {"Aliases": aliases}}}
+    assert container.joined == {inner: {"Aliases": ["web", "tasks.web", "alias-inner"]}}
+    bench.do(controllers[0].remove)
+    assert set(bench.engine.networks) == {front, inner}, "somebody is on them"
+    bench.do(controllers[1].remove)
+    assert bench.engine.networks == {}
+
+
+def test_a_container_that_was_half_connected_is_on_all_its_networks_when_it_starts(bench: ContainerBench) -> None:
+    bench.close()
+    bench.boot(local_networks=True)
+    controller = bench.controller(on_networks("t", "front", "back", "inner"))
+    bench.do(controller.prepare)
+    bench.engine.cut("/connect", after=True)
+    assert bench.do(controller.start).temporary
+    bench.engine.networks.clear()
+    assert isinstance(bench.do(controller.start), Done)
+    assert len(bench.engine.of("t").joined) == 2
+    assert len(bench.engine.networks) == 3
+
+
+def test_a_network_that_cannot_be_joined_fails_the_start(bench: ContainerBench) -> None:
+    bench.close()
+    bench.boot(local_networks=True)
+    controller = bench.controller(on_networks("t", "front", "back"))
+    bench.do(controller.prepare)
+    bench.engine.fail("/connect", 404, "no available IPv4 addresses")
+    assert bench.do(controller.start).text == "starting container failed: no available IPv4 addresses"
+    assert bench.engine.of("t").starts == 0
+
+
 # The engine as a node
 
 

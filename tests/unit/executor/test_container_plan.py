@@ -316,6 +316,25 @@ def test_what_cannot_be_had_is_refused_by_its_name(change: Change, text: str) ->
     assert text in caught.value.text
 
 
+def test_a_container_on_the_hosts_network_is_on_no_other() -> None:
+    def change(made: objects_pb2.Task) -> None:
+        SETTERS["host network"][0](made)
+        made.networks.add().network.spec.annotations.name = "net"
+
+    settings = PlanSettings("owner", "/files", local_networks=True)
+    with pytest.raises(Rejected, match="on the network host cannot be on the network net too"):
+        plan(change, settings)
+
+
+def test_a_network_of_the_swarm_has_a_name_of_its_own_at_the_engine() -> None:
+    def change(made: objects_pb2.Task) -> None:
+        made.networks.add().network.id = "n1"
+
+    made = plan(change, PlanSettings("owner", "/files", local_networks=True))
+    assert [(each.name, each.aliases) for each in made.networks] == [("swarmlet-owner-n1", ("web", "tasks.web"))]
+    assert made.create["HostConfig"]["NetworkMode"] == "swarmlet-owner-n1"
+
+
 def test_only_root_can_give_files_to_others() -> None:
     change = container(secrets=[{"secret_id": "s", "file": {"name": "x", "uid": "5"}}])
     assert plan(change).files[0].uid == 5

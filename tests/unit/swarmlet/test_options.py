@@ -123,7 +123,9 @@ def test_every_flag_reaches_its_option() -> None:
 def test_an_engine_is_named_with_its_socket() -> None:
     found = daemon("--executor", "podman", "--engine-socket", "unix:///p.sock")
     assert (found.executor, found.engine_socket) == ("podman", "/p.sock")
-    assert daemon("--executor", "docker").engine_socket == ""
+    plain = daemon("--executor", "docker")
+    assert (plain.engine_socket, plain.local_networks) == ("", False)
+    assert daemon("--executor", "docker", "--local-networks").local_networks
 
 
 @pytest.mark.parametrize(
@@ -161,6 +163,7 @@ def test_tcp_without_all_of_tls_is_refused_and_says_what_is_missing(left_out: st
         (("daemon", "--log-level", "loud"), "invalid logging level"),
         (("daemon", "--executor", "crio"), "no executor 'crio'; there are: process, docker, podman"),
         (("daemon", "--engine-socket", "/s"), "needs --executor"),
+        (("daemon", "--local-networks"), "needs --executor"),
         (("daemon", "--executor", "docker", "--engine-socket", "tcp://x"), "must be unix://PATH"),
         (("daemon", "--executor", "docker", "--engine-socket", "/" + "x" * 107), "too long"),
         (("daemon", "--executor", "docker", "--task-user", "me"), "--task-user is for the process executor"),
