@@ -199,28 +199,36 @@ def ask_all(patient: Patient) -> list[str]:
     return missing
 
 
-PAGES = ("tree", "messages", "crashes", "raft", "waiting", "waits", "beliefs", "nodes", "services", "tasks")
+# A page for each question: its name, what it is about, and the keys that make it say so.
+PAGES = (
+    ("tree", "", ("s", "s", "s", "S")), ("crashes", "", ()), ("waiting", "", ()), ("explain", "picky", ()),
+    ("raft", "", ()), ("trace", "/cluster/node/manager/store", ("d",)), ("beliefs", "", ()), ("waits", "", ()),
+    ("plan", "m2", ()), ("actor", LOG, ()),
+)  # fmt: skip
 
 
 def save_pictures(patient: Patient, directory: Path) -> None:
     """The console's pages as SVG files."""
     from swarmlet.console.app import Console
-    from swarmlet.console.pages import PAGES as CLASSES
+    from swarmlet.console.pages import JUMPS
     from swarmlet.console.source import Source
 
     async def show() -> None:
         app = Console(Source(patient.leader.introspection_socket, patient.leader.api_socket))
         async with app.run_test(size=(110, 30)) as pilot:
-            for name in PAGES:
-                app.open(CLASSES[name]())
+            for name, subject, keys in PAGES:
+                app.open(JUMPS[name](subject))
                 for _ in range(100):
                     await pilot.pause(0.05)
                     if app._fetched is not None:
                         break
-                if name == "tree":
-                    await pilot.press(*"sss", "S")  # the longest mailboxes first
-                await pilot.pause(0.2)
-                (directory / f"{name}.svg").write_text(app.export_screenshot(), encoding="utf-8")
+                if name == "trace":
+                    while patient.leader.stage.tracer is None:
+                        await pilot.pause(0.05)
+                    await asyncio.to_thread(patient.create, "drawn", 0)
+                await pilot.press(*keys)
+                await pilot.pause(2.2)  # two refreshes: what is counted over a window is there
+                (directory / f"console-{name}.svg").write_text(app.export_screenshot(), encoding="utf-8")
 
     asyncio.run(show())
 

@@ -29,9 +29,10 @@ OTHER_VERSION: Final = "The node is of another version: this page of its answer 
 THEMES: Final = ("textual-dark", "textual-light", "nord", "gruvbox", "solarized-light")
 HELP: Final = """[b]1-9 0 :[/b]    pages: tree, messages, trace, crashes, raft, nodes,
            services, tasks, logs, events; by name alone also
-           waiting, waits, beliefs, actor PATH, explain NAME
+           waiting, waits, beliefs; with what they are about
+           actor PATH, explain NAME, plan NODE
 [b]arrows[/b]     rows; wide tables and texts to the side
-[b]Enter Esc[/b]  deeper (an actor, a crash, logs, a trace), back
+[b]Enter Esc[/b]  deeper (actor, crash, logs, trace, plan), back
 [b]/[/b]          show only rows with a text; Esc ends it
 [b]s S[/b]        sort by the next column, turn the order round
 [b]Space[/b]      fold or unfold an actor of the tree

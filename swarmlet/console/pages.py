@@ -237,6 +237,22 @@ class ExplainPage(Page):
         return render_waits.explanation(fetched)
 
 
+class PlanPage(Page):
+    """What would happen without a node."""
+
+    name = "plan"
+    is_text = True
+    wraps = True
+
+    def fetch(self, source: Source) -> Any:
+        if not self.subject:
+            raise ValueError("Type :plan and the name of a node, or press Enter on one in nodes.")
+        return source.ask("plan", action="rm", name=self.subject)
+
+    def show(self, fetched: Any) -> str:
+        return render_waits.plan(fetched)
+
+
 class WaitsPage(Page):
     """Who waits for whom."""
 
@@ -276,6 +292,9 @@ class NodesPage(Page):
 
     def show(self, fetched: Any) -> Table:
         return views.nodes(fetched)
+
+    def deeper(self, key: str) -> Page:
+        return PlanPage(key)
 
 
 class ServicesPage(Page):
@@ -451,5 +470,5 @@ _SWARM: Final = (NodesPage, ServicesPage, TasksPage, LogsPage, EventsPage)
 _BY_NAME: Final = (WaitingPage, WaitsPage, BeliefsPage)
 PAGES: Final[dict[str, type[Page]]] = {page.name: page for page in (*_ACTORS, *_SWARM, *_BY_NAME)}
 """What ``:`` leads to; the digits to the first ten of them, in their order."""
-JUMPS: Final[dict[str, type[Page]]] = {**PAGES, "actor": ActorPage, "explain": ExplainPage}
-"""And what it leads to besides, with what it is about: ``:actor PATH``, ``:explain NAME``."""
+JUMPS: Final[dict[str, type[Page]]] = {**PAGES, "actor": ActorPage, "explain": ExplainPage, "plan": PlanPage}
+"""And what it leads to besides, with what it is about: ``:actor PATH``, ``:explain NAME``, ``:plan NODE``."""

@@ -14,15 +14,16 @@ pytest.importorskip("textual")
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "sick_cluster.py"
 ON_PAGES = {
-    "tree": ("stuck", "str "),
+    "tree": ("stuck", "str ", "suspended"),
     "crashes": ("ZeroDivisionError", "/crashes"),
-    "raft": ("leader", "replicate", "MEMBER"),
     "waiting": ("picky.1", "scheduler", "no suitable node"),
-    "waits": ("/waits", "/stuck"),
+    "explain": ("picky.2", "no node has the label rack"),
+    "raft": ("leader", "replicate", "MEMBER"),
+    "trace": ("Write ", "Propose ", "Commits "),
     "beliefs": ("of different minds",),
-    "nodes": ("m1", "m3"),
-    "services": ("picky", "0/2"),
-    "tasks": ("picky.2", "pending"),
+    "waits": ("/waits", "/stuck"),
+    "plan": ("if node m2 were removed",),
+    "actor": ("RaftLogActor", "Append"),
 }
 
 
@@ -35,6 +36,6 @@ def test_each_question_is_answered_by_one_command_and_shown_by_the_console(tmp_p
     assert done.stdout.count("$ swarmlet ") == 9
     assert "a connection failed" not in done.stderr
     for page, texts in ON_PAGES.items():
-        picture = html.unescape((tmp_path / f"{page}.svg").read_text(encoding="utf-8")).replace("\xa0", " ")
+        picture = html.unescape((tmp_path / f"console-{page}.svg").read_text(encoding="utf-8")).replace("\xa0", " ")
         for text in texts:
             assert text in picture, f"{text!r} is not on the page {page}"

@@ -405,6 +405,21 @@ def test_an_explanation_is_reached_by_name() -> None:
     drive(test)
 
 
+def test_a_node_leads_to_what_would_happen_without_it() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        source: Any = app.source
+        source.table["plan"] = {"action": "rm", "id": "1", "name": "one", "warnings": ["it is a manager"], "ends": [],
+                                "moves": [{"task": "web.1", "to": "two", "waits": ""}]}  # fmt: skip
+        await press(app, pilot, "6")
+        await press(app, pilot, "enter")
+        assert ("plan", {"action": "rm", "name": "n" * 25}) in source.asked
+        assert "if node one were removed: 1 task would move" in said(app, "#text")
+        await pilot.press("colon", *"plan", "enter")
+        await settled(pilot, lambda: "Type :plan and the name of a node" in said(app, "#text"))
+
+    drive(test)
+
+
 @pytest.mark.parametrize(("digit", "what"), [("4", "crashes"), ("5", "raft"), ("8", "tasks")])
 def test_an_answer_of_another_version_is_said_and_ends_nothing(digit: str, what: str) -> None:
     async def test(app: Console, pilot: Pilot[None]) -> None:
