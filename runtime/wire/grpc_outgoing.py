@@ -110,6 +110,7 @@ class Request(Outgoing):
     def _begin(self, channel: CoreChannel) -> CoreClientCall:
         call = channel.call(self.method.path, self._timeout)
         call.ask(self._payload, self.metadata, self._answered)
+        self._payload = b""  # whoever may cancel the call holds it for longer
         return call
 
 
@@ -128,6 +129,7 @@ class Items(Outgoing):
     def _begin(self, channel: CoreChannel) -> CoreClientCall:
         call = channel.call(self.method.path, None)
         call.request(self._payload, self.metadata, self._told)
+        self._payload = b""
         call.receive(self._came)
         return call
 

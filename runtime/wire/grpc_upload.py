@@ -70,6 +70,12 @@ class Queued(Outgoing):
         elif last:
             self._call.finish()
 
+    def end(self, outcome: Message | Refused | None) -> None:
+        """Reports the outcome; what was not sent is dropped, and nothing is taken any more."""
+        super().end(outcome)
+        with self._lock:
+            self._queue.clear()
+
     def begin(self, channel: CoreChannel) -> None:
         """Sets out, and sends what lies there already."""
         super().begin(channel)
@@ -129,8 +135,9 @@ class Pour(Outgoing):
         self._next(True)
 
     def end(self, outcome: Message | Refused | None) -> None:
-        """Reports the outcome, and fetches nothing more."""
+        """Reports the outcome; nothing more is fetched, and what there was to fetch is let go."""
         self._within(None)
+        self._items = iter(())
         super().end(outcome)
 
     def _begin(self, channel: CoreChannel) -> CoreClientCall:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -259,6 +260,29 @@ def test_what_cannot_be_sent_is_the_last_that_is_tried_and_the_peer_tells_why() 
     begun.core.over(None, Status(Code.NOT_FOUND, "raft: member was removed"))
     assert begun.outcome.text == "raft: member was removed"
     call.look()  # it is over: nothing
+
+
+def test_a_call_that_is_over_keeps_nothing_of_what_it_was_to_send() -> None:
+    asked, (call, sent) = request(), queued(named("1"), named("2"))
+    asked.core.over(b"", GOOD)
+    sent.core.over(b"", GOOD)
+    assert (asked.call._payload, len(call._queue)) == (b"", 0)  # type: ignore[attr-defined]
+
+    def run() -> None:
+        class Source:
+            def __iter__(self) -> Source:
+                return self
+
+            def __next__(self) -> Item:
+                return named("again")
+
+        source = Source()
+        poured, gone = Poured(source), weakref.ref(source)
+        del source
+        poured.begun.core.over(b"", GOOD)
+        assert gone() is None
+
+    on_a_loop(run)
 
 
 @pytest.mark.parametrize("size", [0, DEFAULT_LIMITS.bytes_max // 4])
