@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from runtime.wire.pb import specs_pb2
+from swarmlet import compose_containers
 from swarmlet.compose_deploy import INT32_MAX, deploy, restart_of_containers, set_duration
 from swarmlet.compose_payloads import SECTIONS, Surroundings, references
 from swarmlet.compose_ports import ports
@@ -77,11 +78,11 @@ def is_process(image: str) -> bool:
 
 def service(name: str, place: Place, around: Surroundings) -> specs_pb2.ServiceSpec:
     """The spec of the service ``name``; what is wrong with it is noted."""
-    _check_fields(place)
+    _check_fields(place, is_process(place.at("image").text()))
     spec = specs_pb2.ServiceSpec()
     spec.annotations.name = f"{around.stack}_{name}"
     _container(place, spec.task.container, around)
-    _logging(place.at("logging"), spec.task)
+    _logging(place.at("logging"), spec.task, is_process(spec.task.container.image))
     deploy(place.at("deploy"), spec)
     restart = place.at("restart")
     if restart.value is not None and place.at("deploy").at("restart_policy").value is None:
@@ -93,23 +94,26 @@ def service(name: str, place: Place, around: Surroundings) -> specs_pb2.ServiceS
     return spec
 
 
-def _check_fields(place: Place) -> None:
+def _check_fields(place: Place, process: bool) -> None:
     for key, value in place.entries():
-        if key in _HONOURED or value.value is None:
+        if key in _HONOURED or value.value is None or (key in compose_containers.HONOURED and not process):
             continue
         if key in REFUSED:
             if value.value not in (False, [], {}):
-                value.fault(REFUSED[key])
+                value.fault(REFUSED[key] if process else compose_containers.NOT_HERE)
         elif key in LEFT_OUT:
-            value.warn(f"is left out: {LEFT_OUT[key]}")
+            value.warn(f"is left out: {LEFT_OUT[key]}" if process else "is left out: services of a swarm have it not")
         elif key in _SHARED:
-            if value.value != "host":
+            if not process:
+                value.fault(compose_containers.NOT_HERE)
+            elif value.value != "host":
                 value.fault("a process shares this machine's namespaces; only host is possible")
         else:
             value.fault("is no field that compose files have here")
     for key, network in _networks(place.at("networks")):
         if key != "default":
-            network.fault("processes are on this machine's network; networks of their own cannot be given")
+            text = "processes are on this machine's network; networks of their own cannot be given"
+            network.fault(text if process else compose_containers.NOT_HERE)
 
 
 def _networks(place: Place) -> list[tuple[str, Place]]:
@@ -137,6 +141,8 @@ def _container(place: Place, container: specs_pb2.ContainerSpec, around: Surroun
     process = is_process(container.image)
     if process:
         _check_process(place, container)
+    else:
+        compose_containers.add(place, container)
     for kind, section in SECTIONS.items():
         references(place.at(section), kind, container, process, around)
     _security(place.at("security_opt"), container)
@@ -160,13 +166,13 @@ def _security(place: Place, container: specs_pb2.ContainerSpec) -> None:
             item.fault("security options of containers do not apply to a process, but for no-new-privileges")
 
 
-def _logging(place: Place, task: specs_pb2.TaskSpec) -> None:
+def _logging(place: Place, task: specs_pb2.TaskSpec, process: bool) -> None:
     """Sizes and numbers of log files are honoured; where the output goes is not for a process to choose."""
     if place.value is None:
         return
     place.known("driver", "options")
     driver = place.at("driver").text()
-    if driver not in _LOG_DRIVERS:
+    if process and driver not in _LOG_DRIVERS:
         place.warn("is left out: output of processes is kept by swarmlet and shown by docker service logs")
         return
     task.log_driver.name = driver

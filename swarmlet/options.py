@@ -73,6 +73,8 @@ class UpOptions:
     seconds: float | None = None
     name: str = ""
     plain: bool = False
+    executor: str = "process"
+    engine_socket: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ def _parser() -> _Parser:
     up.add_argument("--listen", default="127.0.0.1:0", metavar="ADDR[:PORT]", help="where other nodes reach this one")
     up.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="end by itself after this time")
     up.add_argument("--name", default="", help="name of the stack (default: the file's)")
+    _executor_flags(up)
     up.add_argument("--plain", action="store_true", help="plain lines, also on a terminal")
     look_options.add(commands)
     recovery_options.add(commands)
@@ -149,14 +152,19 @@ def _daemon_flags(parser: argparse.ArgumentParser) -> None:
     add("--log-format", default=absent, metavar="FORMAT", help=", ".join(LOG_FORMATS))
     add("--metrics-addr", default=absent, metavar="[ADDR]:PORT", help="where Prometheus finds /metrics")
     add("--hostname", default=absent)
-    add("--executor", default=absent, metavar="KIND", help=", ".join(EXECUTORS))
-    add("--engine-socket", default=absent, metavar="PATH", help="where the container engine listens")
+    _executor_flags(parser)
     add(
         "--task-user", default=absent, metavar="USER", help="user that tasks run as unless their service says otherwise"
     )
     for name in ("tlsverify", "debug", "require-limits", "stop-tasks-on-exit", "local-networks"):
         short = ("-D",) if name == "debug" else ()
         add(*short, f"--{name}", action="store_true", default=absent)
+
+
+def _executor_flags(parser: argparse.ArgumentParser) -> None:
+    add, absent = parser.add_argument, argparse.SUPPRESS
+    add("--executor", default=absent, metavar="KIND", help=", ".join(EXECUTORS))
+    add("--engine-socket", default=absent, metavar="PATH", help="where the container engine listens")
 
 
 _TYPES: Final[Mapping[str, type]] = {
@@ -339,7 +347,10 @@ def _generic(values: Sequence[str]) -> tuple[str, ...]:
 def _up(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> UpOptions:
     if typed.seconds is not None and not 0 < typed.seconds < 1e9:
         raise UsageError("--for needs a number of seconds greater than 0")
-    return UpOptions(typed.file, typed.listen, typed.seconds, typed.name, typed.plain)
+    given = {name.replace("_", "-"): value for name, value in vars(typed).items()}
+    executor = _executor(given)
+    socket = _engine_socket(given, executor)
+    return UpOptions(typed.file, typed.listen, typed.seconds, typed.name, typed.plain, executor, socket)
 
 
 def _recovery(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> Options:

@@ -21,13 +21,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from runtime.errors import Refused
 from runtime.stage import RealClock
+from runtime.swarm.process_spec import runs_processes
 from runtime.wire.pb import control_pb2, objects_pb2
 from swarmlet import compose, deployment, places
 from swarmlet.compose_values import ComposeError
 from swarmlet.compose_variables import parse_env_file
 from swarmlet.convergence import judge, task_name
 from swarmlet.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, StartError
-from swarmlet.executors import ProcessExecutor
+from swarmlet.executors import ContainerExecutor, ExecutorFactory, ProcessExecutor
 from swarmlet.node import Node
 from swarmlet.options import UpOptions
 from swarmlet.up_logs import LogFollower
@@ -43,10 +44,11 @@ def run(options: UpOptions, environ: Mapping[str, str], out: TextIO | None = Non
     screen = Screen(out or sys.stdout, live=(out or sys.stdout).isatty() and not options.plain)
     stack = read_stack(options, environ)
     screen.say([f"warning: {text}" for text in stack.warnings])
+    _refuse_processes(stack, options)
     state = places.up_state(environ, options.file, stack.name)
     signals = Signals()
     with signals:
-        node = Node(state, listen=options.listen, executor=ProcessExecutor(linger=0.0), name=stack.name)
+        node = Node(state, listen=options.listen, executor=make_executor(options), name=stack.name)
         node.start()
         try:
             code = Session(node, stack, screen, signals, options).run(str(options.file))
@@ -55,6 +57,20 @@ def run(options: UpOptions, environ: Mapping[str, str], out: TextIO | None = Non
             node.stop(tasks="stop")
         screen.say([f"all tasks are stopped; the swarm is kept in {state} and goes on with the next run"])
     return code
+
+
+def _refuse_processes(stack: compose.Stack, options: UpOptions) -> None:
+    for spec in stack.services if options.executor != "process" else ():
+        if runs_processes(spec.task):
+            image, name = spec.task.container.image, spec.annotations.name
+            raise StartError(f"{name}: the image {image} is a process; with --executor {options.executor} none can run")
+
+
+def make_executor(options: UpOptions) -> ExecutorFactory:
+    """How the stack's tasks are run."""
+    if options.executor == "process":
+        return ProcessExecutor(linger=0.0)
+    return ContainerExecutor(options.engine_socket or None, options.executor)
 
 
 def read_stack(options: UpOptions, environ: Mapping[str, str]) -> compose.Stack:

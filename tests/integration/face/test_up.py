@@ -187,6 +187,14 @@ def test_a_file_that_is_not_there_is_said(run: Run) -> None:
         up.run(UpOptions(run.directory / "none.yml"), run.environ, io.StringIO())
 
 
+def test_a_process_cannot_run_among_containers(run: Run) -> None:
+    file = run.directory / "st.yml"
+    file.write_text("services: {web: {image: host, command: run}}", encoding="utf-8")
+    with pytest.raises(StartError, match="st_web: the image host is a process; with --executor docker none can run"):
+        up.run(UpOptions(file, executor="docker"), run.environ, io.StringIO())
+    assert not (run.directory / "state").exists()
+
+
 def test_variables_come_from_the_environment_and_from_the_env_file_beside(run: Run) -> None:
     (run.directory / ".env").write_text("N=2\nIMAGE=none\n", encoding="utf-8")
     run.environ["IMAGE"] = "host"

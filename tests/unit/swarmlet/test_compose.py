@@ -318,6 +318,37 @@ def test_what_the_process_executor_would_reject_is_refused_before(fields: dict[s
     assert faults(fields) == [fault]
 
 
+CONTAINER = {
+    "image": "busybox", "hostname": "h", "read_only": True, "tty": True, "stdin_open": True, "cap_add": ["A"],
+    "cap_drop": ["B"], "dns": "1.1.1.1", "dns_search": ["x"], "dns_opt": ["ndots:1"], "sysctls": {"k": 1},
+    "extra_hosts": ["a:1.2.3.4", "b=[::1]"], "logging": {"driver": "syslog"},
+}  # fmt: skip
+
+
+def test_a_container_is_given_what_a_process_is_refused() -> None:
+    assert warnings(CONTAINER) == ()
+    spec = one(CONTAINER)
+    found = spec.task.container
+    assert (found.hostname, found.read_only, found.tty, found.open_stdin) == ("h", True, True, True)
+    assert (list(found.capability_add), list(found.capability_drop)) == (["A"], ["B"])
+    dns = found.dns_config
+    assert (list(dns.nameservers), list(dns.search), list(dns.options)) == (["1.1.1.1"], ["x"], ["ndots:1"])
+    assert (dict(found.sysctls), list(found.hosts)) == ({"k": "1"}, ["1.2.3.4 a", "::1 b"])
+    assert spec.task.log_driver.name == "syslog"
+    assert not one({"image": "busybox"}).task.container.HasField("dns_config")
+
+
+@pytest.mark.parametrize("field", ["volumes", "devices", "network_mode", "networks", "privileged"])
+def test_what_is_not_honoured_for_containers_is_a_fault_that_says_so(field: str) -> None:
+    value = "host" if field == "network_mode" else ["x"]
+    assert any("is not honoured for containers by swarmlet up" in each for each in faults({"image": "b", field: value}))
+
+
+def test_a_host_without_its_address_is_a_fault() -> None:
+    (fault,) = faults({"image": "busybox", "extra_hosts": ["alone"]})
+    assert fault == "services.web.extra_hosts[0]: must be HOST:IP, not 'alone'"
+
+
 def test_another_log_driver_is_warned_about() -> None:
     (warning,) = warnings({"logging": {"driver": "syslog"}})
     assert warning.startswith("services.web.logging: is left out")

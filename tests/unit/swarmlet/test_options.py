@@ -120,6 +120,12 @@ def test_every_flag_reaches_its_option() -> None:
     assert daemon("--debug").log_level == "debug"
 
 
+def test_up_has_the_executors_of_the_daemon() -> None:
+    found = options.parse(["up", "a.yml", "--executor", "docker", "--engine-socket", "/e.sock"], ENVIRON, 1)
+    assert isinstance(found, UpOptions)
+    assert (found.executor, found.engine_socket) == ("docker", "/e.sock")
+
+
 def test_an_engine_is_named_with_its_socket() -> None:
     found = daemon("--executor", "podman", "--engine-socket", "unix:///p.sock")
     assert (found.executor, found.engine_socket) == ("podman", "/p.sock")
@@ -174,6 +180,7 @@ def test_tcp_without_all_of_tls_is_refused_and_says_what_is_missing(left_out: st
         (("daemon", "--swarm-raft-election-tick", "1"), "greater"),
         (("daemon", "--config-file", "/nowhere/daemon.json"), "cannot read"),
         (("up",), "COMPOSE-FILE"),
+        (("up", "a.yml", "--executor", "x"), "no executor 'x'"),
         (("up", "a.yml", "--for", "-1"), "--for"),
         (("up", "a.yml", "--for", "nan"), "--for"),
         (("up", "a.yml", "--for", "soon"), "invalid float"),
