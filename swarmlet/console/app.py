@@ -9,77 +9,30 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from rich.cells import cell_len
-from rich.style import Style
 from rich.text import Text
 from textual import work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, ScrollableContainer
-from textual.screen import ModalScreen
+from textual.containers import Horizontal
 from textual.widgets import DataTable, Footer, Input, Static
 
 from runtime.introspection.lines import harmless
 from swarmlet.console.pages import JUMPS, PAGES, FollowPage, Page, TracePage, TreePage
 from swarmlet.console.source import Lost, Source
-from swarmlet.console.views import Table, arranged
+from swarmlet.console.views import NAME_MAX, Table, arranged, fitted
+from swarmlet.console.widgets import Help, Question, Rows, Sheet
 
 REFRESH_S: Final = 1.0
 HISTORY_MAX: Final = 20
+NAME_SHARE: Final = 0.4
+"""Of the width, for a cell that is not the last of its row, beyond what a name in the tree has."""
 OTHER_VERSION: Final = "The node is of another version: this page of its answer cannot be read here."
 THEMES: Final = ("textual-dark", "textual-light", "nord", "gruvbox", "solarized-light")
-HELP: Final = """[b]1-9 0 :[/b]    pages: tree, messages, trace, crashes, raft, nodes,
-           services, tasks, logs, events; by name alone also
-           waiting, waits, beliefs; with what they are about
-           actor PATH, explain NAME, plan NODE
-[b]arrows[/b]     rows; wide tables and texts to the side
-[b]Enter Esc[/b]  deeper (actor, crash, logs, trace, plan), back
-[b]/[/b]          show only rows with a text; Esc ends it
-[b]s S[/b]        sort by the next column, turn the order round
-[b]Space[/b]      fold or unfold an actor of the tree
-[b]t d a[/b]      trace the chosen actor, as table or sequence, anew
-[b]p[/b]          pause and go on
-[b]R Z U[/b]      restart, suspend for 30 s, resume the chosen actor:
-           with --write, after a question
-[b]T ? q[/b]      next theme, this page, quit
-
-The console reads what is counted in passing.
-Traces, suspensions and log levels end with it."""
 # Words that are the whole of a cell, and how they stand out. What is well is not coloured.
 STANDS_OUT: Final = {
     **dict.fromkeys(("failed", "rejected", "orphaned", "down", "stuck", "disconnected", "unreachable"), "bold red"),
     **dict.fromkeys(("pending", "preparing", "starting", "restarting", "suspended", "paused", "drain"), "dark_orange"),
 }
-
-
-class Question(ModalScreen[bool]):
-    """Yes or no, by key."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [("y", "yes", "Yes"), ("n,escape", "no", "No")]
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self._text = text
-
-    def compose(self) -> ComposeResult:
-        bold = Style(bold=True)
-        yield Static(Text.assemble(self._text, "\n\n", ("y", bold), " yes   ", ("n", bold), " no"), id="question")
-
-    def action_yes(self) -> None:
-        """Do it."""
-        self.dismiss(True)
-
-    def action_no(self) -> None:
-        """Leave it."""
-        self.dismiss(False)
-
-
-class Help(ModalScreen[None]):
-    """The keys."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [("escape,question_mark,q", "dismiss", "Back")]
-
-    def compose(self) -> ComposeResult:
-        yield Static(HELP, id="help")
 
 
 class Console(App[None]):
@@ -145,9 +98,9 @@ class Console(App[None]):
 
         # Kept, not looked up: a question or the help may lie above the screen that they are on.
         self.head = Static("", id="head", markup=False)
-        self.table: DataTable[Text] = DataTable(id="table", cursor_type="row", zebra_stripes=True)
+        self.table = Rows(id="table", cursor_type="row", zebra_stripes=True)
         self.text = Static("", id="text", markup=False)
-        self.scroll = ScrollableContainer(self.text, id="scroll", classes="hidden")
+        self.scroll = Sheet(self.text, id="scroll", classes="hidden")
         self.closing = Static("", id="closing", markup=False)
         self.prompt = Input(id="prompt", compact=True)
         self.kind = Static("", id="kind", markup=False)
@@ -223,7 +176,8 @@ class Console(App[None]):
         if isinstance(shown, str):
             self._show_text(shown)
         else:
-            self._show_table(arranged(shown, self.wanted, self.column, self.descending))
+            table = arranged(shown, self.wanted, self.column, self.descending)
+            self._show_table(fitted(table, max(NAME_MAX, int(self.size.width * NAME_SHARE))))
 
     def _show_text(self, text: str) -> None:
         if self.wanted:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from rich.cells import cell_len, set_cell_size
+
 from runtime.introspection.lines import harmless
 from runtime.introspection.render import state, window
 from runtime.introspection.render_domain import first_of
@@ -19,6 +21,9 @@ from runtime.introspection.sequence import OUTSIDE, duration, names, participant
 Answer = Mapping[str, Any]
 NAME_MAX: Final = 30
 """Of an actor in the tree: the figures beside it must fit on 80 columns."""
+
+TAIL: Final = 6
+"""So many characters of its end are left of a cell that is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,24 @@ def arranged(table: Table, wanted: str, column: int | None, descending: bool) ->
     if wanted or (sorted_ and column):
         rows = [Row(row.key, (row.alone or row.cells[0], *row.cells[1:]), row.sort) for row in rows]
     return Table(table.columns, tuple(rows), table.right, table.closing)
+
+
+def fitted(table: Table, widest: int) -> Table:
+    """The same with all cells but the last of each row cut to ``widest`` columns of a terminal: a long name leaves room
+    for what is said of it."""
+    rows = [
+        Row(row.key, (*(_cut(cell, widest) for cell in row.cells[:-1]), *row.cells[-1:]), row.sort, row.alone)
+        for row in table.rows
+    ]
+    return Table(table.columns, tuple(rows), table.right, table.closing)
+
+
+def _cut(cell: str, widest: int) -> str:
+    """Both ends of it: tasks of one service differ in the last."""
+    if cell_len(cell) <= widest:
+        return cell
+    end = cell[-TAIL:]
+    return f"{set_cell_size(cell, widest - 1 - cell_len(end))}…{end}"
 
 
 def _comparable(value: Any) -> tuple[int, float, str]:

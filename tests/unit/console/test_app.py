@@ -16,6 +16,7 @@ from textual.widgets import Static
 from swarmlet.console.app import HISTORY_MAX, OTHER_VERSION, THEMES, Console
 from swarmlet.console.pages import ActorPage, CrashPage, LogsPage, TracePage, TreePage
 from swarmlet.console.source import Lost, Source
+from swarmlet.console.widgets import SIDE
 from tests.unit.console import answers
 from tests.unit.console.answers import row, tree
 
@@ -403,6 +404,22 @@ def test_an_explanation_is_reached_by_name() -> None:
         await settled(pilot, lambda: "Type :explain and the name" in said(app, "#text"))
 
     drive(test)
+
+
+@pytest.mark.parametrize("digit", ["8", "5"])
+def test_the_arrows_move_what_is_wider_than_the_terminal(digit: str) -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        source: Any = app.source
+        source.table["tasks"] = {**answers.TASKS, "tasks": [{**answers.TASKS["tasks"][0], "why": "x" * 200}]}
+        await press(app, pilot, digit)
+        moved = app.table if digit == "8" else app.scroll
+        await settled(pilot, lambda: moved.max_scroll_x >= SIDE)
+        await pilot.press("right")
+        await settled(pilot, lambda: moved.scroll_offset.x == SIDE)
+        await pilot.press("left")
+        await settled(pilot, lambda: moved.scroll_offset.x == 0)
+
+    drive(test, size=(50, 24))
 
 
 def test_a_node_leads_to_what_would_happen_without_it() -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+pytest.importorskip("rich")
+
+from rich.cells import cell_len
+
 from swarmlet.console import views
-from swarmlet.console.views import Row, Table, arranged
+from swarmlet.console.views import Row, Table, arranged, fitted
 from tests.unit.console import answers
 from tests.unit.console.answers import row, tree
 
@@ -123,3 +127,16 @@ TABLE = Table(
 )
 def test_rows_are_filtered_and_sorted_by_value(wanted: str, column: int | None, descending: bool, keys: str) -> None:
     assert "".join(row.key for row in arranged(TABLE, wanted, column, descending).rows) == keys
+
+
+def test_a_long_name_leaves_room_for_the_rest_and_the_last_cell_is_whole() -> None:
+    long = "x" * 50
+    (row_,) = fitted(Table(("A", "B"), (Row("k", (long, long)),)), 20).rows
+    assert row_.cells == ("x" * 13 + "…xxxxxx", long)
+    (row_,) = fitted(Table(("A", "B"), (Row("k", (f"{long}.17", "")),)), 20).rows
+    assert row_.cells[0].endswith("…xxx.17")
+    (row_,) = fitted(Table(("A", "B"), (Row("k", ("日本" * 10, "")),)), 20).rows
+    assert cell_len(row_.cells[0]) <= 20
+    assert row_.cells[0].endswith("…日本日本日本")
+    short = Table(("A",), (Row("k", ("short",)),))
+    assert fitted(short, 20) == short
