@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Final
 
 from runtime.engine_api import frames
+from runtime.engine_api.errors import ApiError
 from runtime.executor.inspection import NotBegun, RunCommand, Session
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Exec:
         self._held = False
         self._over = False
         self._filled = asyncio.Event()
+        self._decided = asyncio.Event()
 
     def to_json(self) -> JsonObject:
         """As ``GET /exec/{id}/json`` shows it."""
@@ -88,6 +90,13 @@ class Exec:
 
     # Starting
 
+    def claim(self) -> None:
+        """Whoever calls this is to start it, and nobody else. Raises ApiError 409 where somebody has."""
+        if self.begun:
+            state = "is already running" if self.running else "has already run"
+            raise ApiError(409, f"Error: Exec command {self.id} {state}")
+        self.begun = True
+
     async def start(
         self,
         landing: Landing,
@@ -95,9 +104,9 @@ class Exec:
         detached: bool,
         size: tuple[int, int],
     ) -> NotBegun | None:
-        """Has the command begin; what it is refused with, if it cannot. Errors of ``run`` are raised, and it may be
-        started again then."""
-        config, self.begun, self.running = self.config, True, True
+        """Has the claimed command begin; what it is refused with, if it cannot. Errors of ``run`` are raised, and it
+        may be claimed again then."""
+        config, self.running = self.config, True
         self._read = not detached
         shown = {stream for stream, wanted in ((1, config.stdout or config.tty), (2, config.stderr)) if wanted}
 
@@ -118,14 +127,17 @@ class Exec:
         )
         try:
             begun = await run(question)
+            self.session = None if isinstance(begun, NotBegun) else begun
         except BaseException:
             self.begun = self.running = False
             raise
+        finally:
+            self._decided.set()
         if isinstance(begun, NotBegun):
             self._came((begun.text + "\r\n").encode() if config.tty else frames.frame(1, f"{begun.text}\r\n".encode()))
             self._ended(begun.code)
             return begun
-        self.session, self.pid = begun, begun.pid
+        self.pid = begun.pid
         return None
 
     # What it says
@@ -172,6 +184,7 @@ class Exec:
 
     async def take(self, data: bytes) -> None:
         """Input, or its end if there is none; returns when the command has taken it."""
+        await self._decided.wait()
         if self.session is None or not self.config.stdin:
             return
         if not data:

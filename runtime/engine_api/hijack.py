@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import select
+import socket
+import struct
+import termios
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
     from runtime.engine_api.call import Stream
 
 READ_BYTES: Final = 64 << 10
+READ_S: Final = 0.25
+READ_TRIES: Final = 100
 LOOK_S: Final = 1.0
 """Between looks whether a client that says no more is there still."""
 
@@ -74,6 +80,7 @@ async def run(request: web.BaseRequest, stream: Stream, headers: Mapping[str, st
     writer = asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
     try:
         writer.write(_head(headers, stream.content_type))
+        await _until_read(writer)
         await _both_ways(reader, writer, stream)
     except ConnectionError:
         pass  # the client is gone, and what it asked for ends as it may
@@ -86,6 +93,18 @@ async def run(request: web.BaseRequest, stream: Stream, headers: Mapping[str, st
 def _head(headers: Mapping[str, str], content_type: str) -> bytes:
     lines = ["HTTP/1.1 101 UPGRADED", f"Content-Type: {content_type}", "Connection: Upgrade", "Upgrade: tcp"]
     return "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "", ""]).encode()
+
+
+async def _until_read(writer: asyncio.StreamWriter) -> None:
+    """Waits a moment for a client on a unix socket to read what was written. Some read the head of an answer through a
+    buffer which they then throw away, with everything that came behind the head."""
+    peer = writer.get_extra_info("socket")
+    if peer.family is not socket.AF_UNIX:
+        return
+    for _ in range(READ_TRIES):
+        if peer.fileno() < 0 or not struct.unpack("i", fcntl.ioctl(peer.fileno(), termios.TIOCOUTQ, bytes(4)))[0]:
+            return
+        await asyncio.sleep(READ_S / READ_TRIES)
 
 
 async def _both_ways(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stream: Stream) -> None:

@@ -18,6 +18,8 @@ from runtime.executor.inspection import NotBegun, RunCommand
 READ_BYTES: Final = 64 << 10
 LOOK_S: Final = 0.5
 """Between looks at a command that nobody listens to."""
+BEGINS_S: Final = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28)
+"""Between looks whether a command has begun; one that takes longer goes without a process id."""
 NOT_RUNNABLE: Final = 126
 ANSWERS_TO_A_START: Final = (400, 500)
 """Statuses with which engines say that a command could not begin."""
@@ -154,9 +156,26 @@ async def begin(client: EngineClient, container: str, question: RunCommand) -> E
         if refused.status in ANSWERS_TO_A_START:
             return NotBegun(refused.text, NOT_RUNNABLE)
         raise
-    await resize(client, exec_id, *question.size)
-    found = await client.call("GET", f"/exec/{exec_id}/json")
-    return EngineSession(client, exec_id, question, int(found.get("Pid") or 0), ends)
+    try:
+        pid = await _pid(client, exec_id)
+        await resize(client, exec_id, *question.size)
+    except BaseException:
+        if ends is not None:
+            ends[1].close()
+        raise
+    return EngineSession(client, exec_id, question, pid, ends)
+
+
+async def _pid(client: EngineClient, exec_id: str) -> int:
+    """Its process, once there is one: an engine answers before it has begun, and takes no size for it until then."""
+    pid = 0
+    for pause in BEGINS_S:
+        found = await client.call("GET", f"/exec/{exec_id}/json")
+        pid = int(found.get("Pid") or 0)
+        if pid or found.get("ExitCode") is not None:
+            break
+        await asyncio.sleep(pause)
+    return pid
 
 
 def _body(question: RunCommand) -> dict[str, Any]:

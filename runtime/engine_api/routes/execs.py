@@ -6,16 +6,20 @@ leaves an attached command leaves it running. Input needs a connection that is u
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import contextlib
+import functools
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
+from runtime.engine_api import frames
 from runtime.engine_api.call import EMPTY, Answer, Call, Stream, answer
 from runtime.engine_api.convert import fields, names
-from runtime.engine_api.errors import ApiError, bad, plain
+from runtime.engine_api.errors import ApiError, bad, plain, status_and_text
 from runtime.engine_api.execs import Exec, ExecConfig
 from runtime.engine_api.routes import logs
 from runtime.engine_api.routes.containers import find
 from runtime.engine_api.routes.inspection import look, not_running
+from runtime.errors import Refused
 from runtime.executor.inspection import NotBegun, RunCommand, Session
 from runtime.wire.pb import logs_pb2
 
@@ -90,25 +94,38 @@ async def inspect(call: Call) -> Answer:
 async def start(call: Call) -> Answer | Stream:
     """``POST /exec/{id}/start``: detached, or with what it says as the answer."""
     body, instance = call.json(), known(call)
-    if instance.begun:
-        state = "is already running" if instance.running else "has already run"
-        raise ApiError(409, f"Error: Exec command {instance.id} {state}")
     container = await find(call.backend, instance.container_id)
     if container.state != "running":
         raise not_running(container)
+    instance.claim()
 
     async def run(question: RunCommand) -> Session | NotBegun:
         begun: Session | NotBegun = await look(call.backend, container, question)
         return begun
 
     detached = fields.flag(body, "Detach", "")
-    refused = await instance.start(call.backend.landing, run, detached, _size_in(body))
+    begin = functools.partial(instance.start, call.backend.landing, run, detached, _size_in(body))
     if not detached:
         media_type = logs.MULTIPLEXED if call.version >= (1, 42) and not instance.config.tty else logs.RAW
-        return Stream(media_type, instance.output(), take=instance.take)
+        return Stream(media_type, attached(instance, begin), take=instance.take)
+    refused = await begin()
     if refused is not None:
         raise bad(refused.text)
     return EMPTY
+
+
+async def attached(instance: Exec, begin: Callable[[], Awaitable[object]]) -> AsyncGenerator[bytes, None]:
+    """Starts a command and gives what it says. It begins behind the head of the answer, as the engine's do: clients
+    take the head for themselves, and might lose what comes in one piece with it."""
+    try:
+        await begin()
+    except (ApiError, Refused) as error:
+        text = f"{status_and_text(error)[1]}\r\n".encode()
+        yield text if instance.config.tty else frames.frame(frames.STDOUT, text)
+        return
+    async with contextlib.aclosing(instance.output()) as pieces:
+        async for piece in pieces:
+            yield piece
 
 
 def size_of(call: Call) -> tuple[int, int]:

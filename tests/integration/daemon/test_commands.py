@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import shutil
+import socket
 import subprocess
 from typing import Any
 
@@ -100,3 +102,24 @@ def test_a_terminal_reaches_from_dockers_to_the_command(docker: Docker) -> None:
     until(lambda: said(b"got word"), "it answers")
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 4
     os.close(fd)
+
+
+def test_docker_py_has_all_of_it_too(docker: Docker) -> None:
+    library = pytest.importorskip("docker")
+    client = library.DockerClient(base_url=f"unix://{docker.daemon.socket}")
+    with contextlib.closing(client):
+        container = client.containers.get(docker.container)
+        code, (out, err) = container.exec_run(["sh", "-c", "echo out; echo err >&2; exit 3"], demux=True)
+        assert (code, out, err) == (3, b"out\n", b"err\n")
+        assert container.exec_run("echo $A", tty=True, environment=["A=own"], user="").output == b"$A\r\n"
+        code, stream = container.exec_run("cat", stdin=True, socket=True)
+        assert code is None
+        stream._sock.sendall(b"typed")
+        stream._sock.shutdown(socket.SHUT_WR)
+        assert stream.read() == b"\x01\0\0\0\0\0\0\x05typed"
+        assert "PID" in container.top()["Titles"]
+        assert container.stats(stream=False)["pids_stats"]["current"] >= 1
+        assert next(container.stats(stream=True, decode=True))["name"] == f"/{container.name}"
+        assert next(iter(container.attach(stream=True, logs=True))).startswith(b"up\n")
+        container.kill("USR1")
+        assert container.wait(condition="not-running") == {"Error": None, "StatusCode": 0}

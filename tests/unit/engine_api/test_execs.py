@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import pathlib
+import select
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -274,6 +276,31 @@ def test_what_an_attached_command_says_comes_in_frames_and_then_the_end(tmp_path
     piped(tmp_path, backend, talk)
 
 
+def test_nothing_comes_in_one_piece_with_the_head(tmp_path: pathlib.Path) -> None:
+    """A client that reads the head late, through a buffer of its own, as http.client does."""
+    backend = Running()
+    made = created(backend, AttachStdout=True)
+    backend.plays(ends(0, b"out"))
+
+    def read(peer: socket.socket) -> tuple[bytes, bytes]:
+        with peer:
+            head = f"POST /exec/{made}/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+            peer.sendall(head.encode())
+            select.select([peer], [], [])
+            threading.Event().wait(0.05)  # busy with something else
+            return peer.recv(1 << 16), peer.recv(1 << 16)
+
+    async def run() -> None:
+        async with serving(backend, tmp_path):
+            peer = socket.socket(socket.AF_UNIX)
+            peer.connect(str(tmp_path / "api.sock"))
+            first, second = await asyncio.to_thread(read, peer)
+            assert first.endswith(b"\r\n\r\n")
+            assert second == frame(1, b"out")
+
+    asyncio.run(run())
+
+
 def test_only_the_streams_that_were_asked_for_come(tmp_path: pathlib.Path) -> None:
     backend = Running()
     made = created(backend, AttachStderr=True)
@@ -320,6 +347,7 @@ def test_a_client_that_leaves_ends_the_input_and_the_command_goes_on(
 
     async def talk(pipe: Pipe) -> None:
         await pipe.ask(f"/exec/{made}/start", {})
+        await turned(lambda: bool(backend.sessions))
         (session,) = backend.sessions
         pipe.writer.transport.abort()
         await turned(lambda: session.input_ended and not backend.execs.get(made)._read)  # type: ignore[union-attr]
@@ -345,6 +373,21 @@ def test_why_an_attached_command_cannot_begin_is_what_it_says(tmp_path: pathlib.
 
     piped(tmp_path, backend, talk)
     assert inspected(backend, made)["ExitCode"] == 126
+
+
+def test_why_an_attached_command_may_not_be_asked_for_is_what_it_says(tmp_path: pathlib.Path) -> None:
+    backend = Running()
+    made = created(backend, AttachStdout=True, AttachStdin=True)
+    backend.answers.append(Refused(Code.UNIMPLEMENTED, "not here"))
+
+    async def talk(pipe: Pipe) -> None:
+        assert "101" in await pipe.ask(f"/exec/{made}/start", {})
+        pipe.writer.write(b"for nobody")
+        said = await pipe.reader.read()
+        assert said[8:].endswith(b"not here\r\n")
+
+    piped(tmp_path, backend, talk)
+    assert not inspected(backend, made)["Running"]
 
 
 def test_without_an_upgrade_the_answer_is_a_stream_like_others(tmp_path: pathlib.Path) -> None:
@@ -393,6 +436,7 @@ def test_a_slow_client_holds_the_command_until_it_reads_again(tmp_path: pathlib.
     async def talk(pipe: Pipe) -> None:
         pipe.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         await pipe.ask(f"/exec/{made}/start", {})
+        await turned(lambda: bool(backend.sessions))
         (session,) = backend.sessions
         sent = 0
         while True not in session.held:
@@ -472,6 +516,7 @@ def test_all_that_run_end_with_the_daemon() -> None:
         async def begin(question: RunCommand) -> FakeSession:
             return session
 
+        made.claim()
         await made.start(Landing(asyncio.get_running_loop()), begin, True, (0, 0))
         kept.close()
         assert session.closed
