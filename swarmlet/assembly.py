@@ -81,6 +81,7 @@ class NodeSettings:
     metrics: tuple[str, int] | None = None
     heartbeat_tick: int = 1
     election_tick: int = 10
+    test_mode: bool = False
     node_class: type[Actor] | None = None
     run_dir_is_ours: bool = False
     dial_from: str = ""
@@ -216,7 +217,9 @@ class Assembly:
 
         settings = self.settings
         about = {"api": list(settings.unix_sockets)}
-        watcher = self.watcher = IntrospectionServer(stage, self.introspection_socket, about=about)
+        watcher = self.watcher = IntrospectionServer(
+            stage, self.introspection_socket, about=about, test_mode=settings.test_mode
+        )
         self.run(watcher.start())
         self._parts.callback(lambda: self.run(watcher.stop(), SERVERS_STOP_S))
         pages = {"/metrics": Page(exposition.CONTENT_TYPE, watcher.metrics)}

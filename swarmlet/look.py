@@ -125,15 +125,28 @@ def _actor(asked: LookOptions) -> int:
     act = look_options.act_of(typed)
     if not act:
         return _one_actor(asked)
+    details = _details(act, typed)
     if not typed["yes"] and not _confirmed(f"{act} {typed['path']}"):
         return EXIT_OK
-    details = {"seconds": typed["suspend"]} if act == "suspend" else {}
     with Link(asked.socket) as link:
         print(link.ask("act", act=act, path=typed["path"], write=True, **details))
         if act == "suspend":
             print("it is resumed at Ctrl-C", flush=True)
             link.outlast(typed["suspend"])
     return EXIT_OK
+
+
+def _details(act: str, typed: Mapping[str, Any]) -> dict[str, Any]:
+    """What an act needs besides the path. ValueError if a trace does not have the message."""
+    if act == "suspend":
+        return {"seconds": typed["suspend"]}
+    if act != "send":
+        return {}
+    _, records = recording.load(typed["send"])
+    told = [each["body"] for each in records if each["receiver"] == typed["path"] and "body" in each]
+    if not 1 <= typed["number"] <= len(told):
+        raise ValueError(f"{typed['send']} has {len(told)} messages that {typed['path']} was told, with their bodies")
+    return {"message": told[typed["number"] - 1]}
 
 
 def _one_actor(asked: LookOptions) -> int:

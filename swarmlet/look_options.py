@@ -16,7 +16,7 @@ COMMANDS: Final = (
 )  # fmt: skip
 INTERVAL_MIN_S: Final = 1.0
 WINDOW_MAX_S: Final = 60.0
-ACTS: Final = ("restart", "suspend", "resume")
+ACTS: Final = ("restart", "suspend", "resume", "send")
 
 
 def add(commands: Any) -> None:
@@ -69,6 +69,8 @@ def _actor(parser: argparse.ArgumentParser) -> None:
     add("--restart", action="store_true", help="begin a new life")
     add("--suspend", type=float, metavar="SECONDS", help="hold its messages back for a while, or until Ctrl-C")
     add("--resume", action="store_true", help="let its messages go again")
+    add("--send", type=Path, metavar="TRACE", help="tell it a message of a saved trace again (in test mode)")
+    add("--number", type=int, default=1, metavar="N", help="which of the messages that it was told there")
     add("--write", action="store_true", help="allow what changes the running node")
     add("--yes", action="store_true", help="do not ask for confirmation")
 

@@ -48,7 +48,8 @@ class Node:
 
     ``state_dir`` holds everything that lasts; a second start needs nothing else. ``listen`` is where other nodes reach
     this one once it is a manager (port 0: a free one, kept from then on). ``network_subnets_provider`` gives subnets
-    whose addresses are never advertised. ``run_dir`` holds the sockets and is found for ``state_dir`` if not given.
+    whose addresses are never advertised. ``run_dir`` holds the sockets and is found for ``state_dir`` if not given. In
+    ``test_mode`` whoever may use the introspection socket may send any of our messages to any actor, by hand.
     Methods may be called from any thread but not from an event loop's (see AsyncNode) or an actor's.
     """
 
@@ -71,6 +72,7 @@ class Node:
         election_tick: int = 10,
         metrics: tuple[str, int] | None = None,
         on_event: EventCallback | None = None,
+        test_mode: bool = False,
     ) -> None:
         state = Path(state_dir).absolute()
         run = Path(run_dir).absolute() if run_dir else places.run_directory(os.environ, os.getuid(), state)
@@ -93,6 +95,7 @@ class Node:
             heartbeat_tick=heartbeat_tick,
             election_tick=election_tick,
             metrics=metrics,
+            test_mode=test_mode,
         )
         self._on_event = on_event
         self._subscriptions: set[Subscription] = set()

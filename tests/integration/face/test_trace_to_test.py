@@ -39,9 +39,29 @@ def test_what_a_running_node_was_asked_is_asked_again_of_an_actor_under_test(
         assert cli.main(["trace", "--load", saved, *flags]) == 0
         assert text in capsys.readouterr().out
 
+    sent_by_hand(short_path, saved, capsys)
+
     _, records = recording.load(Path(saved))
     bench = ControlBench()
     assert recording.replay(records, CONTROL, bench.control, bench.stage.at) == []
     bench.simulator.settle()
     made = bench.call("ListServices", control_pb2.ListServicesRequest()).services
     assert {each.spec.annotations.name for each in made} == {"web", "db"}
+
+
+def sent_by_hand(short_path: Path, saved: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second message once more, to a node in test mode; a node that is none refuses."""
+    with node(short_path, "t1", test_mode=True) as running, node(short_path, "t2") as other:
+        running.init()
+        command = ["actor", CONTROL, "--send", saved, "--write", "--yes", "--socket"]
+        assert cli.main([*command, running.introspection_socket, "--number", "2"]) == 0
+        assert f"{CONTROL} was told a Control" in capsys.readouterr().out
+        listed = control_pb2.ListServicesRequest(), control_pb2.ListServicesResponse
+        (made,) = until(lambda: running.control("ListServices", *listed).services)
+        assert made.spec.annotations.name == "db"
+        assert cli.main([*command, running.introspection_socket, "--number", "3"]) == 1
+        assert f"{saved} has 2 messages that {CONTROL} was told" in capsys.readouterr().err
+        other.init()
+        assert cli.main([*command, other.introspection_socket]) == 1
+        assert "messages are sent by hand in test mode only" in capsys.readouterr().err
+        assert not other.control("ListServices", *listed).services
