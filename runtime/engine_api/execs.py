@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from runtime.engine_api.questions import Landing
 
 KEPT: Final = 1000
+DETACH_KEYS: Final = "ctrl-p,ctrl-q"
 HOLD_BYTES: Final = 1 << 20
 """Of output that waits for a reader, at which the command is held; it goes on when half of it is read."""
 
@@ -45,6 +46,28 @@ class ExecConfig:
     size: tuple[int, int] = (0, 0)
 
 
+class DetachKeys:
+    """Looks for keys by which somebody at a terminal leaves a command running: ``ctrl-p,ctrl-q`` unless told otherwise.
+    What may be the beginning of them waits for what follows."""
+
+    def __init__(self, keys: str) -> None:
+        names = (keys or DETACH_KEYS).split(",")
+        self._keys = bytes(ord(name[-1].upper()) ^ 64 if name.startswith("ctrl-") else ord(name) for name in names)
+        self._seen = b""
+
+    def feed(self, data: bytes) -> tuple[bytes, bool]:
+        """What goes on to the command, and whether the keys were pressed: nothing behind them counts."""
+        data, self._seen = self._seen + data, b""
+        at = data.find(self._keys)
+        if at >= 0:
+            return data[:at], True
+        for length in range(min(len(data), len(self._keys) - 1), 0, -1):
+            if data.endswith(self._keys[:length]):
+                self._seen = data[-length:]
+                return data[:-length], False
+        return data, False
+
+
 class Exec:
     """One instance. Lives on the event loop."""
 
@@ -62,8 +85,10 @@ class Exec:
         self._read = False
         self._held = False
         self._over = False
+        self._left = False
         self._filled = asyncio.Event()
         self._decided = asyncio.Event()
+        self._keys = DetachKeys(config.detach_keys) if config.tty else None
 
     def to_json(self) -> JsonObject:
         """As ``GET /exec/{id}/json`` shows it."""
@@ -171,7 +196,7 @@ class Exec:
                     if self._bytes < HOLD_BYTES // 2:
                         self._hold(False)
                     yield piece
-                if self._over:
+                if self._over or self._left:
                     return
                 self._filled.clear()
                 await self._filled.wait()
@@ -190,6 +215,11 @@ class Exec:
         if not data:
             self.session.end_input()
             return
+        if self._keys is not None:
+            data, left = self._keys.feed(data)
+            if left:
+                self._left = True
+                self._filled.set()
         loop = asyncio.get_running_loop()
         taken = loop.create_future()
         self.session.write(data, lambda: _soon(loop, taken))

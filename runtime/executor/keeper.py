@@ -40,6 +40,7 @@ from runtime.executor.reactor import Reactor, Timer
 SOCKET, LOCK, JOURNAL, LOGS = "keeper.sock", "keeper.lock", "journal", "logs"
 IDLE = 0.1
 FDS_MAX = 3
+KNOWS_NO = "this keeper knows no"
 FIRST_CLIENT = 10.0
 LOCK_WAIT = 15.0
 SURVIVORS_WAIT = 5.0
@@ -190,7 +191,7 @@ class Keeper:
             elif not connection.greeted:
                 raise Refusal("invalid", "the first call has to be hello")
             elif method not in self._methods:
-                raise Refusal("unknown", f"this keeper knows no {method}")
+                raise Refusal("unknown", f"{KNOWS_NO} {method}")
             else:
                 self._methods[method](connection, number, arguments)
         except Refusal as refusal:

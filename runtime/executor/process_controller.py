@@ -18,7 +18,7 @@ from runtime.executor.accounts import account_of
 from runtime.executor.health import HealthRules, watch_health
 from runtime.executor.inspection import Look, NotBegun, OnLooked, RunCommand, SendSignal, TakeUsage, Top
 from runtime.executor.journal import Record
-from runtime.executor.keeper import LOGS
+from runtime.executor.keeper import KNOWS_NO, LOGS
 from runtime.executor.keeper_client import KeeperClient, KeeperRefused, KeeperUnavailable
 from runtime.executor.log_reading import read_log
 from runtime.executor.logfile import Position
@@ -70,6 +70,10 @@ def _looked(result: Any) -> Any:
     if isinstance(result, Refused):
         return result
     if isinstance(result, KeeperRefused):
+        if result.text.startswith(KNOWS_NO):
+            return Refused(
+                Code.UNIMPLEMENTED, f"{result.text}: it is of an older version, and stays while its tasks run"
+            )
         code = Code.FAILED_PRECONDITION if result.code == "unknown" else Code.UNAVAILABLE
         return Refused(code, result.text)
     if result in (CONTROLLER_CLOSED, "cancelled") or isinstance(result, KeeperUnavailable):

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runtime.engine_api import execs as room
 from runtime.engine_api import hijack
@@ -448,6 +450,57 @@ def test_a_slow_client_holds_the_command_until_it_reads_again(tmp_path: pathlib.
 
     piped(tmp_path, backend, talk)
     assert backend.sessions[0].held == [True, False]
+
+
+def test_keys_at_a_terminal_leave_the_command_running(tmp_path: pathlib.Path) -> None:
+    backend = Running()
+    made = created(backend, AttachStdin=True, AttachStdout=True, Tty=True)
+    backend.plays()
+
+    async def talk(pipe: Pipe) -> None:
+        await pipe.ask(f"/exec/{made}/start", {"Tty": True})
+        pipe.writer.write(b"ls\r\x10")
+        await turned(lambda: bool(backend.sessions and backend.sessions[0].written))
+        pipe.writer.write(b"\x11more")
+        assert await pipe.reader.read() == b""
+
+    piped(tmp_path, backend, talk)
+    assert b"".join(backend.sessions[0].written) == b"ls\r"
+    assert inspected(backend, made)["Running"]
+    assert not backend.sessions[0].closed
+
+
+@pytest.mark.parametrize(
+    ("keys", "pieces", "passed", "left"),
+    [
+        ("", [b"a\x10\x11b"], b"a", True),
+        ("", [b"\x10", b"\x11"], b"", True),
+        ("", [b"\x10", b"x", b"\x11"], b"\x10x\x11", False),
+        ("", [b"\x10\x10", b"\x11"], b"\x10", True),
+        ("ctrl-x,q", [b"\x10\x11", b"\x18q"], b"\x10\x11", True),
+        ("a", [b"bca", b"d"], b"bc", True),
+        ("ctrl-@,ctrl-_", [b"\0\x1f"], b"", True),
+    ],
+)
+def test_only_the_keys_in_their_order_leave(keys: str, pieces: list[bytes], passed: bytes, left: bool) -> None:
+    looking, out = room.DetachKeys(keys), b""
+    for piece in pieces:
+        given, found = looking.feed(piece)
+        out += given
+        if found:
+            assert left
+            break
+    else:
+        assert not left
+    assert out == passed
+
+
+@given(st.lists(st.binary(max_size=6).map(lambda each: each.replace(b"\x11", b"")), max_size=8))
+def test_without_the_last_key_nothing_is_kept_back_but_a_beginning(pieces: list[bytes]) -> None:
+    looking = room.DetachKeys("")
+    given_on = b"".join(looking.feed(piece)[0] for piece in pieces)
+    whole = b"".join(pieces)
+    assert whole in (given_on, given_on + b"\x10")
 
 
 # Attaching

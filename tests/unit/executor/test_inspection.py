@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 
 from runtime.errors import Code, Refused
 from runtime.executor import usage
+from runtime.executor.keeper import KNOWS_NO
+from runtime.executor.keeper_client import KeeperRefused
+from runtime.executor.process_controller import _looked
 from runtime.executor.ps import ARGUMENTS_MAX, parse, run_ps
 from runtime.executor.signals import signal_number
 
@@ -193,3 +196,13 @@ def test_every_text_is_a_signal_or_said_to_be_none(text: str) -> None:
         assert 0 < signal_number(text) < signal.NSIG
     except ValueError as error:
         assert str(error) == f"{text} is no signal"
+
+
+def test_a_keeper_of_an_older_version_says_that_it_is() -> None:
+    old = _looked(KeeperRefused("unknown", f"{KNOWS_NO} run"))
+    assert old.code is Code.UNIMPLEMENTED
+    assert "older version" in old.text
+    assert _looked(KeeperRefused("unknown", "task t does not run")).code is Code.FAILED_PRECONDITION
+    assert _looked(KeeperRefused("temporary", "no new process")).code is Code.UNAVAILABLE
+    assert _looked(OSError(5, "x")).code is Code.UNKNOWN
+    assert _looked("an answer") == "an answer"
