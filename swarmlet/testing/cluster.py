@@ -188,7 +188,9 @@ class TestCluster:
 
     def api(self, node: str | None = None) -> Api:
         """The Engine API of a node, the leader's if none is named."""
-        return self._ground.api(self._node(node))
+        node = self._node(node)
+        self._check_up(node)
+        return self._ground.api(node)
 
     def ask(self, message: Any, node: str | None = None, within: float = ASK_S) -> Any:
         """Asks a node's cluster actor, the leader's if none is named."""

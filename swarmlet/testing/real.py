@@ -89,7 +89,8 @@ class Process:
         if text == "ready":
             self._ready.set()
         else:
-            self.events.append((float(at), f"{self.name} {text}"))
+            where = f"{self.name}:" if text.startswith("/") else f"{self.name} "  # an actor's path, or the node itself
+            self.events.append((float(at), f"{where}{text}"))
             self._logged(text)
 
     def _logged(self, line: str) -> None:

@@ -281,8 +281,11 @@ class Faults(Operator):
 
     def _bit_flip(self, fault: Planned) -> bool | None:
         """One bit of a manager's log, snapshot or state is another when it starts again: it may serve nothing of that,
-        and its machine is set up anew. Only one at a time: what the majority holds must be there."""
-        hosts = [host for host in self.up() if host.cell(STORE) is not None]
+        and its machine is set up anew. Only one at a time: what the majority holds must be there. A manager that is on
+        its way out has no log any more."""
+        nodes = self.watcher.model.tables["node"].values()
+        managers = {node.description.hostname for node in nodes if node.role == types.MANAGER}
+        hosts = [host for host in self.up() if host.cell(STORE) is not None and host.name in managers]
         if not hosts or self.damaged or not self._can_lose_one():
             return False
         host = hosts[fault.args["host"] % len(hosts)]

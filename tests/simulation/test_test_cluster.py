@@ -128,14 +128,15 @@ def test_a_real_ground_refuses_what_it_cannot_do_and_reports_what_its_nodes_logg
             with pytest.raises(AssertionError, match="nobody lives at /cluster/nowhere on manager-1"):
                 c.crash_actor("manager-1:/cluster/nowhere")
             c.crash_actor("manager-1:/cluster/node/agent")
-            c.run_until(lambda: "agent failed over" in c.timeline())
+            c.run_until(lambda: "manager-1:/cluster/node/agent failed over" in c.timeline())
             _ = 1 / 0
 
     with pytest.raises(ZeroDivisionError) as caught:
         failing()
     (note,) = caught.value.__notes__
     assert note.startswith("seed 0, 1 managers and 0 workers over real sockets, after ")
-    assert "lines of the nodes:\n  manager-1: leads in term " in note
+    assert " lines of the nodes:\n  manager-1: " in note
+    assert "\n  manager-1: leads in term " in note
     assert "actor manager-1:/cluster/node/agent" in note
 
 
@@ -359,6 +360,8 @@ def test_what_cannot_be_meant_is_refused_in_a_sentence() -> None:
             lambda: c.stop("worker-1"),
             lambda: c.pause("worker-1", 1),
             lambda: c.crash_actor("worker-1:/cluster"),
+            lambda: c.api("worker-1"),
+            lambda: c.state("worker-1"),
         ):
             with pytest.raises(AssertionError, match="worker-1 is down"):
                 verb()
