@@ -129,9 +129,9 @@ def _actor(asked: LookOptions) -> int:
     if not typed["yes"] and not _confirmed(f"{act} {typed['path']}"):
         return EXIT_OK
     with Link(asked.socket) as link:
-        print(link.ask("act", act=act, path=typed["path"], write=True, **details))
+        _done(asked, link.ask("act", act=act, path=typed["path"], write=True, **details),
+              "it is resumed at Ctrl-C" if act == "suspend" else "")  # fmt: skip
         if act == "suspend":
-            print("it is resumed at Ctrl-C", flush=True)
             link.outlast(typed["suspend"])
     return EXIT_OK
 
@@ -168,14 +168,19 @@ def _log_level(asked: LookOptions) -> int:
         return EXIT_OK
     wanted = {name: typed[name] for name in ("logger", "level", "seconds")}
     with Link(asked.socket) as link:
-        print(link.ask("act", act="log-level", write=True, **wanted))
-        print("it ends at Ctrl-C", flush=True)
+        _done(asked, link.ask("act", act="log-level", write=True, **wanted), "it ends at Ctrl-C")
         link.outlast(typed["seconds"])
     return EXIT_OK
 
 
+def _done(asked: LookOptions, done: str, rest: str) -> None:
+    """Says what an act did, at once: the command may go on."""
+    text = "\n".join(filter(None, (done, rest)))
+    print(json.dumps({"done": done}) if asked.as_json else text, flush=True)
+
+
 def _confirmed(act: str) -> bool:
-    print(f"{act} of a running node? [y/N] ", end="", flush=True)
+    print(f"{act} of a running node? [y/N] ", end="", flush=True, file=sys.stderr)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 

@@ -95,9 +95,9 @@ def _trace(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("paths", nargs="*", metavar="PATH", help="actors, as patterns: '/cluster/node/manager/*'")
     add("--type", dest="types", action="append", default=[], metavar="NAME", help="message types, as patterns")
-    add("--count", type=int, default=100, help="end after so many messages")
-    add("--rate", type=int, default=1000, help="end if more than this come in a second")
-    add("--seconds", type=float, default=60.0, help="end after this time")
+    add("--count", type=int, default=100, help="end after so many messages (default: 100)")
+    add("--rate", type=int, default=1000, help="end if more than this come in a second (1000)")
+    add("--seconds", type=float, default=60.0, help="end after this time (60)")
     add("--follow", action="store_true", help="with each message that fits also everything that came of it")
     add("--everything", action="store_true", help="no filter at all")
     add("--sequence", action="store_true", help="as a sequence diagram")
@@ -128,6 +128,9 @@ def checked(command: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
         raise UsageError("the window is a number of seconds up to 60, or 0")
     if command == "top" and not (INTERVAL_MIN_S <= own["window"] <= WINDOW_MAX_S and own["rows"] > 0):
         raise UsageError("the window is 1 to 60 seconds, and at least one row is shown")
-    if command == "trace" and own["load"] is not None and (own["paths"] or own["save"] is not None):
+    made = ("paths", "types", "follow", "everything", "bodies", "save")
+    if command == "trace" and own["load"] is not None and any(own[name] for name in made):
         raise UsageError("a trace is loaded or made, not both")
+    if command == "trace" and own["sequence"] and own["mermaid"]:
+        raise UsageError("a sequence diagram in text or in Mermaid's language, not both")
     return own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import socket
 import sys
@@ -281,6 +282,12 @@ def test_a_place_where_no_trace_can_be_saved_is_said_before_the_trace(
     with pytest.raises(StartError, match=because):
         look.run(parsed(["trace", "/worker", "--save", str(tmp_path / place), "--socket", bench.path]))
     assert bench.stage.tracer is None
+
+
+def test_an_act_says_what_it_did_as_json_too(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    typed = ["actor", "/worker", "--suspend", "0.05", "--write", "--yes", "--json", "--socket", bench.path]
+    assert look.run(parsed(typed)) == 0
+    assert json.loads(capsys.readouterr().out) == {"done": "/worker is suspended for 0.05 s"}
 
 
 def test_the_command_line_has_the_off_switch(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:

@@ -284,6 +284,8 @@ def test_the_commands_that_look_inside_have_flags_of_their_own() -> None:
         (["actor", "/a", "--restart", "--resume", "--write"], "one act at a time"),
         (["log-level", "debug"], "needs --write too"),
         (["log-level", "loud", "--write"], "invalid choice"),
+        (["trace", "--load", "t", "--type", "X"], "loaded or made"),
+        (["trace", "/a", "--sequence", "--mermaid"], "not both"),
         (["top", "--window", "0.1"], "1 to 60 seconds"),
         (["top", "--window", "1e400"], "1 to 60 seconds"),
         (["actor", "/a", "--window", "61"], "up to 60, or 0"),
