@@ -7,12 +7,13 @@ kept. Tasks end with the program: what a next life of it asks about is answered 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from runtime.errors import Refused
 from runtime.executor.actor_log import ActorLog, Reading
 from runtime.executor.actor_plan import ActorPlan, Registered, make_plan, payloads, registry_of
+from runtime.executor.actor_task import texts_of
 from runtime.executor.port import (
     CONTROLLER_CLOSED,
     Already,
@@ -28,6 +29,7 @@ from runtime.executor.port import (
     Rejected,
     TaskContext,
 )
+from runtime.introspection.redact import HIDDEN
 from runtime.protocol.actor_tasks import AwaitActor, PrepareActor, RemoveActor, StartActor, StopActor, StopActors
 from runtime.stage import Actor, ActorUnavailable, Address, Answer, Stage
 from runtime.stage.answers import Reply
@@ -76,11 +78,17 @@ class ActorController:
     """The port's Controller: questions to the supervisor."""
 
     def __init__(
-        self, supervisor: Address, plan: ActorPlan, context: TaskContext, forget: Callable[[str], None]
+        self,
+        supervisor: Address,
+        plan: ActorPlan,
+        context: TaskContext,
+        remember: Callable[[str, Iterable[bytes]], None],
+        forget: Callable[[str], None],
     ) -> None:
         self._supervisor = supervisor
         self._plan = plan
         self._context = context
+        self._remember = remember
         self._forget = forget
         self._open: list[Asked] = []
         self._readings: list[Reading] = []
@@ -108,6 +116,7 @@ class ActorController:
         except KeyError as missing:
             why = f"a secret or config is not on this node: {missing.args[0]}"
             return self._answered(done, Failed(f"starting actor failed: {why}"))
+        self._remember(self._plan.task_id, secrets.values())
         return self._ask(StartActor(self._plan.task_id, secrets, configs), done)
 
     def wait(self, done: OnDone) -> Operation:
@@ -191,6 +200,7 @@ class ActorExecutor:
         labels[ACTORS_LABEL] = label_of(self._registry)
         self._stage: Stage | None = None
         self._logs: dict[str, ActorLog] = {}
+        self._hidden: dict[str, tuple[str, ...]] = {}  # replaced when it changes: it is read without the lock
         self._controllers: list[ActorController] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -205,6 +215,8 @@ class ActorExecutor:
         with self._lock:
             self._stage = stage
             self._logs.clear()
+            self._hidden = {}
+        stage.hide = self._hide
         stage.mount(PLACE, self._supervisor)
 
     def describe(self) -> types_pb2.NodeDescription:
@@ -217,7 +229,7 @@ class ActorExecutor:
         if self._closed or stage is None:
             raise Rejected("the executor is closed" if self._closed else "the executor is on no stage yet")
         plan = make_plan(task, context, self._registry, lambda limit: self._log_of(task.id, limit, stage))
-        controller = ActorController(stage.at(f"/{PLACE}"), plan, context, self._forget)
+        controller = ActorController(stage.at(f"/{PLACE}"), plan, context, self._remember, self._forget)
         with self._lock:
             self._controllers = [each for each in self._controllers if not each.closed]
             self._controllers.append(controller)
@@ -227,9 +239,21 @@ class ActorExecutor:
         with self._lock:
             return self._logs.setdefault(task_id, ActorLog(limit, stage.world.clock.now))
 
+    def _remember(self, task_id: str, secrets: Iterable[bytes]) -> None:
+        """What a task knows that is to be in no error of this node."""
+        with self._lock:
+            self._hidden = {**self._hidden, task_id: texts_of(secrets)}
+
+    def _hide(self, text: str) -> str:
+        for secrets in self._hidden.values():
+            for secret in secrets:
+                text = text.replace(secret, HIDDEN)
+        return text
+
     def _forget(self, task_id: str) -> None:
         with self._lock:
             self._logs.pop(task_id, None)
+            self._hidden = {known: texts for known, texts in self._hidden.items() if known != task_id}
 
     def orphans(self) -> Sequence[Orphan]:
         """As the port's: none, for they cannot run without their program."""

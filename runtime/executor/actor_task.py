@@ -24,6 +24,12 @@ SECRET_MIN: Final = 4
 """Shorter payloads are not looked for in what an actor says: they would be found everywhere."""
 
 
+def texts_of(secrets: Iterable[bytes]) -> tuple[str, ...]:
+    """What is not to be told of these payloads, the longest first."""
+    found = (secret.decode("utf-8", "replace").strip() for secret in secrets)
+    return tuple(sorted((text for text in found if len(text) >= SECRET_MIN), key=len, reverse=True))
+
+
 class ActorTask:
     """One task, from its preparation to its removal. Owned by its supervisor alone."""
 
@@ -79,8 +85,7 @@ class ActorTask:
     def begin(self, secrets: Iterable[bytes]) -> None:
         """It is started now; ``secrets`` are never to be told."""
         self.begun = True
-        found = (secret.decode("utf-8", "replace").strip() for secret in secrets)
-        self._hidden = tuple(sorted((text for text in found if len(text) >= SECRET_MIN), key=len, reverse=True))
+        self._hidden = texts_of(secrets)
 
     def watch_health(self, now: float) -> None:
         """From now on it is to answer pings."""

@@ -246,7 +246,7 @@ class Cell:
             stats = self.stats.setdefault(type(envelope[0]), MessageStats())
             stats.failed += 1
             if reply is not None:
-                reply.fail(ActorUnavailable(f"{self.path} failed: {describe_error(error)}"))
+                reply.fail(ActorUnavailable(f"{self.path} failed: {self.last_error}"))
         self._end_instance(crashed=True)
         if self.life is Life.STOPPING:
             self._continue_stop()
@@ -263,7 +263,7 @@ class Cell:
                 state = self.instance.snapshot()
             except BaseException as unprintable:  # noqa: BLE001 - a broken state must not hide the failure itself
                 state = {"snapshot failed": describe_error(unprintable)}
-        self.last_error = describe_error(error)
+        self.last_error = self.stage.hide(describe_error(error))
         message = type(envelope[0]).__name__ if envelope is not None else "(start)"
         self.stage.crashed(
             CrashReport(
@@ -274,7 +274,7 @@ class Cell:
                 message=message,
                 before=tuple(kind.__name__ for kind in self.recent),
                 state=state,
-                traceback=format_traceback(error),
+                traceback=self.stage.hide(format_traceback(error)),
             ),
             told=isinstance(error, Refused),
         )
@@ -339,10 +339,11 @@ class Cell:
                 instance.crashed()
             else:
                 instance.stopped()
-        except BaseException as error:
-            self.last_error = describe_error(error)
+        except BaseException as error:  # noqa: BLE001 - it is told, and the end goes on
+            self.last_error = self.stage.hide(describe_error(error))
             about = {"node": self.stage.name, "actor": self.path}
-            self.stage.log.error("%s: its end failed: %s", self.path, self.last_error, exc_info=error, extra=about)
+            where = self.stage.hide(format_traceback(error))
+            self.stage.log.error("%s: its end failed: %s\n%s", self.path, self.last_error, where, extra=about)
 
     # Stopping
 

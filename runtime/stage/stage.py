@@ -54,6 +54,8 @@ class Stage:
         self.observing = True
         self.tracer: Tracer | None = None
         self.linker: Linker | None = None
+        self.hide: Callable[[str], str] = lambda text: text
+        """Takes out of the text of an error, and of its traceback, what nobody may read. From any thread."""
         self.crash_listeners: list[Callable[[CrashReport], None]] = []
         self.cells: dict[str, Cell] = {}
         self.read_clock = getattr(self.dispatcher, "read_clock", time.perf_counter)

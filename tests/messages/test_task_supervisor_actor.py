@@ -8,7 +8,7 @@ from actors.task_supervisor_actor import GIVE_UP_AFTER, LOST
 from runtime.executor.actor import NO_READING
 from runtime.executor.actor_plan import TaskPlace
 from runtime.executor.port import CONTROLLER_CLOSED, Already, Done, Failed, LogOptions, Rejected, Stream
-from runtime.stage import Actor
+from runtime.stage import Actor, ActorUnavailable
 from runtime.wire.pb import types_pb2
 from tests.messages.actor_bench import ACTORS, Asked, Bench, Lines, Plain, task, with_ping
 from tests.unit.executor.builders import context
@@ -123,6 +123,22 @@ def test_words_of_an_error_are_told_without_the_secrets(bench: Bench) -> None:
     controller, start = bench.started(made, context({"s": b"hunter22\n"}))
     assert failed(start.outcome).text == "starting actor failed: ValueError: cannot begin with (hidden)"
     assert "hunter22" not in "".join(Lines(controller).texts)
+
+
+def test_nor_does_the_node_tell_them(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    made = task("t1")
+    made.spec.container.secrets.add(secret_id="s", secret_name="password")
+    controller, _ = bench.started(made, context({"s": b"hunter22"}))
+    asked = bench.stage.at(bench.actors[0]).ask("fail over hunter22")
+    bench.run(1)
+    with pytest.raises(ActorUnavailable) as told:
+        asked.result(0)
+    (crash,) = bench.stage.observations.crashes
+    for text in (str(told.value), crash.error, crash.traceback, caplog.text, repr(bench.executor._hidden.keys())):
+        assert "hunter22" not in text
+    assert crash.error == "ValueError: over (hidden)"
+    bench.ask(controller.remove)
+    assert bench.executor._hidden == {}
 
 
 @pytest.mark.parametrize("kind", ["secrets", "configs"])

@@ -72,7 +72,8 @@ async def inspect(call: Call) -> Answer:
     found, system = await find(call.backend, call.target), await call.backend.system()
     node = types_pb2.NodeDescription(hostname=system.name)
     node.platform.architecture, node.platform.os = system.architecture, system.os_type
-    return answer(local.container_to_json(found, node))
+    running = call.backend.execs.of(found.id)
+    return answer({**local.container_to_json(found, node), "ExecIDs": running or None})
 
 
 async def container_logs(call: Call) -> Stream:
