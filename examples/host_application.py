@@ -1,4 +1,5 @@
 """A host application with a swarm inside: its tasks are actors of its own, and their number follows a queue."""
+
 import tempfile
 import time
 

@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import re
 import subprocess
 import sys
 import tempfile
@@ -207,6 +208,11 @@ PAGES = (
 )  # fmt: skip
 
 
+def at_home(svg: str) -> str:
+    """A picture that fetches no font from elsewhere when somebody looks at it."""
+    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+
+
 def save_pictures(patient: Patient, directory: Path) -> None:
     """The console's pages as SVG files."""
     from swarmlet.console.app import Console
@@ -228,7 +234,7 @@ def save_pictures(patient: Patient, directory: Path) -> None:
                     await asyncio.to_thread(patient.create, "drawn", 0)
                 await pilot.press(*keys)
                 await pilot.pause(2.2)  # two refreshes: what is counted over a window is there
-                (directory / f"console-{name}.svg").write_text(app.export_screenshot(), encoding="utf-8")
+                (directory / f"console-{name}.svg").write_text(at_home(app.export_screenshot()), encoding="utf-8")
 
     asyncio.run(show())
 

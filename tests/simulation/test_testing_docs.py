@@ -1,4 +1,4 @@
-"""The examples of docs/testing.md run, and the pytest plugin reports what it says there."""
+"""The examples of docs/testing.md and the test in README.md run, and the pytest plugin reports what it says there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs/testing.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def examples(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+EXAMPLES = [*examples("docs/testing.md"), *(each for each in examples("README.md") if "def test_" in each)]
 
 
 def run(directory: pathlib.Path, source: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -23,12 +29,12 @@ def run(directory: pathlib.Path, source: str, *options: str) -> subprocess.Compl
 
 
 def test_the_examples_of_the_documentation_run(tmp_path: pathlib.Path) -> None:
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 6
     for number, example in enumerate(EXAMPLES):
         (tmp_path / f"test_{number}.py").write_text(example, encoding="utf-8")
-    ran = run(tmp_path, "", "test_0.py", "test_1.py", "test_2.py", "test_3.py", "test_4.py")
+    ran = run(tmp_path, "", *(f"test_{number}.py" for number in range(len(EXAMPLES))))
     assert ran.returncode == 0, ran.stdout
-    assert "6 passed" in ran.stdout
+    assert "7 passed" in ran.stdout
 
 
 FAILING = """
