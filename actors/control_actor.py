@@ -110,7 +110,7 @@ class ControlActor(Actor):
         self._nobody_since: float | None = None
         self._health: list[Reply] = []
         self._again: list[_NeverProposed] = []
-        self._sent: set[_Elsewhere] = set()
+        self._sent: dict[_Elsewhere, None] = {}
         self._node_id = node_id
         self._context: Context | None = None
 
@@ -319,10 +319,10 @@ class ControlActor(Actor):
         """Writes at the leader. If that turns out to be this manager by now, the question is asked here anew."""
         name, request = control.method, control.request
         sent = _Elsewhere(reply)
-        self._sent.add(sent)
+        self._sent[sent] = None
 
         def seen() -> None:
-            self._sent.discard(sent)
+            self._sent.pop(sent, None)
             reply.set(sent.answer)
 
         def answered(answer: Answer) -> None:
@@ -330,7 +330,7 @@ class ControlActor(Actor):
                 sent.answer = answer.value
                 self._seen(applied(name, request, answer.value), seen)
                 return
-            self._sent.discard(sent)
+            self._sent.pop(sent, None)
             if answer.error is not None:
                 reply.fail(answer.error)
             else:
