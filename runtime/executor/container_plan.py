@@ -59,7 +59,7 @@ class Plan:
 
     task_id: str
     name: str
-    create: dict[str, Any]
+    create: dict[str, Any] = dataclasses.field(repr=False)
     image: ImageReference | None
     grace: int
     check_every: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from tests.interop.fixtures import Start
 from tests.interop.lab import Lab
-from tests.interop.peers import Dockerd, Peer, Swarmlet
+from tests.interop.peers import Dockerd, Peer, Swarmlet, busybox_image
 from tests.waiting import until
 
 FLAGS = ("--detach", "--no-resolve-image", "--restart-condition", "none", "--stop-grace-period", "1s")
@@ -92,12 +93,13 @@ def test_a_service_lives_as_containers_of_the_engine(start: Start, engine: Peer,
     assert sorted(name[:6] for name in containers(engine)) == ["web.1.", "web.2."]
     until(lambda: manager.docker("service", "logs", "web").count("to stdout") == 2, "the logs come")
 
-    def answer() -> str:
-        entered = ["nsenter", f"--net=/run/netns/{engine.namespace}", "busybox", "wget", "-qO-", "127.0.0.1:8080/slot"]
-        return subprocess.run(entered, capture_output=True, check=False, timeout=20).stdout.decode().strip()
-
     heard: set[str] = set()
-    until(lambda: heard.add(answer()) or heard >= {"1", "2"}, "both answer at the published port")  # type: ignore[func-returns-value]
+
+    def both() -> bool:
+        heard.add(wget(engine, "127.0.0.1:8080/slot"))
+        return heard >= {"1", "2"}
+
+    until(both, "both answer at the published port")
     here = manager.docker("ps", "--quiet", "--no-trunc").split()
     assert sorted(here) == sorted(engine.docker("ps", "--quiet", "--no-trunc").split())
     assert "httpd" in manager.docker("top", here[0])
@@ -190,7 +192,9 @@ def test_a_container_is_made_as_the_engines_own_swarm_makes_it(start: Start, eng
         assert status == 201, answer
         peer.wait_tasks("all", 1)
         (container,) = engine.docker("ps", "--quiet").split()
-        shown[peer.name] = leaves(json.loads(engine.docker("inspect", container))[0])
+        found = json.loads(engine.docker("inspect", container))[0]
+        found["Mounts"].sort(key=lambda mount: mount["Destination"])  # they come in any order
+        shown[peer.name] = leaves(found)
         peer.docker("swarm", "leave", "--force")
         until(lambda: containers(engine) == [], "its container is gone")
     theirs, mine = shown["alpha"], shown["beta"]
@@ -278,6 +282,79 @@ def test_tasks_outlive_daemons_and_engines_and_none_runs_twice(start: Start, eng
 
 def states(manager: Peer) -> list[str]:
     return sorted(each["Status"]["State"] for each in manager.get("/tasks", service="web"))
+
+
+def wget(peer: Peer, url: str) -> str:
+    """What a machine hears at an address."""
+    entered = ["nsenter", f"--net=/run/netns/{peer.namespace}", "busybox", "wget", "-qO-", url]
+    return subprocess.run(entered, capture_output=True, check=False, timeout=20).stdout.decode().strip()
+
+
+def test_a_node_of_processes_hands_connections_to_containers_of_another(start: Start, engine: Peer) -> None:
+    manager, worker = start(Swarmlet, "gamma"), node(start, engine)
+    manager.init()
+    worker.join(manager)
+    manager.wait_state(worker, "ready")
+    script = "echo here > /tmp/x; exec httpd -f -p 80 -h /tmp"
+    manager.create("web", "busybox:latest", "--publish", "8080:80", command=("sh", "-c", script))
+    manager.create("mine", "host", command=("sleep", "1000"))
+    manager.wait_tasks("web", 1, at=worker)
+    manager.wait_tasks("mine", 1, at=manager)
+    until(lambda: wget(manager, "127.0.0.1:8080/x") == "here", "the other node's container answers")
+    assert len(running(engine)) == 1
+
+
+class Podman(Peer):
+    """Podman's service, with an image ``busybox``."""
+
+    kind = "podman"
+
+    def command(self) -> list[str]:
+        (self.root / "conf").write_text('[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n')
+        roots = ["--root", str(self.root / "data"), "--runroot", str(self.root / "x"), "--storage-driver", "vfs"]
+        plain = ["--cgroup-manager", "cgroupfs", "--events-backend", "file"]
+        environment = ["env", f"CONTAINERS_CONF={self.root / 'conf'}"]
+        return [*environment, "podman", *roots, *plain, "system", "service", "-t", "0", f"unix://{self.socket}"]
+
+    def start(self) -> None:
+        super().start()
+        self.docker("import", str(busybox_image(self.lab)), "busybox:latest")
+
+
+@pytest.mark.skipif(shutil.which("podman") is None, reason="there is no podman here")
+def test_podman_runs_a_service_and_tells_its_ends(start: Start) -> None:
+    engine = start(Podman, "alpha")
+    manager = node(start, engine)
+    manager.init()
+    described = manager.get("/nodes")[0]["Description"]["Engine"]["Labels"]
+    assert described["swarmlet.engine"] == "podman"
+    script = "echo said; echo here > /tmp/x; exec httpd -f -p 80 -h /tmp"
+    manager.create("web", "busybox:latest", "--publish", "8080:80", command=("sh", "-c", script))
+    cases = {
+        "bad": ("busybox:latest", "sh", "-c", "exit 3"),
+        "noimage": ("nosuch:1", "x"),
+        "sick": (
+            "--health-cmd",
+            "false",
+            "--health-interval",
+            "100ms",
+            "--health-retries",
+            "1",
+            "busybox",
+            "sleep",
+            "9",
+        ),
+    }
+    for name, words in cases.items():
+        manager.docker("service", "create", *FLAGS, "--name", name, *words)
+    assert ended(manager, "bad") == ("failed", "task: non-zero exit (3)", 3)
+    assert ended(manager, "noimage")[:2] == ("rejected", "No such image: nosuch:1")
+    assert ended(manager, "sick")[1] == "task: non-zero exit (137): dockerexec: unhealthy container"
+    manager.wait_tasks("web", 1)
+    until(lambda: wget(manager, "127.0.0.1:8080/x") == "here", "it answers at the published port")
+    until(lambda: "said" in manager.docker("service", "logs", "web"), "its log comes")
+    manager.docker("service", "rm", "web", *cases)
+    until(lambda: containers(engine) == [], "nothing is left")
 
 
 def running(engine: Peer) -> list[str]:

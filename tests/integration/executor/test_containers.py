@@ -291,6 +291,13 @@ def test_what_belongs_to_another_node_is_left_alone(bench: ContainerBench) -> No
     assert bench.engine.of("theirs").status == "running"
 
 
+def test_stopping_all_ends_also_while_the_engine_is_away(bench: ContainerBench, caplog: Any) -> None:
+    bench.started("t", "sleep")
+    bench.engine.down()
+    bench.stop_all()
+    assert "the tasks cannot be stopped: Cannot connect to the Docker daemon" in caplog.text
+
+
 # Looking at it
 
 

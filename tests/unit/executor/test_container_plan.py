@@ -361,9 +361,9 @@ def test_secrets_and_configs_are_files_of_the_node_mounted_one_by_one() -> None:
     ]
 
 
-def test_credentials_of_a_registry_are_in_no_repr() -> None:
-    made = plan(lambda made: setattr(made.spec.container.pull_options, "registry_auth", "hush"))
-    assert made.registry_auth == "hush"
+def test_credentials_of_a_registry_and_the_environment_are_in_no_repr() -> None:
+    made = plan(container(pull_options={"registry_auth": "hush"}, env=["PASSWORD=hush"]))
+    assert (made.registry_auth, made.create["Env"]) == ("hush", ["PASSWORD=hush"])
     assert "hush" not in repr(made)
 
 
