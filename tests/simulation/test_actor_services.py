@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import random
 from collections import Counter
 from typing import Any
 
 import pytest
 
+from runtime.errors import Refused
 from runtime.executor.actor_plan import TaskPlace
 from runtime.protocol.actor_tasks import Stopping
 from runtime.stage import Actor, handles
@@ -201,6 +203,17 @@ def job(code: str) -> dict[str, Any]:
     }
 
 
+def test_a_global_service_has_an_actor_on_every_node_and_each_knows_its_own() -> None:
+    with cluster(workers=2) as c:
+        template = {"ContainerSpec": {"Image": "actor/ticker"}}
+        service = c.create_service("everywhere", spec={"TaskTemplate": template, "Mode": {"Global": {}}})
+        c.wait_running(service, 3)
+        assert actors_of(c, "everywhere") == {"manager-1": 1, "worker-1": 1, "worker-2": 1}
+        place: TaskPlace = c.swarm.simulator.ask(at(c, "worker-2"), "place")
+        assert (place.slot, place.node) == (0, "worker-2")
+        assert at(c, "worker-2").path == f"/tasks/everywhere.{place.node_id}.{place.task_id}"
+
+
 def test_what_is_not_registered_waits_and_says_why() -> None:
     with cluster(workers=1) as c:
         service = c.create_service("other", 1, image="actor/other")
@@ -278,3 +291,65 @@ def test_the_same_seed_is_the_same_run() -> None:
             return "\n".join(sorted(f"{task.slot} {task.id} {task.status.err}" for task in c.tasks(ticker)))
 
     assert run() == run()
+
+
+def calm(c: TestCluster, service: str, replicas: int) -> None:
+    """Faults are over: as many actors live as are meant, and they are the tasks that the leader takes for running."""
+    c.heal()
+    for node in c.nodes:
+        c.restart(node)
+    c.run_until(lambda: len(told_of := running_ids(c, service)) == replicas and told_of == living_ids(c), 240)
+
+
+def running_ids(c: TestCluster, service: str) -> set[str]:
+    try:
+        return {task.id for task in c.tasks(service) if task.status.state == types.RUNNING == task.desired_state}
+    except (Refused, AssertionError):
+        return set()  # nobody leads at the moment
+
+
+def living_ids(c: TestCluster) -> set[str]:
+    stages = [host.stage for host in c.swarm.hosts if host.stage is not None]
+    return {path.rpartition(".")[2] for stage in stages for path in stage.cells if path.startswith("/tasks/")}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_after_any_faults_there_are_as_many_actors_as_were_asked_for(seed: int) -> None:
+    dice = random.Random(f"actors/{seed}")
+    with cluster(managers=3, workers=3, seed=seed) as c:
+        replicas = 4
+        service = c.create_service("ticker", replicas, image=dice.choice(["actor/ticker", "actor/ticker:v2"]))
+        c.wait_running(service, replicas)
+        for _ in range(6):
+            node = dice.choice(c.nodes)
+            if c.swarm.host(node).stage is None:
+                c.restart(node)
+            else:
+                fault = dice.choice(["crash", "power", "cut", "pause", "actor", "supervisor", "agent", "leave"])
+                strike(c, fault, node, dice)
+            c.advance(dice.uniform(0.5, 25))
+        calm(c, service, replicas)
+
+
+def strike(c: TestCluster, fault: str, node: str, dice: random.Random) -> None:
+    """One fault at a node."""
+    stage = c.swarm.host(node).stage
+    assert stage is not None
+    actors = [path for path in stage.cells if path.startswith("/tasks/")]
+    match fault:
+        case "crash":
+            c.crash(node)
+        case "power":
+            c.crash(node, power=True)
+        case "cut":
+            c.partition({node})
+        case "pause":
+            c.pause(node, dice.uniform(1, 20))
+        case "actor" if actors:
+            stage.at(dice.choice(actors)).tell("fail")
+        case "supervisor":
+            c.crash_actor(f"{node}:/tasks")
+        case "agent":
+            c.crash_actor(f"{node}:/cluster/node/agent")
+        case _:
+            c.heal()
