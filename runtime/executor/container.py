@@ -24,7 +24,7 @@ from runtime.executor.container_files import clear_payloads, payload_root
 from runtime.executor.container_plan import OWNER_LABEL, PlanSettings, make_plan
 from runtime.executor.engine_client import EngineClient, EngineRefused, EngineUnavailable
 from runtime.executor.engine_containers import EngineContainers
-from runtime.executor.engine_events import EngineEvents
+from runtime.executor.engine_events import AGAIN_S, EngineEvents
 from runtime.executor.port import Orphan, Rejected, TaskContext
 from runtime.executor.work import Loop
 from runtime.wire.pb import objects_pb2, types_pb2
@@ -47,6 +47,7 @@ class ContainerExecutor:
     - ``generic_resources``: what the node offers beside what the engine's own configuration says.
     - ``prefer_offline``: images that are here are not pulled.
     - ``local_networks``: networks of the swarm are networks of this engine, each node's own.
+    - ``look_again``: seconds after which whoever waits for what does not run looks again.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class ContainerExecutor:
         generic_resources: Sequence[types_pb2.GenericResource] = (),
         prefer_offline: bool = False,
         local_networks: bool = False,
+        look_again: float = AGAIN_S,
     ) -> None:
         os.makedirs(directory, 0o700, exist_ok=True)
         self._loop = loop
@@ -69,14 +71,15 @@ class ContainerExecutor:
         self._containers = EngineContainers(self._client, self.owner, prefer_offline=prefer_offline)
         self._files = payload_root(run_dir)
         self._settings = PlanSettings(self.owner, self._files, os.geteuid() == 0, local_networks)
-        self._events = EngineEvents(self._client, f"{OWNER_LABEL}={self.owner}", self._resync)
+        label = f"{OWNER_LABEL}={self.owner}"
+        self._events = EngineEvents(self._client, label, self._resync, self._running, every=look_again)
         self._controllers: list[ContainerController] = []
         self._lock = threading.Lock()
         self._known: Collection[str] | None = None
         self._closed = False
         self._met = False
         self._description = self._meet()
-        self._follow = loop.submit(self._events.run())
+        self._follow = (loop.submit(self._events.run()), loop.submit(self._events.look_again()))
 
     def _meet(self) -> types_pb2.NodeDescription:
         """What the engine says; what it said last if it cannot be reached now."""
@@ -105,7 +108,10 @@ class ContainerExecutor:
         podman = described.engine.labels[engine_description.ENGINE_LABEL] == engine_description.PODMAN
         self._containers.makes_sources = podman
         self._containers.checks_health = podman and not os.path.isdir(SYSTEMD)  # noqa: ASYNC240 - in memory
-        write_whole(os.path.join(self._directory, DESCRIPTION), described.SerializeToString(deterministic=True))
+        try:
+            write_whole(os.path.join(self._directory, DESCRIPTION), described.SerializeToString(deterministic=True))
+        except OSError as error:
+            log.warning("what the container engine says of itself cannot be kept for the next start: %s", error)
         return described
 
     def _remembered(self) -> types_pb2.NodeDescription | None:
@@ -186,9 +192,14 @@ class ContainerExecutor:
             controllers, self._controllers = self._controllers, []
         for controller in controllers:
             controller.close(lambda _: None)
-        self._follow()
+        for end in self._follow:
+            end()
         self._containers.close()
         self._loop.submit(self._client.close(), lambda _: done())
+
+    async def _running(self) -> set[str]:
+        found = await self._containers.all()
+        return {str(each["Labels"].get(TASK_LABEL)) for each in found if each.get("State") == "running"}
 
     async def _resync(self) -> None:
         """The engine is there (again): it may be another one than before."""

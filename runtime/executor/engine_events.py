@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from runtime.executor.container_config import TASK_LABEL
 from runtime.executor.engine_client import EngineClient, EngineRefused, EngineUnavailable, lines_of
 
 PAUSE_S: Final = 0.1
 PAUSE_MAX_S: Final = 5.0
+AGAIN_S: Final = 60.0
 LOOKED_AT: Final = ("create", "start", "die", "died", "stop", "kill", "oom", "destroy", "remove", "health_status")
 
 log = logging.getLogger("swarmlet.executor")
@@ -45,17 +47,27 @@ class Watch:
 
 class EngineEvents:
     """``label`` (``key=value``) is on all containers that matter. ``resync`` is awaited as each stream begins, before
-    those who watch are woken."""
+    those who watch are woken; ``running`` says whose containers run, each ``every`` seconds."""
 
-    def __init__(self, client: EngineClient, label: str, resync: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        client: EngineClient,
+        label: str,
+        resync: Callable[[], Awaitable[None]],
+        running: Callable[[], Awaitable[Collection[str]]],
+        *,
+        every: float = AGAIN_S,
+    ) -> None:
         self._client = client
+        self._running = running
+        self._every = every
         self._filters = json.dumps({"type": ["container"], "label": [label]})
         self._resync = resync
         self._watches: dict[str, set[Watch]] = {}
 
     @contextmanager
     def watch(self, key: str) -> Iterator[Watch]:
-        """Watches a container (by its id) or a task (by its id)."""
+        """Watches the container of a task, made or not, by the task's id."""
         watch = Watch()
         self._watches.setdefault(key, set()).add(watch)
         try:
@@ -83,6 +95,18 @@ class EngineEvents:
             await asyncio.sleep(pause)
             pause = min(2 * pause, PAUSE_MAX_S)
 
+    async def look_again(self) -> None:
+        """Every minute whoever watches what does not run looks again, until cancelled: an engine drops events that its
+        listeners are slow to take."""
+        while True:
+            await asyncio.sleep(self._every)
+            try:
+                running = await self._running()
+            except (EngineUnavailable, EngineRefused):
+                continue  # those who watch look when the engine is back
+            for key in [key for key in self._watches if key not in running]:
+                self._wake(key)
+
     async def _stream(self) -> Any:
         async with self._client.stream("GET", "/events", query={"filters": self._filters}) as pieces:
             await self._resync()
@@ -91,16 +115,26 @@ class EngineEvents:
                 yield json.loads(line)
 
     def _take(self, event: Any) -> None:
-        action = str(event.get("Action") or event.get("status") or "").partition(":")[0]
-        if action not in LOOKED_AT:
-            return
-        actor = event.get("Actor") or {}
-        attributes = actor.get("Attributes") or {}
-        for key in (actor.get("ID") or event.get("id"), attributes.get("com.docker.swarm.task.id")):
-            for watch in self._watches.get(str(key), ()):
-                watch.wake()
+        task_id = concerned(event)
+        if task_id:
+            self._wake(task_id)
 
     def _wake_all(self) -> None:
-        for watches in self._watches.values():
-            for watch in watches:
-                watch.wake()
+        for key in self._watches:
+            self._wake(key)
+
+    def _wake(self, key: str) -> None:
+        for watch in self._watches.get(key, ()):
+            watch.wake()
+
+
+def concerned(event: Any) -> str:
+    """The task whose container an event is about, empty if it changes nothing for one."""
+    if not isinstance(event, dict):
+        return ""
+    action = str(event.get("Action") or event.get("status") or "").partition(":")[0]
+    actor = event.get("Actor")
+    attributes = actor.get("Attributes") if isinstance(actor, dict) else None
+    if action not in LOOKED_AT or not isinstance(attributes, dict):
+        return ""
+    return str(attributes.get(TASK_LABEL) or "")

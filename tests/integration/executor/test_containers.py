@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -11,12 +12,15 @@ from typing import Any
 import pytest
 
 from runtime.errors import Code
+from runtime.executor import container
 from runtime.executor.container import SYSTEMD, NoEngine
 from runtime.executor.container_controller import ContainerController
 from runtime.executor.inspection import Inspectable, Look, Processes, SendSignal, TakeUsage, Top
 from runtime.executor.port import CONTROLLER_CLOSED, Already, Done, Failed
 from runtime.wire.loop import IoLoop
 from runtime.wire.pb import objects_pb2, types_pb2
+from swarmlet import ContainerExecutor, Node, StartError
+from swarmlet.executors import engine_socket
 from tests.integration.executor.container_bench import ContainerBench, container_task
 from tests.waiting import until
 
@@ -516,6 +520,44 @@ def test_podman_is_not_let_to_make_the_sources_of_binds(bench: ContainerBench) -
     outcome = bench.do(bench.controller(made).prepare)
     assert outcome.text == f'invalid mount config for type "bind": bind source path does not exist: {bench.root}/nosuch'
     assert bench.engine.count("/containers/create") == 0
+
+
+def test_a_disk_that_takes_nothing_does_not_keep_the_engine_from_being_followed(
+    bench: ContainerBench, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    def full(path: str, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    bench.followed()
+    bench.engine.down()
+    monkeypatch.setattr(container, "write_whole", full)
+    bench.engine.info["NCPU"] = 9
+    bench.engine.up()
+    until(lambda: bench.executor.describe().resources.nano_cpus == 9_000_000_000, "the engine is met again")
+    assert "cannot be kept for the next start" in caplog.text
+
+
+def test_a_node_whose_engine_is_not_there_does_not_start_and_says_why(short_path: Path) -> None:
+    node = Node(
+        short_path / "state", executor=ContainerExecutor(str(short_path / "none.sock")), run_dir=short_path / "r"
+    )
+    with pytest.raises(StartError, match=r"Cannot connect to the Docker daemon at unix://.*none\.sock"):
+        node.start()
+
+
+@pytest.mark.parametrize(
+    ("engine", "environ", "uid", "expected"),
+    [
+        ("docker", {}, 0, "/var/run/docker.sock"),
+        ("docker", {"XDG_RUNTIME_DIR": "/nosuch"}, 1000, "/var/run/docker.sock"),
+        ("podman", {"XDG_RUNTIME_DIR": "/run/user/0"}, 0, "/run/podman/podman.sock"),
+        ("podman", {"XDG_RUNTIME_DIR": "/run/user/1"}, 1, "/run/user/1/podman/podman.sock"),
+    ],
+)
+def test_engines_are_looked_for_where_they_usually_listen(
+    engine: str, environ: dict[str, str], uid: int, expected: str
+) -> None:
+    assert engine_socket(engine, environ, uid) == expected
 
 
 @pytest.mark.parametrize("api", ["", "1.24", "nonsense"])

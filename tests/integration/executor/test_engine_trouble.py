@@ -110,6 +110,25 @@ def test_an_end_that_was_missed_between_two_streams_of_events_is_seen(bench: Con
     assert isinstance(answer.get(), Done)
 
 
+def test_an_end_whose_event_the_engine_dropped_is_seen_later(bench: ContainerBench) -> None:
+    bench.close()
+    bench.boot(look_again=0.05)
+    controller = bench.started("t", "sleep")
+    before = bench.engine.looks("t")
+    answer, _ = bench.begin(controller.wait)
+    until(lambda: bench.engine.looks("t") > before, "it has looked and waits")
+    before = bench.engine.looks("t")
+    listed = bench.engine.count("/containers/json")
+    until(lambda: bench.engine.count("/containers/json") > listed + 2, "what runs is listed")
+    assert bench.engine.looks("t") <= before + 1, "what runs is not looked at each time"
+
+    async def end_silently() -> None:
+        bench.engine.of("t").status = "exited"
+
+    bench.engine.run(end_silently())
+    assert isinstance(answer.get(), Done)
+
+
 def test_events_that_are_none_are_followed_anew(bench: ContainerBench) -> None:
     bench.followed()
     bench.engine.fail("/events", 500, "no events today", times=2)

@@ -14,6 +14,7 @@ from runtime.executor.container_logs import BrokenLog, Frames, TerminalLines, li
 from runtime.executor.container_state import ContainerState
 from runtime.executor.engine_client import EngineRefused, spoken, words_of
 from runtime.executor.engine_description import describe, engine_resources
+from runtime.executor.engine_events import concerned
 from runtime.executor.image_reference import familiar, parse
 from runtime.executor.port import Stream
 from runtime.wire.pb import types_pb2
@@ -163,6 +164,40 @@ def test_a_piece_without_its_time_breaks_the_log() -> None:
 def test_a_line_keeps_its_spaces() -> None:
     line = line_of(2, b"2026-01-02T03:04:05Z  a b \n")
     assert (line.data, line.stream, line.partial) == (b" a b \n", Stream.STDERR, False)
+
+
+# Events
+
+TASK = "com.docker.swarm.task.id"
+
+
+@pytest.mark.parametrize(
+    ("event", "task"),
+    [
+        ({"Action": "die", "Actor": {"ID": "c", "Attributes": {TASK: "t"}}}, "t"),
+        ({"Action": "health_status: unhealthy", "Actor": {"Attributes": {TASK: "t"}}}, "t"),
+        ({"status": "died", "Actor": {"Attributes": {TASK: "t"}}}, "t"),
+        ({"Action": "exec_start: sh", "Actor": {"Attributes": {TASK: "t"}}}, ""),
+        ({"Action": "die", "Actor": {"Attributes": {}}}, ""),
+        ({"Action": "die", "Actor": {"Attributes": None}}, ""),
+        ({"Action": "die", "Actor": []}, ""),
+        ([], ""),
+    ],
+)
+def test_an_event_concerns_the_task_whose_container_changed(event: Any, task: str) -> None:
+    assert concerned(event) == task
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["Action", "Actor", "x"]), inner),
+    max_leaves=6,
+)
+
+
+@given(JSON)
+def test_an_event_of_any_form_is_survived(event: Any) -> None:
+    assert isinstance(concerned(event), str)
 
 
 # Images
