@@ -199,11 +199,13 @@ class ContainerController:
         return await self._until(self._well if began else self._well_already)
 
     async def _begin_to_run(self, container: str) -> bool | Failed:
-        try:
+        async def before() -> None:
             files.fill(self._plan, self._context.secret, self._context.config)
             await self._containers.make_networks(self._plan)
             await self._containers.join_networks(container, self._plan)
-            return await self._containers.start(container)
+
+        try:
+            return await self._containers.start(container, before)
         except (KeyError, Refused, OSError) as error:
             self._clear()
             return Failed(f"starting container failed: {_why(error)}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -139,11 +139,13 @@ class EngineContainers:
             raise refused
         raise EngineUnavailable(f"the container {plan.name} is in the making")
 
-    async def start(self, container: str) -> bool:
-        """Starts a container that was never started; False if it runs already. EngineRefused with the reason."""
-        return bool(await self._shared.run(("start", container), lambda: self._start(container)))
+    async def start(self, container: str, before: Callable[[], Awaitable[None]]) -> bool:
+        """Starts a container that was never started, when ``before`` is done; False if it runs already. EngineRefused
+        with the reason, and whatever ``before`` raises."""
+        return bool(await self._shared.run(("start", container), partial(self._start, container, before)))
 
-    async def _start(self, container: str) -> bool:
+    async def _start(self, container: str, before: Callable[[], Awaitable[None]]) -> bool:
+        await before()
         try:
             await self.client.call("POST", f"/containers/{container}/start", seconds=START_S)
         except EngineRefused as refused:

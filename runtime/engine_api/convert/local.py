@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from runtime.engine_api.convert import common
 from runtime.engine_api.convert.container import health_to_json
 from runtime.store.kinds import task_name
+from runtime.swarm.actor_spec import in_no_registry
 from runtime.swarm.generic import environment
 from runtime.swarm.templates import TemplateContext, TemplateError, expand
 from runtime.wire.pb import specs_pb2, types_pb2
@@ -56,6 +57,11 @@ class Container:
         if self.status.state == types_pb2.RUNNING or starting:
             return "running"
         return "created" if self.status.state < types_pb2.RUNNING else "exited"
+
+    @property
+    def network_mode(self) -> str:
+        """Processes and actors are on the machine's network; of a container's the engine knows more."""
+        return "host" if in_no_registry(self.task.spec.container.image) else "default"
 
     @property
     def labels(self) -> dict[str, str]:
@@ -152,7 +158,7 @@ def listed_to_json(container: Container, now: float) -> JsonObject:
         "Labels": dict(sorted(container.labels.items())),
         "State": container.state,
         "Status": container.described(now),
-        "HostConfig": {"NetworkMode": "host"},
+        "HostConfig": {"NetworkMode": container.network_mode},
         "NetworkSettings": {"Networks": {}},
         "Mounts": [],
     }
@@ -208,7 +214,7 @@ def container_to_json(container: Container, node: NodeDescription) -> JsonObject
         "RestartCount": 0,
         "Platform": "linux",
         "HostConfig": {
-            "NetworkMode": "host",
+            "NetworkMode": container.network_mode,
             "RestartPolicy": {"Name": "", "MaximumRetryCount": 0},
             "AutoRemove": False,
             "NanoCpus": container.task.spec.resources.limits.nano_cpus,

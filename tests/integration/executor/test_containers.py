@@ -381,6 +381,25 @@ def test_a_secret_that_is_not_on_the_node_fails_the_start_and_leaves_no_file(ben
     assert bench.engine.of("t").starts == 0
 
 
+def test_the_files_of_a_start_under_way_are_not_touched_by_another(bench: ContainerBench) -> None:
+    controller = bench.controller(with_payloads("t"), payloads={"s": b"secret", "c": b"config"})
+    bench.do(controller.prepare)
+    slow = bench.engine.hold("/start")
+    answer, operation = bench.begin(controller.start)
+    assert slow.met.wait(20)
+    file = mounts(bench)["/run/secrets/token"]
+    before = file.stat().st_ino
+    operation.cancel()
+    answer.get()
+    again, _ = bench.begin(controller.start)
+    until(lambda: bench.executor._containers._shared._waiting, "the second one waits too")
+    assert file.stat().st_ino == before
+    assert slow.hold is not None
+    slow.hold.set()
+    assert isinstance(again.get(), Done | Already)
+    assert file.read_bytes() == b"secret"
+
+
 def test_files_that_a_reboot_took_away_are_written_again(bench: ContainerBench) -> None:
     bench.do(bench.controller(with_payloads("t"), payloads={"s": b"secret", "c": b"config"}).prepare)
     file = mounts(bench)["/run/secrets/token"]

@@ -78,10 +78,20 @@ def test_a_running_task_is_a_container_with_the_labels_of_the_engine() -> None:
         },
         "State": "running",
         "Status": "Up 1 minute",
-        "HostConfig": {"NetworkMode": "host"},
+        "HostConfig": {"NetworkMode": "default"},
         "NetworkSettings": {"Networks": {}},
         "Mounts": [],
     }
+
+
+@pytest.mark.parametrize("image", ["host", "host:1", "actor/counter"])
+def test_what_is_no_container_is_on_the_machines_network(image: str) -> None:
+    backend = Local()
+    task = backend.task(1)
+    task.spec.container.image = image
+    _, (found,) = ask(backend, "GET", "/containers/json")
+    _, whole = ask(backend, "GET", f"/containers/{task.status.container.container_id}/json")
+    assert found["HostConfig"]["NetworkMode"] == whole["HostConfig"]["NetworkMode"] == "host"
 
 
 def test_only_those_that_run_are_listed_unless_asked_otherwise() -> None:
