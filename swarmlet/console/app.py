@@ -118,9 +118,9 @@ class Console(App[None]):
 
     # Answers
 
-    def refresh_page(self) -> None:
-        """Asks for what the page shows, unless that is under way already."""
-        if not self.paused and not self._asking:
+    def refresh_page(self, first: bool = False) -> None:
+        """Asks for what the page shows, unless that is under way already; while it is paused only for the ``first``."""
+        if (first or not self.paused) and not self._asking:
             self._asking = True
             self.page.wanted = self.wanted
             self._fetch(self.page)
@@ -144,7 +144,7 @@ class Console(App[None]):
         if not self.is_running:
             return
         if page is not self.page:
-            self.refresh_page()
+            self.refresh_page(first=True)
             return
         back = bool(self.trouble) and not trouble
         self.trouble = trouble
@@ -277,7 +277,7 @@ class Console(App[None]):
         self.closing.update("")
         (self.scroll if page.is_text else self.table).focus()
         self._show_head()
-        self.refresh_page()
+        self.refresh_page(first=True)
 
     def action_page(self, name: str) -> None:
         """Jumps to a page, unless it is the one that is shown."""

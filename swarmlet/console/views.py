@@ -138,12 +138,14 @@ def messages(figures: Sequence[Answer]) -> Table:
 
 
 def crashes(reports: Sequence[Answer]) -> Table:
-    """The last failures, newest first."""
+    """The last failures, newest first, each with how often its actor failed in all."""
     rows = []
     for each in reversed(reports):
-        cells = (_time(each["at"]), each["path"], each["message"], " ".join(each["error"].split()))
-        rows.append(Row(f"{each['at']}-{each['path']}", cells))
-    return Table(("AT", "ACTOR", "OVER", "ERROR"), tuple(rows))
+        often = each.get("in_all", 0)
+        cells = (_time(each["at"]), each["path"], str(often or ""), each["message"], " ".join(each["error"].split()))
+        sort = (each["at"], each["path"], often, each["message"], each["error"])
+        rows.append(Row(f"{each['at']}-{each['path']}", cells, sort))
+    return Table(("AT", "ACTOR", "IN ALL", "OVER", "ERROR"), tuple(rows), (2,))
 
 
 def trace(records: Sequence[Answer]) -> Table:

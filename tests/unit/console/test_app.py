@@ -489,6 +489,11 @@ def test_nothing_new_is_shown_while_it_is_paused() -> None:
         await pilot.pause(0.2)
         assert len(source.asked) == count
         assert "paused" in said(app, "#head")
+        await press(app, pilot, "2")
+        assert keys(app), "another page is asked for once"
+        count = len(source.asked)
+        await pilot.pause(0.2)
+        assert len(source.asked) == count
 
     drive(test)
 

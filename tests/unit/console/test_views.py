@@ -49,7 +49,10 @@ def test_messages_crashes_and_traces_have_a_row_each() -> None:
     rated = {**answers.figures("Write", 5), "rate": 2.5, "failed": 1}
     assert cells(views.messages([rated]))[0][:4] == ("Write", "5", "2.5", "1")
     crashes = views.crashes([answers.crash("/old"), answers.crash("/new", "E: a\n b")])
-    assert [each[1:] for each in cells(crashes)] == [("/new", "Tick", "E: a b"), ("/old", "Tick", "RuntimeError: x")]
+    assert [each[1:] for each in cells(crashes)] == [
+        ("/new", "2", "Tick", "E: a b"),
+        ("/old", "2", "Tick", "RuntimeError: x"),
+    ]
     traced = views.trace([answers.record("", "/a", told=5.0), answers.record("/a", "/b", told=5.5)])
     assert [each[:4] for each in cells(traced)] == [
         ("+0 us", "(outside)", "a", "Write"),
