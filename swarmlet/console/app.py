@@ -56,8 +56,9 @@ class Console(App[None]):
     TITLE = "swarmlet"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("colon", "prompt(':')", "page", key_display="0-9 :"),
-        Binding("slash", "prompt('/')", "filter", key_display="/"),
+        # Before whoever has the focus is told: the keys behind them would still be told to the table.
+        Binding("colon", "prompt(':')", "page", key_display="0-9 :", priority=True),
+        Binding("slash", "prompt('/')", "filter", key_display="/", priority=True),
         Binding("enter", "deeper", "deeper", show=False),
         Binding("escape", "back", "back", key_display="esc"),
         Binding("s", "sort", "sort"),
@@ -314,6 +315,10 @@ class Console(App[None]):
         self.theme = THEMES[(place + 1) % len(THEMES)]
 
     # The prompt
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A prompt that is open has its own colons and slashes, and nothing opens one below a question."""
+        return action != "prompt" or (not self._prompt and len(self.screen_stack) == 1)
 
     def action_prompt(self, kind: str) -> None:
         """Asks for a page's name or for a filter."""

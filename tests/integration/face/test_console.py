@@ -238,7 +238,7 @@ def test_the_console_in_a_real_terminal(short_path: Path, width: int, height: in
     program = Path(sys.executable).with_name("swarmlet")
     terminal = Terminal(f"{program} console --socket {daemon.root}/run/introspection.sock", width, height)
     try:
-        screen = terminal.shows("tree", "live", "ACTOR", "▾ cluster", "1-9 : page")
+        screen = terminal.shows("tree", "live", "ACTOR", "▾ cluster", "0-9 : page")
         assert max(len(line) for line in screen.splitlines()) <= width
         terminal.press("7")
         terminal.shows("services", "web", "2/2")

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("textual")
 
+from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -217,6 +218,20 @@ def test_what_is_typed_at_once_behind_a_colon_is_for_the_prompt() -> None:
         await press(app, pilot, *"raf", "enter")
         assert app.page.name == "raft"
         assert app.focused is not app.prompt
+
+    drive(test)
+
+
+def test_keys_that_come_all_at_once_reach_the_prompt_in_their_order() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        await press(app, pilot, "8")
+        for key in (":", "r", "a", "f", "t"):
+            app.post_message(events.Key(key if key != ":" else "colon", key))  # as a terminal that is behind reads them
+        app.post_message(events.Key("enter", None))
+        await settled(pilot, lambda: app.page.name == "raft")
+        for key in ("/", "a", "/", ":"):
+            app.post_message(events.Key({"/": "slash", ":": "colon"}.get(key, key), key))
+        await settled(pilot, lambda: app.prompt.value == "a/:")
 
     drive(test)
 
