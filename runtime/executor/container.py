@@ -69,8 +69,8 @@ class ContainerExecutor:
         self._client = EngineClient(socket)
         self.owner = kept_owner(directory)
         self._containers = EngineContainers(self._client, self.owner, prefer_offline=prefer_offline)
-        self._files = payload_root(run_dir)
-        self._settings = PlanSettings(self.owner, self._files, os.geteuid() == 0, local_networks)
+        self.files = payload_root(run_dir)
+        self._settings = PlanSettings(self.owner, self.files, os.geteuid() == 0, local_networks)
         label = f"{OWNER_LABEL}={self.owner}"
         self._events = EngineEvents(self._client, label, self._resync, self._running, every=look_again)
         self._controllers: list[ContainerController] = []
@@ -130,7 +130,7 @@ class ContainerExecutor:
         if self._closed:
             raise Rejected("the executor is closed")
         plan = make_plan(task, context, self._settings)
-        controller = ContainerController(self._loop, self._containers, self._events, plan, context, self._files)
+        controller = ContainerController(self._loop, self._containers, self._events, plan, context, self.files)
         with self._lock:
             self._controllers = [each for each in self._controllers if not each.closed]
             self._controllers.append(controller)
@@ -176,7 +176,7 @@ class ContainerExecutor:
         found = await self._containers.all()
         running = [each for each in found if each.get("State") not in ("exited", "created", "dead")]
         await asyncio.gather(*(self._stop(str(each["Id"])) for each in running))
-        clear_payloads(self._files, ())
+        clear_payloads(self.files, ())
 
     async def _stop(self, container: str) -> None:
         """Each has its own grace period, which the engine was told when it was made."""
@@ -211,7 +211,7 @@ class ContainerExecutor:
             found = await self._containers.all()
             with self._lock:
                 mine = [each.task_id for each in self._controllers]  # whose containers may be in the making
-            clear_payloads(self._files, [*mine, *(str(each["Labels"].get(TASK_LABEL)) for each in found)])
+            clear_payloads(self.files, [*mine, *(str(each["Labels"].get(TASK_LABEL)) for each in found)])
 
 
 def kept_owner(directory: str) -> str:

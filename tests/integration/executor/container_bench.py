@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -120,4 +121,5 @@ class ContainerBench:
         """Nothing stays."""
         for executor in self.executors:
             self.close(executor)
+            shutil.rmtree(executor.files, ignore_errors=True)  # in memory, and so not below the test's directory
         self.engine.close()
