@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import signal
@@ -202,9 +203,11 @@ def test_managers_join_a_swarm_of_100_mb_which_goes_on_writing_meanwhile(one: Th
     joined = threading.Event()
 
     def writer() -> None:
-        while not joined.is_set():
-            if create(first, f"meanwhile-{len(written)}"):
-                written.append(f"meanwhile-{len(written)}")
+        for number in itertools.count():  # a name for each try: one whose outcome nobody knows may have taken its own
+            if create(first, f"meanwhile-{number}"):
+                written.append(f"meanwhile-{number}")
+            if joined.is_set():
+                break
 
     thread = threading.Thread(target=writer)
     thread.start()
