@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from typing import NoReturn
@@ -21,8 +22,15 @@ def run(socket: str, api: str, ssh: str, write: bool) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise StartError("the console needs a terminal; swarmlet tree and top print the same in plain lines")
     with contextlib.ExitStack() as ends:
-        for number in (signal.SIGHUP, signal.SIGTERM):  # a terminal that is closed leaves nothing behind
-            ends.callback(signal.signal, number, signal.signal(number, _end))
+
+        def hung_up(number: int, frame: object) -> NoReturn:
+            """The terminal is gone. An orderly end would restore it first: textual writes to it and waits for the
+            thread that reads from it, which finds its end again and again."""
+            ends.close()
+            os._exit(128 + number)
+
+        for number, handler in ((signal.SIGHUP, hung_up), (signal.SIGTERM, _end)):
+            ends.callback(signal.signal, number, signal.signal(number, handler))
         source = Source(socket, api)
         if ssh:
             forwarded = Forwarded(ssh, socket, api)

@@ -221,9 +221,34 @@ class Terminal:
 
         return until(all_there, f"{texts} are shown", tell=self.screen)
 
+    def pid(self) -> int:
+        """The process in it."""
+        return int(self._run("display-message", "-p", "-t", "c", "#{pane_pid}"))
+
     def close(self) -> None:
         """Ends it."""
         self._run("kill-server")
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+def test_the_console_ends_with_its_terminal(running: Node) -> None:
+    program = Path(sys.executable).with_name("swarmlet")
+    terminal = Terminal(f"exec {program} console --socket {running.introspection_socket}", 80, 24)
+    try:
+        terminal.shows("live", "ACTOR")
+        pid = terminal.pid()
+        terminal.press(*"123456789")  # it has much to draw when nobody draws it any more
+    finally:
+        terminal.close()
+    until(lambda: not runs(pid), "the console has ended")
+
+
+def runs(pid: int) -> bool:
+    """Whether a process goes on; one that nobody has waited for does not."""
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    except OSError:
+        return False
 
 
 @pytest.mark.slow
