@@ -1,5 +1,4 @@
 """A host application with a swarm inside: its tasks are actors of its own, and their number follows a queue."""
-
 import tempfile
 import time
 

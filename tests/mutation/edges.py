@@ -80,7 +80,7 @@ EDGES: tuple[Mutation, ...] = (
     Mutation("node", "must_sync=bool(entries) or (hard.term, hard.vote) != (self._hard.term, self._hard.vote)", "must_sync=bool(entries)", "votes are synced"),
     Mutation("node", "must_sync=bool(entries) or", "must_sync=", "entries are synced"),
     Mutation("node", "or raft.read_states\n", "", "a read alone is worth a Ready"),
-    Mutation("node", "or (hard != self._hard and not hard.empty)", "", "a commit alone is worth a Ready"),
+    Mutation("node", "or (hard is not self._hard and not hard.empty)", "", "a commit alone is worth a Ready"),
     Mutation("node", "or self._soft_state() is not self._soft", "", "a change of roles alone is worth a Ready"),
     Mutation("node", "        return not self._async", "        return True", "with storage threads what is not durable is not applied"),
     Mutation("node", "answers = list(raft.after_append)", "answers = []", "promises go with the write"),
