@@ -1,9 +1,8 @@
 """A service of actors: placed over a swarm, failed over when their node is cut off, asked where they are.
 
-python examples/actor_service.py            # five nodes under virtual time, in a blink
-python examples/actor_service.py real DIR   # one real node: docker -H unix://... service ls, logs, scale
+    python examples/actor_service.py            # five nodes under virtual time, in a blink
+    python examples/actor_service.py real DIR   # one real node: docker -H unix://... service ls, logs, scale
 """
-
 import sys
 
 from swarmlet import Actor, ActorExecutor, MixedExecutor, Node, TestCluster, handles
