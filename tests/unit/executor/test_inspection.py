@@ -6,6 +6,8 @@ import asyncio
 import os
 import pathlib
 import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -143,8 +145,14 @@ def test_no_limit_of_the_first_version_is_the_machines_memory(tmp_path: pathlib.
 
 
 def test_without_groups_the_processes_themselves_are_asked() -> None:
-    found = usage.take(record(pid=os.getsid(0)))
-    assert found["pids_stats"]["current"] == len(usage.members(record(pid=os.getsid(0)))) >= 1
+    """A task's own session is counted by /proc; that of the tests may be led from outside their namespace of pids."""
+    busy = [sys.executable, "-c", "sum(range(3_000_000)); print('ready', flush=True); input()"]
+    with subprocess.Popen(busy, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as task:
+        assert task.stdout is not None
+        task.stdout.readline()
+        found = usage.take(record(pid=task.pid))
+        assert usage.members(record(pid=task.pid)) == [task.pid]
+    assert found["pids_stats"]["current"] == 1
     assert found["memory_stats"]["usage"] > 1 << 20
     assert found["cpu_stats"]["system_cpu_usage"] > found["cpu_stats"]["cpu_usage"]["total_usage"] > 0
     assert found["cpu_stats"]["online_cpus"] == os.cpu_count()
