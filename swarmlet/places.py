@@ -2,7 +2,8 @@
 
 Rules it owns: root uses /var/lib/swarmlet and /run/swarmlet, everybody else the XDG directories; without a runtime
 directory a private one in the temporary directory, refused when it is somebody else's or open to others; never the
-engine's own socket; a path of a unix socket has at most 107 bytes.
+engine's own socket; a path of a unix socket has at most 107 bytes, so a directory that leaves too little of them is
+passed over.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from runtime.wire.private_directory import for_sockets
 from swarmlet.errors import StartError, UsageError
 
 UNIX_PATH_MAX: Final = 107
@@ -37,9 +38,9 @@ def exec_root(environ: Mapping[str, str], uid: int) -> Path:
 def runtime_directory(environ: Mapping[str, str], uid: int) -> Path:
     """A directory for sockets that belongs to one user: below the XDG runtime directory, else in the temporary one."""
     runtime = environ.get("XDG_RUNTIME_DIR", "")
-    if os.path.isabs(runtime) and _is_private(Path(runtime), uid):
+    if os.path.isabs(runtime) and for_sockets(runtime) == runtime and _is_private(Path(runtime), uid):
         return Path(runtime) / "swarmlet"
-    return Path(environ.get("TMPDIR") or tempfile.gettempdir()) / f"swarmlet-{uid}"
+    return Path(for_sockets(environ.get("TMPDIR", ""))) / f"swarmlet-{uid}"
 
 
 def up_state(environ: Mapping[str, str], compose_file: Path, stack: str) -> Path:

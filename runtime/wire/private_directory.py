@@ -2,7 +2,8 @@
 
 Rules owned here: its mode is 0700, and it is locked as long as its process lives. A process that was killed cannot
 remove its own: whoever makes one beside it does, once its lock is free. Nothing is removed from the system's temporary
-directory, where names are everybody's. Names are short, since a socket's path is.
+directory, where names are everybody's. Names are short, since a socket's path is (107 bytes); where the temporary
+directory leaves no room for them, they are below /tmp.
 """
 
 from __future__ import annotations
@@ -14,6 +15,14 @@ import tempfile
 
 PREFIX = "w."
 TEMPORARY_PREFIX = "swarmlet-"
+PARENT_MAX = 107 - len("/swarmlet-4294967294/0123456789ab/w.12345678/c12345678")
+"""So many bytes may the path of a directory have below which any of our sockets finds room."""
+
+
+def for_sockets(directory: str = "") -> str:
+    """The directory itself (the system's temporary one), or /tmp if no socket of ours has room below it."""
+    found = directory or tempfile.gettempdir()
+    return found if len(os.fsencode(found)) <= PARENT_MAX else "/tmp"  # noqa: S108 - what is made there is private
 
 
 class PrivateDirectory:
@@ -26,7 +35,7 @@ class PrivateDirectory:
     def __init__(self, parent: str = "") -> None:
         if parent:
             remove_left_over(parent)
-        self.path, self._lock = _made(parent, PREFIX) if parent else _made(tempfile.gettempdir(), TEMPORARY_PREFIX)
+        self.path, self._lock = _made(parent or for_sockets(), PREFIX if parent else TEMPORARY_PREFIX)
 
     def remove(self) -> None:
         """With all that is in it."""

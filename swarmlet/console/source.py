@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtime.introspection.client import Link, NoAnswer
+from runtime.wire.private_directory import for_sockets
 from swarmlet.console.engine import Engine, EngineError, EngineRefused
 from swarmlet.errors import StartError
 
@@ -107,7 +108,7 @@ class Forwarded:
     def __init__(self, host: str, introspection: str, api: str) -> None:
         if not host or host.startswith("-"):
             raise StartError(f"{host!r} is no host for ssh")
-        self.directory = Path(tempfile.mkdtemp(prefix="swarmlet-console-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="swarmlet-console-", dir=for_sockets()))
         self.introspection = str(self.directory / "i.sock")
         self.api = str(self.directory / "a.sock")
         self._host = host

@@ -28,6 +28,7 @@ from typing import Any
 
 from runtime.executor.keeper import SOCKET as KEEPER_SOCKET
 from runtime.protocol.cluster import Init, Join
+from runtime.wire.private_directory import for_sockets
 from swarmlet import places, requests
 from swarmlet.testing.api import Api, OverSocket
 from swarmlet.testing.ground import Refusal
@@ -224,7 +225,7 @@ class RealGround:
         self._links = Links()
 
     def start(self) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="swarmlet-")
+        self._directory = tempfile.TemporaryDirectory(prefix="swarmlet-", dir=for_sockets())
         self._links.start()
         for number, name in enumerate(self.names, 2):
             address, shown = f"127.0.0.{number}", f"127.0.1.{number}"

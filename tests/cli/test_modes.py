@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from swarmlet.host import free_port
 from tests.cli.test_face import Daemon
 
 DOCKER = next(
@@ -30,7 +31,8 @@ def docker(tmp_path: pathlib.Path) -> Iterator[Callable[..., str]]:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    run("swarm", "init", "--advertise-addr", "127.0.0.1")
+    here = f"127.0.0.1:{free_port('127.0.0.1')}"
+    run("swarm", "init", "--advertise-addr", here, "--listen-addr", here)
     yield run
     daemon.end()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from runtime.wire.private_directory import PrivateDirectory
 from swarmlet import options, places
 from swarmlet.errors import StartError, UsageError
 from swarmlet.options import DaemonOptions, LookOptions, TlsHost, UpOptions, VersionOptions
@@ -36,15 +37,15 @@ def test_root_has_the_systems_directories_and_never_the_engines_socket() -> None
     assert found.unix_hosts == ("/run/swarmlet/api.sock",)
 
 
-def test_everybody_else_has_the_xdg_directories(tmp_path: pathlib.Path) -> None:
+def test_everybody_else_has_the_xdg_directories(short_path: pathlib.Path) -> None:
     assert daemon().data_root == pathlib.Path("/home/me/.local/share/swarmlet")
-    environ = {"XDG_DATA_HOME": "/data", "XDG_RUNTIME_DIR": str(tmp_path)}
-    tmp_path.chmod(0o700)
+    environ = {"XDG_DATA_HOME": "/data", "XDG_RUNTIME_DIR": str(short_path)}
+    short_path.chmod(0o700)
     found = options.parse(["daemon"], environ, os.getuid() or 0)
     assert isinstance(found, DaemonOptions)
     if os.getuid() != 0:
         assert found.data_root == pathlib.Path("/data/swarmlet")
-    assert places.runtime_directory(environ, os.getuid()) == tmp_path / "swarmlet"
+    assert places.runtime_directory(environ, os.getuid()) == short_path / "swarmlet"
 
 
 def test_without_a_usable_runtime_directory_a_private_one_is_taken(tmp_path: pathlib.Path) -> None:
@@ -54,6 +55,18 @@ def test_without_a_usable_runtime_directory_a_private_one_is_taken(tmp_path: pat
     tmp_path.chmod(0o777)
     shared = {"XDG_RUNTIME_DIR": str(tmp_path), "TMPDIR": "/t"}
     assert places.runtime_directory(shared, os.getuid()) == pathlib.Path(f"/t/swarmlet-{os.getuid()}")
+
+
+def test_where_a_socket_has_no_room_another_directory_is_taken(tmp_path: pathlib.Path) -> None:
+    long, longest = f"/{'t' * 53}", f"/{'t' * 52}"
+    assert places.runtime_directory({"TMPDIR": long}, 7) == pathlib.Path("/tmp/swarmlet-7")
+    assert places.runtime_directory({"TMPDIR": longest}, 7) == pathlib.Path(longest, "swarmlet-7")
+    found = places.run_directory({"TMPDIR": longest}, 2**32 - 2, tmp_path)
+    assert places.check_socket_path(str(found / PrivateDirectory.LONGEST))
+    mine = tmp_path / ("r" * 60)
+    mine.mkdir(0o700)
+    environ = {"XDG_RUNTIME_DIR": str(mine), "TMPDIR": "/t"}
+    assert places.runtime_directory(environ, os.getuid()) == pathlib.Path(f"/t/swarmlet-{os.getuid()}")
 
 
 def test_a_private_directory_is_made_so_and_a_foreign_one_is_refused(tmp_path: pathlib.Path) -> None:

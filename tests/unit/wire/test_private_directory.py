@@ -93,6 +93,17 @@ def test_in_the_temporary_directory_nothing_of_others_is_touched(
     assert list(tmp_path.iterdir()) == [other]
 
 
+def test_a_temporary_directory_with_a_long_path_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("t" * 100)
+    long.mkdir()
+    monkeypatch.setattr(private_directory.tempfile, "gettempdir", lambda: str(long))
+    made = PrivateDirectory()
+    assert Path(made.path).parent == Path("/tmp")
+    assert len(f"{made.path}/c12345678") <= 107
+    made.remove()
+    assert list(long.iterdir()) == []
+
+
 def test_a_parent_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         PrivateDirectory(str(tmp_path / "gone"))
