@@ -40,7 +40,8 @@ class ExecutorFactory(Protocol):
         """The kind of executor, as ``docker info`` shows it."""
 
     def build(self, place: ExecutorPlace) -> Executor:
-        """The executor, ready to take tasks; called once for each start of the node."""
+        """The executor, ready to take tasks; called once for each start of the node. StartError if it cannot be had, or
+        would not see what another one has left running here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class ProcessExecutor:
         """As ``ExecutorFactory.build``."""
         from runtime.executor.process import ProcessExecutor as Process
 
+        _refuse_left_containers(place)
         return Process(
             place.loop,
             directory=str(place.directory),
@@ -89,6 +91,8 @@ class ActorExecutor:
 
     def build(self, place: ExecutorPlace) -> Executor:
         """As ``ExecutorFactory.build``."""
+        _refuse_left_processes(place)
+        _refuse_left_containers(place)
         return self.executor()
 
     def executor(self) -> Actors:
@@ -145,11 +149,14 @@ class ContainerExecutor:
         from runtime.executor.container import NoEngine
         from runtime.executor.process import parse_generic_resources
 
+        socket = self.socket or engine_socket(self.engine, os.environ, os.getuid())
+        _refuse_left_processes(place)
+        _refuse_left_containers(place, socket)
         try:
             return Container(
                 place.loop,
-                socket=self.socket or engine_socket(self.engine, os.environ, os.getuid()),
-                directory=str(place.directory.parents[1] / "engine"),  # leaving a swarm clears what is the worker's
+                socket=socket,
+                directory=str(_engine_directory(place)),
                 run_dir=str(place.run_dir),
                 generic_resources=parse_generic_resources(self.generic_resources),
                 local_networks=self.local_networks,
@@ -157,6 +164,29 @@ class ContainerExecutor:
             )
         except NoEngine as error:
             raise StartError(str(error)) from None
+
+
+def _engine_directory(place: ExecutorPlace) -> Path:
+    """Beside the worker's directories: leaving a swarm clears those."""
+    return place.directory.parents[1] / "engine"
+
+
+def _refuse_left_processes(place: ExecutorPlace) -> None:
+    from runtime.executor import left_behind
+
+    _refuse(left_behind.of_processes(str(place.directory)))
+
+
+def _refuse_left_containers(place: ExecutorPlace, socket: str = "") -> None:
+    if _engine_directory(place).exists():  # a node without a past of containers loads nothing for them
+        from runtime.executor import left_behind
+
+        _refuse(left_behind.of_containers(place.loop, str(_engine_directory(place)), socket))
+
+
+def _refuse(left: str) -> None:
+    if left:
+        raise StartError(left)
 
 
 def engine_socket(engine: str, environ: Mapping[str, str], uid: int) -> str:

@@ -1,7 +1,8 @@
 """The container executor: tasks are containers of an engine that speaks Docker's API (dockerd, or Podman's service).
 
 Rules owned here: containers of this node bear its *owner*, a name that its directory keeps, so that several nodes may
-share an engine; what the engine said of itself is kept too, so that a node can start while its engine is down.
+share an engine; what the engine said of itself is kept too, so that a node can start while its engine is down, and
+where it is, so that another executor finds what this one has left (`left_behind`).
 ``close`` lets the containers run on; ``stop_all`` ends them.
 """
 
@@ -26,10 +27,10 @@ from runtime.executor.engine_client import EngineClient, EngineRefused, EngineUn
 from runtime.executor.engine_containers import EngineContainers
 from runtime.executor.engine_events import AGAIN_S, EngineEvents
 from runtime.executor.port import Orphan, Rejected, TaskContext
-from runtime.executor.work import Loop
+from runtime.executor.work import Loop, answer_of
 from runtime.wire.pb import objects_pb2, types_pb2
 
-OWNER, DESCRIPTION = "owner", "description"
+OWNER, SOCKET, DESCRIPTION = "owner", "socket", "description"
 MEET_S: Final = 10.0
 SYSTEMD: Final = "/run/systemd/system"
 
@@ -83,24 +84,16 @@ class ContainerExecutor:
 
     def _meet(self) -> types_pb2.NodeDescription:
         """What the engine says; what it said last if it cannot be reached now."""
-        told: list[Any] = []
-        over = threading.Event()
-
-        def ended(result: Any) -> None:
-            told.append(result)
-            over.set()
-
-        cancel = self._loop.submit(self._read(), ended)
-        if not over.wait(MEET_S):
-            cancel()
-            told.append(EngineUnavailable(f"the container engine at {self._client.path} does not answer"))
-        if isinstance(told[0], types_pb2.NodeDescription):
-            return told[0]
+        told = answer_of(self._loop, self._read(), MEET_S)
+        if isinstance(told, types_pb2.NodeDescription):
+            return told
+        if isinstance(told, TimeoutError):
+            told = EngineUnavailable(f"the container engine at {self._client.path} does not answer")
         known = self._remembered()
-        if known is None or isinstance(told[0], EngineRefused):
+        if known is None or isinstance(told, EngineRefused):
             self._loop.submit(self._client.close())
-            raise NoEngine(str(told[0]))
-        log.warning("the node starts without its container engine: %s", told[0])
+            raise NoEngine(str(told))
+        log.warning("the node starts without its container engine: %s", told)
         return known
 
     async def _read(self) -> types_pb2.NodeDescription:
@@ -110,6 +103,7 @@ class ContainerExecutor:
         self._containers.checks_health = podman and not os.path.isdir(SYSTEMD)  # noqa: ASYNC240 - in memory
         try:
             write_whole(os.path.join(self._directory, DESCRIPTION), described.SerializeToString(deterministic=True))
+            write_whole(os.path.join(self._directory, SOCKET), os.fsencode(self._client.path))
         except OSError as error:
             log.warning("what the container engine says of itself cannot be kept for the next start: %s", error)
         return described
@@ -173,9 +167,7 @@ class ContainerExecutor:
         self._loop.submit(self._stop_all(), ended)
 
     async def _stop_all(self) -> None:
-        found = await self._containers.all()
-        running = [each for each in found if each.get("State") not in ("exited", "created", "dead")]
-        await asyncio.gather(*(self._stop(str(each["Id"])) for each in running))
+        await asyncio.gather(*(self._stop(str(each["Id"])) for each in await self._containers.alive()))
         clear_payloads(self.files, ())
 
     async def _stop(self, container: str) -> None:

@@ -88,6 +88,10 @@ class EngineContainers:
         """Every container of ours, as the engine lists it."""
         return await self._listed([f"{OWNER_LABEL}={self.owner}"])
 
+    async def alive(self) -> list[dict[str, Any]]:
+        """Those of them that were started and have not ended."""
+        return [each for each in await self.all() if each.get("State") not in ("exited", "created", "dead")]
+
     async def find(self, task_id: str) -> str:
         """The container of a task: its id, empty if there is none."""
         found = await self._listed([f"{OWNER_LABEL}={self.owner}", f"{TASK_LABEL}={task_id}"])

@@ -113,20 +113,26 @@ class Journal:
     def _load(self) -> int:
         """Reads what is whole; where that ends."""
         with os.fdopen(os.dup(self._fd), "rb") as file:
-            data = file.read()
-        offset = 0
-        while offset + _HEAD.size <= len(data):
-            length, crc = _HEAD.unpack_from(data, offset)
-            body = data[offset + _HEAD.size : offset + _HEAD.size + length]
-            if length > RECORD_MAX or len(body) < length or zlib.crc32(body) != crc:
-                break
-            record = msgpack.unpackb(body)
-            if record.get("dropped"):
-                self.records.pop(record["id"], None)
-            else:
-                self.records[record["id"]] = record
-            offset += _HEAD.size + length
-        return offset
+            self.records, whole = read(file.read())
+        return whole
+
+
+def read(data: bytes) -> tuple[dict[str, Record], int]:
+    """The records of a journal's content by id, and where what is whole ends."""
+    records: dict[str, Record] = {}
+    offset = 0
+    while offset + _HEAD.size <= len(data):
+        length, crc = _HEAD.unpack_from(data, offset)
+        body = data[offset + _HEAD.size : offset + _HEAD.size + length]
+        if length > RECORD_MAX or len(body) < length or zlib.crc32(body) != crc:
+            break
+        record = msgpack.unpackb(body)
+        if record.get("dropped"):
+            records.pop(record["id"], None)
+        else:
+            records[record["id"]] = record
+        offset += _HEAD.size + length
+    return records, offset
 
 
 def _entry(record: Record) -> bytes:

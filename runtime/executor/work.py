@@ -15,6 +15,22 @@ class Loop(Protocol):
         """Runs a coroutine; ``done`` hears its result or exception; what is returned cancels it."""
 
 
+def answer_of(loop: Loop, coro: Coroutine[Any, Any, Any], seconds: float) -> Any:
+    """A coroutine's result or exception, waited for; ``TimeoutError`` if it was broken off after so many seconds."""
+    told: list[Any] = []
+    over = threading.Event()
+
+    def ended(result: Any) -> None:
+        told.append(result)
+        over.set()
+
+    cancel = loop.submit(coro, ended)
+    if over.wait(seconds):
+        return told[0]
+    cancel()
+    return TimeoutError()
+
+
 class Work:
     """An operation under way: ``finish`` hears the coroutine's result or exception, or why it was broken off."""
 

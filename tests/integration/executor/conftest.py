@@ -18,14 +18,25 @@ from runtime.executor.process_controller import ProcessController
 from runtime.wire.loop import IoLoop
 from runtime.wire.pb import objects_pb2
 from tests.processes import alive
-from tests.unit.executor.builders import context, task
+from tests.unit.executor import builders
+from tests.unit.executor.builders import context
 from tests.waiting import until
 
 PATIENCE = 20.0
 
 
-def processes_of(task_id: str) -> list[int]:
-    return [pid for pid, _ in procfs.marked(frozenset([task_id])) if alive(pid)]
+def own(name: str) -> str:
+    """The id of a task of this test process: keepers look for the processes of their tasks on all of the machine, where
+    other tests run at the same time."""
+    return f"{name}.{os.getpid()}"
+
+
+def task(name: str, *command: str) -> objects_pb2.Task:
+    return builders.task(own(name), *command)
+
+
+def processes_of(name: str) -> list[int]:
+    return [pid for pid, _ in procfs.marked(frozenset([own(name)])) if alive(pid)]
 
 
 class Answer:

@@ -15,9 +15,8 @@ from runtime.executor import frames, procfs
 from runtime.executor.inspection import NotBegun, RunCommand, Session, Top
 from runtime.executor.keeper import SOCKET
 from runtime.executor.port import Done
-from tests.integration.executor.conftest import Bench
+from tests.integration.executor.conftest import Bench, own, task
 from tests.processes import alive
-from tests.unit.executor.builders import task
 from tests.waiting import until
 
 
@@ -74,7 +73,7 @@ def test_output_comes_by_its_streams_and_then_the_exit_code(bench: Bench, contro
 def test_it_has_what_the_task_has_but_for_what_it_is_given(bench: Bench, controller: Any) -> None:
     ran = Ran(bench, controller, "sh", "-c", "pwd; echo $A $B $C $SWARMLET_TASK_ID", env=("B=own", "C=own"))
     assert ran.end() == 0
-    assert ran.said[1] == b"/usr\ntask own own t\n"
+    assert ran.said[1] == f"/usr\ntask own own {own('t')}\n".encode()
     elsewhere = Ran(bench, controller, "pwd", directory="/tmp")
     assert elsewhere.end() == 0
     assert elsewhere.said[1] == b"/tmp\n"
@@ -190,7 +189,7 @@ def test_what_it_leaves_behind_is_the_tasks_and_holds_its_end_up_for_a_moment_on
     found = bench.do(lambda done: controller.look(Top("-eo pid,args"), done))
     assert "sleep 62" in {row[1] for row in found.rows}
     bench.do(controller.shutdown)
-    until(lambda: not [pid for pid, _ in procfs.marked(frozenset(["t"])) if alive(pid)], "all of it ends")
+    until(lambda: not [pid for pid, _ in procfs.marked(frozenset([own("t")])) if alive(pid)], "all of it ends")
 
 
 def test_a_connection_that_ends_ends_what_it_ran(bench: Bench, controller: Any) -> None:
@@ -222,7 +221,7 @@ def test_descriptors_that_did_not_come_close_the_connection_and_the_keeper_goes_
     keeper = bench.keeper()
     with hello(bench) as peer:
         spec = {"argv": ["true"], "env": {}, "cwd": "/"}
-        peer.sendall(frames.encode([2, "run", {"id": "t", "spec": spec, "fds": indices}]))
+        peer.sendall(frames.encode([2, "run", {"id": own("t"), "spec": spec, "fds": indices}]))
         assert peer.recv(1 << 16) == b""
     pathlib.Path(bench.directory, "keeper.log").write_text("")  # it complains of that, as it should
     assert bench.keeper() == keeper
@@ -238,7 +237,7 @@ def test_descriptors_that_nobody_takes_are_closed(bench: Bench, controller: Any)
     before = opened()
     for _ in range(5):
         with hello(bench) as peer:
-            socket.send_fds(peer, [frames.encode([2, "record", {"id": "t"}])], [0, 1, 2])
+            socket.send_fds(peer, [frames.encode([2, "record", {"id": own("t")}])], [0, 1, 2])
             assert peer.recv(1 << 16)
     assert Ran(bench, controller, "true").end() == 0
     until(lambda: opened() == before, "nothing stays open")

@@ -7,8 +7,7 @@ import pytest
 from runtime.executor import process_controller
 from runtime.executor.port import Already, Done, Failed
 from runtime.wire.pb import objects_pb2, types_pb2
-from tests.integration.executor.conftest import Answer, Bench, processes_of
-from tests.unit.executor.builders import task
+from tests.integration.executor.conftest import Answer, Bench, processes_of, task
 
 
 def publishing(identity: str, *command: str) -> objects_pb2.Task:

@@ -10,8 +10,7 @@ import threading
 import pytest
 
 from runtime.executor.port import CONTROLLER_CLOSED, LogLine, LogOptions, Stream
-from tests.integration.executor.conftest import Bench
-from tests.unit.executor.builders import task
+from tests.integration.executor.conftest import Bench, own, task
 from tests.waiting import until
 
 
@@ -79,7 +78,7 @@ def test_rotation_keeps_the_sizes_that_the_service_asked_for(bench: Bench) -> No
     lines = bench.lines(controller)
     assert lines[-1].data == b"line 2999\n"
     assert [line.data for line in lines] == [b"line %d\n" % n for n in range(3000 - len(lines), 3000)]
-    assert len(list(pathlib.Path(bench.directory, "logs", "t").iterdir())) == 2
+    assert len(list(pathlib.Path(bench.directory, "logs", own("t")).iterdir())) == 2
 
 
 def test_a_log_is_followed_until_its_task_ends(bench: Bench, tmp_path: pathlib.Path) -> None:

@@ -16,7 +16,7 @@ from runtime.executor.frames import VERSION, Decoder, encode
 from runtime.executor.journal import Journal
 from runtime.executor.keeper import LOST_WITH_BOOT, LOST_WITH_KEEPER, Keeper, read_place
 from runtime.executor.port import Already, Done, Failed, LogOptions, Stream
-from tests.integration.executor.conftest import Answer, Bench, processes_of
+from tests.integration.executor.conftest import Answer, Bench, own, processes_of
 from tests.processes import alive
 from tests.waiting import until
 
@@ -29,9 +29,9 @@ directory, run_dir, linger = sys.argv[1:4]
 loop = IoLoop().start()
 seconds = None if linger == "None" else float(linger)
 executor = ProcessExecutor(loop, directory=directory, run_dir=run_dir, linger=seconds)
-for number, command in enumerate(sys.argv[4:]):
+for name, command in zip(*[iter(sys.argv[4:])] * 2):
     started = threading.Event()
-    executor.controller(task(f"t{number}", "sh", "-c", command), context()).start(lambda _: started.set())
+    executor.controller(task(name, "sh", "-c", command), context()).start(lambda _: started.set())
     started.wait()
 print("up", flush=True)
 threading.Event().wait()
@@ -40,7 +40,9 @@ threading.Event().wait()
 
 def killed_daemon(bench: Bench, linger: float | None, *commands: str) -> None:
     """A daemon in a process of its own that started these tasks and was killed with SIGKILL."""
-    program = [sys.executable, "-c", DAEMON, bench.directory, bench.run_dir, str(linger), *commands]
+    program = [sys.executable, "-c", DAEMON, bench.directory, bench.run_dir, str(linger)]
+    for number, command in enumerate(commands):
+        program += [own(f"t{number}"), command]
     daemon = subprocess.Popen(program, stdout=subprocess.PIPE, cwd=pathlib.Path(__file__).parents[3])
     assert daemon.stdout is not None
     assert daemon.stdout.readline() == b"up\n"
@@ -128,7 +130,7 @@ def test_a_killed_keepers_tasks_are_killed_and_their_exit_codes_unknown(bench: B
     assert (outcome.text, outcome.exit_code, outcome.temporary) == (LOST_WITH_KEEPER, None, False)
     assert processes_of("t") == []
     (orphan,) = bench.executor.orphans()
-    assert (orphan.task_id, orphan.text) == ("t", LOST_WITH_KEEPER)
+    assert (orphan.task_id, orphan.text) == (own("t"), LOST_WITH_KEEPER)
     assert bench.executor.orphans() == []
     assert isinstance(bench.do(controller.start), Already)
 
@@ -184,7 +186,7 @@ def journal_with(bench: Bench, **changes: object) -> None:
     os.makedirs(bench.directory, exist_ok=True)
     journal = Journal(os.path.join(bench.directory, "journal"))
     record = {
-        "id": "t", "state": "running", "pid": os.getpid(), "start": procfs.start_time(os.getpid()),
+        "id": own("t"), "state": "running", "pid": os.getpid(), "start": procfs.start_time(os.getpid()),
         "boot": procfs.boot_id(), "cgroups": [], "started_ns": 1, "code": None, "error": "", "lost": "",
     }  # fmt: skip
     journal.put({**record, **changes})
@@ -210,7 +212,7 @@ def test_a_number_that_is_another_process_by_now_is_left_alone(
 def test_orphans_are_told_without_anybody_asking_for_their_task(bench: Bench) -> None:
     journal_with(bench, boot="another")
     executor = bench.boot()
-    assert [orphan.task_id for orphan in until(executor.orphans, "the keeper was asked")] == ["t"]
+    assert [orphan.task_id for orphan in until(executor.orphans, "the keeper was asked")] == [own("t")]
 
 
 def test_a_keeper_killed_between_fork_and_record_leaves_no_process(bench: Bench) -> None:
@@ -242,14 +244,14 @@ def exchange(bench: Bench, *frames: bytes) -> list[object]:
 def test_the_keeper_answers_only_who_greets_it_right(bench: Bench) -> None:
     bench.started("t", "sleep", "60")
     hello = {"version": VERSION, "directory": os.path.realpath(bench.directory), "linger": None}
-    (answer,) = exchange(bench, encode([1, "record", {"id": "t"}]))
+    (answer,) = exchange(bench, encode([1, "record", {"id": own("t")}]))
     assert answer == [1, False, {"code": "invalid", "text": "the first call has to be hello"}]
     (answer,) = exchange(bench, encode([1, "hello", {**hello, "version": 99}]))
     assert answer == [1, False, {"code": "version", "text": f"this keeper speaks version {VERSION}, not 99"}]
     (answer,) = exchange(bench, encode([1, "hello", {**hello, "directory": "/else"}]))
     assert answer[1] is False  # type: ignore[index]
     answers = exchange(
-        bench, encode([1, "hello", hello]), encode([2, "nothing", {}]), encode([3, "record", {"id": "t"}])
+        bench, encode([1, "hello", hello]), encode([2, "nothing", {}]), encode([3, "record", {"id": own("t")}])
     )
     assert [each[1] for each in answers] == [True, False, True]  # type: ignore[index]
     bad = exchange(bench, encode([1, "hello", hello]), encode([2, "start", {"spec": {"id": "../x"}}]))

@@ -16,9 +16,8 @@ import pytest
 from runtime.executor import procfs
 from runtime.executor.port import CONTROLLER_CLOSED, Already, Done, Failed
 from runtime.wire.pb import objects_pb2, types_pb2
-from tests.integration.executor.conftest import Answer, Bench, processes_of
+from tests.integration.executor.conftest import Answer, Bench, own, processes_of, task
 from tests.processes import alive
-from tests.unit.executor.builders import task
 from tests.waiting import until
 
 
@@ -223,7 +222,7 @@ def test_the_environment_and_directory_are_the_tasks(bench: Bench, tmp_path: pat
     controller = bench.started(made)
     bench.do(controller.wait)
     output = [line.data.decode().strip() for line in bench.lines(controller)]
-    assert output == [str(tmp_path), "1 box", "home t", str(os.geteuid())]
+    assert output == [str(tmp_path), "1 box", f"home {own('t')}", str(os.geteuid())]
 
 
 @pytest.mark.usefixtures("root_only")
@@ -244,7 +243,7 @@ def test_a_task_of_another_user_reads_its_secrets_until_it_ends(bench: Bench, tm
     config.file.MergeFrom(_file("c", 0o444))
     controller = bench.controller(made, payloads={"s": b"hidden\n", "c": b"plain\n"})
     assert isinstance(bench.do(controller.start), Done)
-    secret = pathlib.Path(bench.executor._payloads, "t", "secrets", "key")
+    secret = pathlib.Path(bench.executor._payloads, own("t"), "secrets", "key")
     assert secret.read_bytes() == b"hidden\n"
     go.touch()
     bench.do(controller.wait)
@@ -259,7 +258,7 @@ def test_a_file_has_the_permissions_that_were_asked_for_none_too(bench: Bench, m
     made = task("t", "sleep", "60")
     made.spec.container.secrets.add(secret_id="s").file.MergeFrom(_file("key", mode))
     assert isinstance(bench.do(bench.controller(made, payloads={"s": b"hidden"}).start), Done)
-    secret = pathlib.Path(bench.executor._payloads, "t", "secrets", "key")
+    secret = pathlib.Path(bench.executor._payloads, own("t"), "secrets", "key")
     assert stat.S_IMODE(secret.stat().st_mode) == mode & 0o777
 
 
@@ -270,7 +269,7 @@ def with_secret(identity: str) -> objects_pb2.Task:
 
 
 def secret_of(bench: Bench, identity: str) -> pathlib.Path:
-    return pathlib.Path(bench.executor._payloads, identity, "secrets", "key")
+    return pathlib.Path(bench.executor._payloads, own(identity), "secrets", "key")
 
 
 def test_stopping_all_tasks_leaves_no_secret(bench: Bench) -> None:

@@ -21,6 +21,7 @@ from runtime.wire.ingress_proxy import IngressProxy
 from runtime.wire.loop import IoLoop
 from swarmlet.host import free_port
 from tests.integration.wire.published import HERE, PATIENCE, Bench, everything, reset, run, saying, serving
+from tests.ipv6 import needs_ipv6
 from tests.waiting import until
 
 
@@ -317,6 +318,7 @@ def test_a_machine_without_file_descriptors_refuses_connections_and_blames_no_ta
     ]
 
 
+@needs_ipv6
 def test_it_is_reached_by_ipv4_and_ipv6_and_reaches_tasks_by_both(loop: IoLoop) -> None:
     bench = Bench(loop, host="")
     with saying(b"four") as four, socket.create_server(("::1", 0), family=socket.AF_INET6) as six:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from swarmlet import host
+from tests.ipv6 import IPV6
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "127.1.2.3", "::1"])
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.1.2.3", IPV6])
 def test_to_itself_the_machine_speaks_from_the_loopback_address(address: str) -> None:
     assert host.source_address(address) == ("::1" if ":" in address else "127.0.0.1")
 

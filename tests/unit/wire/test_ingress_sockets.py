@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from runtime.wire import ingress_sockets
 from runtime.wire.ingress_sockets import CONNECTIONS_MAX, EVERYWHERE, FLOWS_MAX, QUIET_S, Seldom, opened, shares
+from tests.ipv6 import IPV6, MISSING, needs_ipv6
 
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 KINDS = pytest.mark.parametrize("kind", [TCP, UDP])
@@ -20,12 +21,13 @@ KINDS = pytest.mark.parametrize("kind", [TCP, UDP])
 
 def free() -> int:
     """A port that nobody has, neither for TCP nor for UDP."""
+    family, everywhere = (socket.AF_INET, "0.0.0.0") if MISSING else (socket.AF_INET6, "::")
     while True:
-        with socket.socket(socket.AF_INET6) as probe, socket.socket(socket.AF_INET6, UDP) as other:
-            probe.bind(("::", 0))
+        with socket.socket(family) as probe, socket.socket(family, UDP) as other:
+            probe.bind((everywhere, 0))
             port = int(probe.getsockname()[1])
             try:
-                other.bind(("::", port))
+                other.bind((everywhere, port))
             except OSError:
                 continue
             return port
@@ -55,7 +57,7 @@ def test_a_port_is_opened_at_both_families(kind: socket.SocketKind) -> None:
 
 
 @KINDS
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0", "::"])
+@pytest.mark.parametrize("host", ["127.0.0.1", IPV6, "0.0.0.0", pytest.param("::", marks=needs_ipv6)])
 def test_it_is_had_everywhere_or_nowhere(kind: socket.SocketKind, host: str) -> None:
     with bound(host, kind) as other:
         port = other.getsockname()[1]
