@@ -14,7 +14,9 @@ something says so in a sentence.
 
 from __future__ import annotations
 
+import math
 import os
+import shlex
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -28,6 +30,7 @@ from runtime.swarm.actor_spec import actor_name
 from runtime.wire.pb import control_pb2, objects_pb2
 from runtime.wire.pb import types_pb2 as types
 from swarmlet.executors import ActorExecutor
+from swarmlet.testing import attempts
 from swarmlet.testing.api import Api, RequestRefused
 from swarmlet.testing.ground import Ground, Refusal
 from swarmlet.testing.report import Fault, describe
@@ -43,8 +46,9 @@ SERVER_ERROR = 500
 class TestCluster:
     """``managers`` and ``workers`` nodes, named ``manager-1``, ``worker-1`` and so on. Starts with its ``with`` block.
 
-    ``seed`` fixes a run under virtual time (without one: the environment's SWARMLET_SEED, else 0). ``real`` makes nodes
-    that are processes on 127.0.0.x instead, whose time is the machine's. ``skip`` are numbers of faults to leave out.
+    ``seed`` fixes a run under virtual time (without one: pytest's ``--swarm-seed``, else the environment's
+    SWARMLET_SEED, else 0). ``real`` makes nodes that are processes on 127.0.0.x instead, whose time is the machine's.
+    ``skip`` are numbers of faults to leave out.
     ``actors`` are what services may run as ``actor/NAME`` on every node, besides processes; under virtual time only.
     """
 
@@ -62,7 +66,10 @@ class TestCluster:
     ) -> None:
         if managers < 1 or workers < 0:
             raise ValueError(f"a swarm has a manager and no negative number of workers, not {managers} and {workers}")
-        self.seed = int(os.environ.get("SWARMLET_SEED", "0")) if seed is None else seed
+        if seed is not None and not isinstance(seed, int):
+            raise ValueError(f"a seed is a whole number, unlike {seed!r}")
+        attempt = attempts.current
+        self.seed = _seed(attempt) if seed is None else seed
         if real and actors:
             raise Refusal("real nodes are processes of their own, which do not have this one's actors")
         self.real = real
@@ -70,11 +77,16 @@ class TestCluster:
         self.managers = [f"manager-{number}" for number in range(1, managers + 1)]
         self.workers = [f"worker-{number}" for number in range(1, workers + 1)]
         self.faults: list[Fault] = []
-        self.again = f"SWARMLET_SEED={self.seed} {' '.join(sys.orig_argv)}"
+        self.again = f"SWARMLET_SEED={self.seed} {shlex.join(sys.orig_argv)}"
         self._skip = frozenset(skip)
+        if attempt is not None:
+            self.again = f"{attempt.command} --swarm-seed={self.seed}"
+            self._skip |= attempt.enter(self)
+        self.told = False
+        """Whether its report is in the notes of an error already."""
         self._services = 0
         self._ids: dict[str, str] = {}
-        self._started = False
+        self._started = self._closed = False
         self._done: list[tuple[float, str]] = []
         self._ground = self._make_ground()
 
@@ -90,9 +102,11 @@ class TestCluster:
 
     def start(self) -> TestCluster:
         """Founds the swarm and has all others join it."""
+        if self._started or self._closed:
+            raise AssertionError("a cluster starts once: make another one")
         ground = self._ground
-        ground.start()
         self._started = True
+        ground.start()
         first = self.managers[0]
         ground.ask(first, ground.init_message(first), START_S)
         for name, role in [*((n, "manager") for n in self.managers[1:]), *((n, "worker") for n in self.workers)]:
@@ -104,13 +118,14 @@ class TestCluster:
 
     def close(self) -> None:
         """Takes everything down. Again is nothing."""
+        self._closed = True
         self._ground.close()
 
     def __enter__(self) -> TestCluster:
         try:
             return self.start()
         except BaseException as error:
-            error.add_note(self.report())
+            self._add_report(error)
             self.close()
             raise
 
@@ -119,17 +134,23 @@ class TestCluster:
     ) -> None:
         try:
             if error is not None and not isinstance(error, KeyboardInterrupt):
-                error.add_note(self.report())
+                self._add_report(error)
+            elif attempts.current is not None:
+                attempts.current.leave(self)
         finally:
             self.close()
 
-    def report(self, needed: str = "") -> str:
+    def _add_report(self, error: BaseException) -> None:
+        error.add_note(self.report())
+        self.told = True
+
+    def report(self) -> str:
         """How to come back to this run: seed, faults, last deliveries, command."""
         real = " over real sockets" if self.real else ""
         where = f"{len(self.managers)} managers and {len(self.workers)} workers{real}"
         ground = self._ground
         return describe(
-            self.seed, where, ground.time(), self.faults, ground.last_lines(), self.again, needed, ground.remembered
+            self.seed, where, ground.time(), self.faults, ground.last_lines(), self.again, ground.remembered
         )
 
     # Time
@@ -141,8 +162,9 @@ class TestCluster:
 
     def advance(self, seconds: float) -> None:
         """Lets time pass: virtual time in an instant, real time really."""
-        if seconds < 0:
+        if not 0 <= seconds < math.inf:
             raise ValueError(f"time only goes on, not by {seconds:g} s")
+        self._need_start()
         self._ground.advance(seconds)
 
     def run_until(self, condition: Callable[[], bool], within: float = 60.0) -> None:
@@ -222,6 +244,9 @@ class TestCluster:
         """Creates a service by the Engine API; its id. (Where a verb takes a service, its name will do as well.)
         ``spec`` are fields of the API's ServiceSpec that replace those made of the arguments. Without a command a
         process sleeps on. What one does under virtual time: ``runtime.executor.memory.program_of``."""
+        for name_of, words in (("command", command), ("constraints", constraints)):
+            if isinstance(words, str):
+                raise ValueError(f"{name_of} is a list of strings: [{words!r}], or more of them")
         self._services += 1
         if command is None:
             command = () if actor_name(image) else ("sleep", "1000000")
@@ -313,6 +338,8 @@ class TestCluster:
         self._check_nodes(*chosen)
         if len(chosen) == 1:
             chosen.append(set(self.nodes) - chosen[0])
+        if not chosen[-1] or len(set().union(*chosen)) < sum(map(len, chosen)):
+            raise ValueError("a partition has two sides at least, and no node is on two of them")
         text = " | ".join("{" + ", ".join(sorted(group)) + "}" for group in chosen)
         self._fault("partition one way" if one_way else "partition", text, lambda: self._cut(chosen, one_way))
 
@@ -326,6 +353,7 @@ class TestCluster:
 
     def heal(self) -> None:
         """Mends the network and the disks."""
+        self._need_start()
         self._note("network and disks are mended")
         self._ground.heal()
 
@@ -351,7 +379,7 @@ class TestCluster:
     def pause(self, node: str, seconds: float) -> None:
         """Holds a node's daemon still for a while, as SIGSTOP does; its timers then fire in a burst."""
         self._check_up(node)
-        if seconds < 0:
+        if not 0 <= seconds < math.inf:
             raise ValueError(f"a pause takes time, not {seconds:g} s")
         self._fault("pause", f"{node} {seconds:g} s", lambda: self._ground.pause(node, seconds))
 
@@ -372,6 +400,8 @@ class TestCluster:
     def skew(self, node: str, seconds: float) -> None:
         """Moves a node's time of day, in this life and the next ones; what measures durations does not notice."""
         self._check_nodes({node})
+        if not math.isfinite(seconds):
+            raise ValueError(f"a clock is off by so many seconds, not by {seconds:g}")
         self._fault("skew", f"{node} {seconds:+g} s", lambda: self._ground.skew(node, seconds))
 
     def _check_up(self, node: str) -> None:
@@ -380,6 +410,8 @@ class TestCluster:
             raise AssertionError(f"{node} is down")
 
     def _need_start(self) -> None:
+        if self._closed:
+            raise AssertionError("the cluster is closed: what it is asked belongs into its with block")
         if not self._started:
             raise AssertionError("the cluster is not started: use it in a with block, or call start()")
 
@@ -402,6 +434,11 @@ class TestCluster:
         paths with the node before them (``manager-1:/cluster/node``). With ``follow`` also all that comes of them, on
         every node: under virtual time only. Over real sockets deliveries come a moment later, without messages, of the
         nodes that are up now."""
+        if not isinstance(paths, str) or not isinstance(types, str):
+            raise ValueError(f"paths and types are a pattern each, unlike {paths!r} and {types!r}")
+        if limit < 1:
+            raise ValueError(f"a trace takes one delivery at least, not {limit}")
+        self._need_start()
         return self._ground.trace(paths, types, limit, follow)
 
     def timeline(self) -> str:
@@ -411,3 +448,14 @@ class TestCluster:
 
     def _note(self, text: str) -> None:
         self._done.append((self.time, text))
+
+
+def _seed(attempt: attempts.Attempt | None) -> int:
+    """Of clusters that are given none."""
+    if attempt is not None and attempt.seed is not None:
+        return attempt.seed
+    text = os.environ.get("SWARMLET_SEED", "0")
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"SWARMLET_SEED is a number, unlike {text!r}") from None

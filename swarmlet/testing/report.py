@@ -6,8 +6,11 @@ otherwise the same run; ``shrink`` finds faults without which it still fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+Number = TypeVar("Number", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +33,10 @@ class Fault:
         return f"{number} {self.at:.6f} {text}"
 
 
-def shrink(faults: Sequence[int], fails: Callable[[frozenset[int]], bool], runs: int = 60) -> frozenset[int]:
+def shrink(faults: Sequence[Number], fails: Callable[[frozenset[Number]], bool], runs: int = 60) -> frozenset[Number]:
     """The numbers of faults that a failing run can do without: first in halves, then one at a time, each tried once
     more by ``fails(skip)``, at most ``runs`` times."""
-    skip: frozenset[int] = frozenset()
+    skip: frozenset[Number] = frozenset()
     size = max(1, len(faults) // 2)
     while size and runs > 0:
         left = [number for number in faults if number not in skip]
@@ -53,14 +56,11 @@ def describe(
     faults: Sequence[Fault],
     last: Sequence[str],
     again: str,
-    needed: str = "",
     remembered: str = "deliveries",
 ) -> str:
     """The report of a failed run, for people."""
     lines = [f"seed {seed}, {where}, after {time:.3f} s", f"faults ({len(faults)}):"]
     lines += [f"  {fault}" for fault in faults] or ["  none"]
-    if needed:
-        lines.append(needed)
     if last:
         lines += [f"last {len(last)} {remembered}:", *(f"  {line}" for line in last)]
     lines.append(f"run it again: {again}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import sys
 
 import pytest
 
@@ -10,6 +12,7 @@ from runtime.protocol.cluster import SubscribeEvents
 from runtime.stage.simulator import Simulator, Stuck
 from runtime.wire.pb import objects_pb2
 from swarmlet import TestCluster
+from swarmlet.testing import attempts
 from swarmlet.testing.api import RequestRefused
 from swarmlet.testing.ground import Refusal
 from swarmlet.testing.loop import VirtualLoop
@@ -308,7 +311,10 @@ def test_the_timeline_tells_faults_leaders_and_failed_actors() -> None:
     assert text.index("#0") < text.index("#1 ")
 
 
-def test_what_fails_inside_carries_seed_faults_deliveries_and_the_command() -> None:
+def test_what_fails_inside_carries_seed_faults_deliveries_and_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "current", None)  # as in a program
+    monkeypatch.setattr(sys, "orig_argv", ["python", "a program.py", "-k", "a or b"])
+
     def failing() -> None:
         with TestCluster(managers=1, workers=1, seed=77) as c:
             c.crash("worker-1")
@@ -320,18 +326,24 @@ def test_what_fails_inside_carries_seed_faults_deliveries_and_the_command() -> N
     assert note.startswith("seed 77, 1 managers and 1 workers, after ")
     assert "crash worker-1" in note
     assert "last 200 deliveries:" in note
-    assert "run it again: SWARMLET_SEED=77 " in note
+    assert note.endswith("run it again: SWARMLET_SEED=77 python 'a program.py' -k 'a or b'")
 
 
 def test_the_seed_of_the_environment_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWARMLET_SEED", "31")
     assert TestCluster().seed == 31
     assert TestCluster(seed=4).seed == 4
+    monkeypatch.setenv("SWARMLET_SEED", "x")
+    with pytest.raises(ValueError, match="SWARMLET_SEED is a number, unlike 'x'"):
+        TestCluster()
+    assert TestCluster(seed=4).seed == 4
 
 
 def test_names_and_counts_that_are_none_are_refused() -> None:
     with pytest.raises(ValueError, match="a swarm has a manager"):
         TestCluster(managers=0)
+    with pytest.raises(ValueError, match="a seed is a whole number, unlike 'x'"):
+        TestCluster(seed="x")  # type: ignore[arg-type]
     with TestCluster(seed=1) as c:
         for verb in (lambda: c.partition({"x"}), lambda: c.crash("x"), lambda: c.restart("x"), lambda: c.skew("x", 1)):
             with pytest.raises(ValueError, match="there is no node 'x': manager-1"):
@@ -346,8 +358,17 @@ def test_what_cannot_be_meant_is_refused_in_a_sentence() -> None:
         for verb, said in (
             (lambda: c.partition(), "none of them may be empty"),
             (lambda: c.partition({"worker-1"}, ()), "none of them may be empty"),
+            (lambda: c.partition("worker-1", {"worker-1", "manager-1"}), "no node is on two of them"),
+            (lambda: c.partition({"worker-1", "manager-1"}), "a partition has two sides at least"),
             (lambda: c.pause("worker-1", -1), "a pause takes time, not -1 s"),
+            (lambda: c.pause("worker-1", math.inf), "a pause takes time, not inf s"),
             (lambda: c.advance(-1), "time only goes on, not by -1 s"),
+            (lambda: c.advance(math.nan), "time only goes on, not by nan s"),
+            (lambda: c.skew("worker-1", math.nan), "not by nan"),
+            (lambda: c.trace(types=["Propose"]), "a pattern each, unlike"),  # type: ignore[arg-type]
+            (lambda: c.trace(limit=0), "one delivery at least, not 0"),
+            (lambda: c.create_service(command="sleep 5"), r"command is a list of strings: \['sleep 5'\]"),
+            (lambda: c.create_service(constraints="node.role==worker"), "constraints is a list of strings"),
             (lambda: c.crash_actor("manager-1"), "an actor's path begins with /"),
             (lambda: c.control("ListNodez"), "has no method 'ListNodez'"),
             (lambda: c.api("x"), "there is no node 'x'"),
@@ -378,6 +399,21 @@ def test_a_cluster_that_was_not_started_says_so() -> None:
     ):
         with pytest.raises(AssertionError, match="not started: use it in a with block"):
             verb()
+
+
+def test_a_cluster_that_has_ended_says_so_and_does_not_start_again() -> None:
+    with TestCluster(seed=1) as c:
+        with pytest.raises(AssertionError, match="a cluster starts once"):
+            c.start()
+        c.create_service("web")
+        c.wait_running("web", 1)
+    for verb in (lambda: c.leader, lambda: c.running("web"), lambda: c.advance(1), lambda: c.trace(), c.heal):
+        with pytest.raises(AssertionError, match="the cluster is closed"):
+            verb()
+    with pytest.raises(AssertionError, match="a cluster starts once"):
+        c.start()
+    assert "manager-1 leads in term" in c.timeline()
+    c.close()
 
 
 def test_a_service_goes_by_its_name_as_well_and_one_that_is_none_is_no_empty_one() -> None:
@@ -468,15 +504,12 @@ def test_shrinking_stops_when_its_runs_are_used_up() -> None:
 
 
 def test_a_report_names_what_is_needed_to_run_again() -> None:
-    text = describe(
-        5, "a swarm", 1.5, [Fault(0, 0.5, "crash", "x"), Fault(1, 1.0, "skew", "", True)], ["d"], "cmd", "n"
-    )
+    text = describe(5, "a swarm", 1.5, [Fault(0, 0.5, "crash", "x"), Fault(1, 1.0, "skew", "", True)], ["d"], "cmd")
     assert text.splitlines() == [
         "seed 5, a swarm, after 1.500 s",
         "faults (2):",
         "  #0 0.500000 crash x",
         "  #1 1.000000 skew (left out)",
-        "n",
         "last 1 deliveries:",
         "  d",
         "run it again: cmd",
