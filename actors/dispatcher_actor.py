@@ -39,7 +39,9 @@ from runtime.swarm.addresses import split_host_port
 from runtime.swarm.assignments import CHANGES_MAX, PATIENCE, QUIET, AssignmentSet
 from runtime.swarm.identity import new_id
 from runtime.swarm.ingress_tables import IngressTables, takes_tables
+from runtime.swarm.labels import LOST_AFTER, seconds_of
 from runtime.swarm.node_status import (
+    Lost,
     NodeUpdate,
     heartbeat_period,
     node_unknown,
@@ -182,6 +184,10 @@ class DispatcherActor(DispatcherStatuses):
         node_id = message.node_id
         if not node_id or node_id in self.sessions:
             return Waits()
+        until = self.registry.keeps_until(node_id)
+        if until is not None:
+            why = "it is out of touch; it keeps its tasks until it counts as down"
+            return Waits((Wait(node_id, "agent", why, max(0.0, until - self.monotonic())),))
         if self.registry.is_down(node_id):
             return Waits((Wait(node_id, "agent", "it has no session; its tasks are given up a day after it was lost"),))
         return Waits((Wait(node_id, "agent", "it has no session yet; it counts as down if it does not call soon"),))
@@ -288,7 +294,8 @@ class DispatcherActor(DispatcherStatuses):
         if not stored:
             call.fail(node_unknown())
             return
-        if self.registry.is_down(node_id):  # it was given up while it registered, and that was written after
+        if self.registry.is_down(node_id) or self.registry.keeps_until(node_id) is not None:
+            # It was lost while it registered, and that was written after.
             request: Any = call.request
             self._set_status(node_id, NodeUpdate(types.NodeStatus.READY, "", self._ip(call), request.description))
         session_id = new_id(self.world.entropy)
@@ -351,22 +358,34 @@ class DispatcherActor(DispatcherStatuses):
         """Heartbeats that did not come, and nodes that have been down for a day."""
         self._look_timer = None
         now = self.monotonic()
-        for node_id, text in self.registry.take_lost(now):
-            log.info("node %s is down: %s", node_id, text, extra=self.about(node_id=node_id))
-            self._end_streams(node_id, not_registered())
-            self._set_status(node_id, NodeUpdate(types.NodeStatus.DOWN, text))
+        for lost in self.registry.take_lost(now, self._patience):
+            self._lost(lost)
         for node_id in self.registry.take_given_up(now):
-            lost = orphans(self.view.find(objects.Task, "node", node_id))
+            tasks = orphans(self.view.find(objects.Task, "node", node_id))
             log.info(
                 "node %s has been down for a day: %d tasks are orphans",
                 node_id,
-                len(lost),
+                len(tasks),
                 extra=self.about(node_id=node_id),
             )
-            if lost:
-                steps = [partial(write_orphaned, task_id=id) for id in lost]
+            if tasks:
+                steps = [partial(write_orphaned, task_id=id) for id in tasks]
                 self.write_batch(steps, partial(self._orphaned, node_id))
         self._look_again()
+
+    def _patience(self, node_id: str) -> float:
+        node = self.view.get(objects.Node, node_id)
+        return (seconds_of(node.spec.annotations.labels, LOST_AFTER) or 0.0) if node is not None else 0.0
+
+    def _lost(self, lost: Lost) -> None:
+        state, how = types.NodeStatus.DOWN, "is down"
+        text = lost.message
+        if lost.keeps:
+            state, how = types.NodeStatus.DISCONNECTED, "is out of touch"
+            text += f"; it keeps its tasks for {lost.keeps:g} s: label {LOST_AFTER}"
+        log.info("node %s %s: %s", lost.node_id, how, text, extra=self.about(node_id=lost.node_id))
+        self._end_streams(lost.node_id, not_registered())
+        self._set_status(lost.node_id, NodeUpdate(state, text))
 
     def _orphaned(self, node_id: str, answer: Answer) -> None:
         if answer.error is not None or any(isinstance(result, Refused) for result in answer.value):

@@ -16,6 +16,7 @@ from actors.global_actor import GlobalActor
 from actors.jobs_actor import JobsActor
 from actors.key_manager_actor import KeyManagerActor
 from actors.log_broker_actor import LogBrokerActor
+from actors.node_reaper_actor import NodeReaperActor
 from actors.raft_membership_actor import RaftMembershipActor
 from actors.replicated_actor import ReplicatedActor
 from actors.resource_allocator_actor import ResourceAllocatorActor
@@ -45,11 +46,12 @@ PARTS: tuple[tuple[str, type[Actor]], ...] = (
     ("scheduler", SchedulerActor),
     ("constraint_enforcer", ConstraintEnforcerActor),
     ("task_reaper", TaskReaperActor),
+    ("node_reaper", NodeReaperActor),
     ("replicated", ReplicatedActor),
     ("global", GlobalActor),
     ("jobs", JobsActor),
 )
-ASKED_OF_WAITS = ("allocator", "scheduler", "dispatcher", "replicated", "global", "jobs")
+ASKED_OF_WAITS = ("allocator", "scheduler", "dispatcher", "replicated", "global", "jobs", "node_reaper")
 TOLD_OF_MEMBERS = ("dispatcher", "role_manager")
 FOUNDING_WAIT = 20.0
 

@@ -1,7 +1,7 @@
 """SchedulerActor places waiting tasks on nodes.
 
-Who talks to it: the store, with every change of nodes and tasks. Whom it talks to: the store. It decides nothing:
-``runtime/swarm/scheduling`` does; here is when it is asked, and how its decisions reach the store.
+Who talks to it: the store, with every change of nodes, tasks and services. Whom it talks to: the store. It decides
+nothing: ``runtime/swarm/scheduling`` does; here is when it is asked, and how its decisions reach the store.
 
 1. A run comes 20 ms after the first change that it might act on. While tasks wait that fit nowhere, which each run
    looks at again, runs rest as long as the last one took, a second at most.
@@ -32,6 +32,7 @@ from runtime.store.transaction import Transaction
 from runtime.store.view import Published, View
 from runtime.swarm.scheduling import GATHER_S, REST_MAX_S, Decision, Scheduler
 from runtime.swarm.scheduling import commit as carry_out
+from runtime.swarm.start_order import hold
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
 
@@ -48,11 +49,11 @@ class _Due:
 class SchedulerActor(StoreWatcher):
     """Lives below the leader, as long as this manager leads."""
 
-    watched = WatchFilter.kinds(objects.Node, objects.Task)
+    watched = WatchFilter.kinds(objects.Node, objects.Task, objects.Service)
 
     def __init__(self, context: LeaderContext) -> None:
         super().__init__(context)
-        self.scheduler = Scheduler()
+        self.scheduler = Scheduler(hold_of=lambda service: hold(self.view, service))
         self._settled = False
         self._unwritten: deque[Decision] = deque()
         self._in_flight: list[Decision] = []
@@ -81,10 +82,14 @@ class SchedulerActor(StoreWatcher):
                     self.scheduler.remove_node(change.object.id)
                 else:
                     self.scheduler.put_node(change.object)
+            elif change.kind is objects.Service:
+                self.scheduler.service_changed()
             elif gone:
                 self.scheduler.remove_task(change.object.id, change.object.node_id)
             else:
                 self.scheduler.put_task(change.object, self.monotonic(), of_status=change.of_status)
+                if change.object.status.state in (types.RUNNING, types.COMPLETE):
+                    self.scheduler.came_up(change.object.service_id)
         self._changed()
 
     @handles(AskWaits)

@@ -20,6 +20,7 @@ import yaml
 from runtime.errors import Refused
 from runtime.swarm.offered import check_offered
 from runtime.wire.pb import control_pb2, specs_pb2
+from swarmlet.compose_order import order
 from swarmlet.compose_payloads import Payload, Surroundings, payloads
 from swarmlet.compose_service import service
 from swarmlet.compose_values import ComposeError, Notes, Place
@@ -110,12 +111,13 @@ def load(text: str, name: str, environ: Mapping[str, str], read: Callable[[str],
     around = Surroundings(name, environ, read or _absent, notes)
     found = payloads(top, around)
     around = replace(around, payloads=found)
-    specs = [_service(key, place, around) for key, place in top.at("services").entries()]
+    specs = {key: _service(key, place, around) for key, place in top.at("services").entries()}
+    order(top.at("services"), specs)
     if not specs and not notes.faults:
         notes.fault("services", "the file has none")
     if notes.faults:
         raise ComposeError(notes.faults)
-    return Stack(name, tuple(specs), tuple(notes.warnings), tuple(found.values()))
+    return Stack(name, tuple(specs.values()), tuple(notes.warnings), tuple(found.values()))
 
 
 def _absent(path: str) -> bytes:

@@ -51,7 +51,6 @@ REFUSED: Final[Mapping[str, str]] = {
 LEFT_OUT: Final[Mapping[str, str]] = {
     "cgroup": "has no meaning for a process",
     "container_name": "tasks are named service.slot.id",
-    "depends_on": "services of a swarm start together and are restarted until they stay up",
     "expose": "a process opens its ports itself",
     "external_links": "other services are reached by this machine's network",
     "isolation": "has no meaning for a process",
@@ -65,9 +64,9 @@ LEFT_OUT: Final[Mapping[str, str]] = {
 _LOG_DRIVERS: Final = ("", "json-file", "local")
 _SHARED: Final = ("ipc", "network_mode", "pid", "uts", "cgroupns_mode")
 _HONOURED: Final = (
-    "command", "configs", "deploy", "entrypoint", "env_file", "environment", "group_add", "healthcheck", "image",
-    "init", "labels", "logging", "networks", "ports", "restart", "secrets", "security_opt", "stop_grace_period",
-    "stop_signal", "ulimits", "user", "working_dir",
+    "command", "configs", "depends_on", "deploy", "entrypoint", "env_file", "environment", "group_add", "healthcheck",
+    "image", "init", "labels", "logging", "networks", "ports", "restart", "secrets", "security_opt",
+    "stop_grace_period", "stop_signal", "ulimits", "user", "working_dir",
 )  # fmt: skip
 
 

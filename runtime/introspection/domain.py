@@ -16,6 +16,7 @@ from runtime.swarm.explaining import whose_turn
 from runtime.swarm.explaining_past import how_it_ended
 from runtime.swarm.filters import NO_SUITABLE_NODE
 from runtime.swarm.naming import task_name
+from runtime.swarm.start_order import STARTS_AFTER
 from runtime.swarm.task_model import ended
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
@@ -119,12 +120,15 @@ def _hostname(view: View, node_id: str) -> str:
 def reason_class(why: str, who: str) -> str:
     """What a metric may be labelled with: the reason that stops most nodes, without numbers and names, so that there
     are only a few; who acts next where that is not the scheduler."""
+    if who == "scheduler" and why.startswith(STARTS_AFTER):
+        return OTHERS_FIRST
     if who != "scheduler" or not why.startswith(NO_SUITABLE_NODE):
         return who
     first = why[len(NO_SUITABLE_NODE) :].lstrip(" (").split(";", 1)[0]
     return next((reason for reason in REASONS if reason in first), NO_SUITABLE_NODE)
 
 
+OTHERS_FIRST: Final = "starts after other services"
 REASONS: Final = (
     "insufficient resources", "scheduling constraints not satisfied", "unsupported platform",
     "host-mode port already in use", "max replicas per node limit exceed", "missing plugin",

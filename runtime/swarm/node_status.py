@@ -3,6 +3,7 @@
 Rules owned here (SwarmKit's dispatcher):
 1. A registered node is DOWN after three of its heartbeat periods without a word, one that was only known when this
    manager began to lead after six; after 24 h of that its tasks are ORPHANED.
+   One whose label says so is DISCONNECTED before: it keeps its tasks and gets no new ones (ours, not SwarmKit's).
 2. A node has one session, the newest; of a node that is known already, three registrations in a row are let through
    and then none until it was quiet for 8 s.
 3. An observed state only grows, an agent speaks for the tasks of its own node alone, and what is stored already is not
@@ -14,7 +15,7 @@ Times are seconds of a clock that only grows, but for ``Tx.now``, which is the t
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -120,6 +121,10 @@ class Deadlines:
                 self._push(key, at)
         return due
 
+    def at(self, key: str) -> float | None:
+        """The deadline of ``key``."""
+        return self._at.get(key)
+
     @property
     def next(self) -> float | None:
         """When to look again: no deadline is earlier."""
@@ -132,11 +137,22 @@ class Deadlines:
 
 @dataclass(slots=True)
 class Registration:
-    """What is known of a node; ``session_id`` is empty for one that was only known when this manager began."""
+    """What is known of a node; ``session_id`` is empty for one that was only known when this manager began. ``lost`` is
+    why it is out of touch, empty while it is not."""
 
     session_id: str = ""
     attempts: int = 0
     attempted: float = float("-inf")
+    lost: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A node that is out of touch from now on, and down unless it ``keeps`` its tasks for so many seconds."""
+
+    node_id: str
+    message: str
+    keeps: float = 0.0
 
 
 class NodeRegistry:
@@ -179,6 +195,11 @@ class NodeRegistry:
         """Whether the node was found down and has not come back since."""
         return node_id in self._down
 
+    def keeps_until(self, node_id: str) -> float | None:
+        """When a node that is out of touch is down; None for one that is in touch, or down."""
+        known = self.nodes.get(node_id)
+        return self._alive.at(node_id) if known is not None and known.lost else None
+
     def remove(self, node_id: str) -> None:
         """Forgets a node."""
         self.nodes.pop(node_id, None)
@@ -202,6 +223,7 @@ class NodeRegistry:
         """The node's session is this one, and no other."""
         known = self.nodes.setdefault(node_id, Registration(attempted=now))
         known.session_id = session_id
+        known.lost = ""
         self._down.drop(node_id)
         self._alive.set(node_id, now + GRACE * draw_period(self._period, self._rng))
 
@@ -209,7 +231,7 @@ class NodeRegistry:
         """The registration under this session. ``Refused``: NOT_FOUND ``node not registered``, INVALID_ARGUMENT
         ``session invalid`` (also for a node that has none yet)."""
         known = self.nodes.get(node_id)
-        if known is None:
+        if known is None or known.lost:
             raise not_registered()
         if not session_id or known.session_id != session_id:
             raise session_invalid()
@@ -222,14 +244,20 @@ class NodeRegistry:
         self._alive.set(node_id, now + GRACE * period)
         return period
 
-    def take_lost(self, now: float) -> list[tuple[str, str]]:
-        """The nodes that are down from now on, each with the message for its status."""
-        lost = []
+    def take_lost(self, now: float, patience: Callable[[str], float] = lambda node_id: 0.0) -> list[Lost]:
+        """The nodes that are out of touch or down from now on. ``patience`` is for how many seconds a node keeps its
+        tasks while it is out of touch."""
+        found = []
         for node_id in self._alive.take_due(now):
-            message = FAILURE if self.nodes[node_id].session_id else FAILURE_UNKNOWN
-            self.down(node_id, now)
-            lost.append((node_id, message))
-        return lost
+            known = self.nodes[node_id]
+            keeps = 0.0 if known.lost else patience(node_id)
+            known.lost = known.lost or (FAILURE if known.session_id else FAILURE_UNKNOWN)
+            found.append(Lost(node_id, known.lost, keeps))
+            if keeps:
+                self._alive.set(node_id, now + keeps)
+            else:
+                self.down(node_id, now)
+        return found
 
     def take_given_up(self, now: float) -> list[str]:
         """The nodes whose tasks are orphans from now on."""

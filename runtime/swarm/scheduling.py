@@ -23,6 +23,7 @@ from runtime.swarm.plugin_hints import plugin_hints
 from runtime.swarm.ports import Tx
 from runtime.swarm.service_spec import to_timestamp
 from runtime.swarm.spread import Group, Layouts
+from runtime.swarm.start_order import Hold
 from runtime.swarm.task_model import version_of
 from runtime.swarm.waits import Wait
 from runtime.wire.pb import objects_pb2 as objects
@@ -37,6 +38,7 @@ PRUNE_S: Final = 300.0
 HINTS_MAX: Final = 256
 
 ServiceOf = Callable[[str], objects.Service | None]
+HoldOf = Callable[[objects.Service], Hold | None]
 VolumesOf = Callable[[objects.Task], VolumeCheck]
 
 
@@ -55,7 +57,7 @@ class Decision:
 class Scheduler:
     """All nodes and all tasks from PENDING to RUNNING, as far as placement depends on them."""
 
-    def __init__(self, volumes_of: VolumesOf | None = None) -> None:
+    def __init__(self, volumes_of: VolumesOf | None = None, hold_of: HoldOf | None = None) -> None:
         self._nodes: dict[str, NodeInfo] = {}
         self._whereabouts = Whereabouts()
         self._layouts = Layouts(self._nodes, self._whereabouts)
@@ -68,6 +70,8 @@ class Scheduler:
         self._hints: dict[tuple[Any, ...], str] = {}
         self._prune_at = float("-inf")
         self._volumes_of = volumes_of
+        self._hold_of = hold_of
+        self._held: dict[str, Hold] = {}  # as of the last run, by service
 
     # What the scheduler is told
 
@@ -174,6 +178,14 @@ class Scheduler:
         for place in dict.fromkeys((decided, node_id, known.node_id if known else "")):
             self._release(place, task_id)
 
+    def came_up(self, service_id: str) -> None:
+        """A task of a service runs, or is complete: those that start after it are looked at again."""
+        self._due |= any(service_id in hold.services for hold in self._held.values())
+
+    def service_changed(self) -> None:
+        """A service came, changed or went: whoever starts after others is looked at again."""
+        self._due |= bool(self._held)
+
     # What it decides
 
     @property
@@ -219,11 +231,14 @@ class Scheduler:
             return decisions
         self._due = False
         self._shut_down_unwanted(decisions)
+        self._look_at_holds(service_of)
         for task_id in list(self._preassigned):
-            self._confirm(self._tasks[task_id], decisions)
+            if not self._is_held([self._tasks[task_id]], decisions):
+                self._confirm(self._tasks[task_id], decisions)
         self._layouts.begin_run()
         for tasks in self._groups():
-            self._place_group(tasks, now, service_of, decisions)
+            if not self._is_held(tasks, decisions):
+                self._place_group(tasks, now, service_of, decisions)
         return decisions
 
     def commit_failed(self, task_ids: Iterable[str]) -> None:
@@ -242,6 +257,28 @@ class Scheduler:
                 del queue[task.id]
                 self._undecided[task.id] = (task, "")
                 decisions.append(Decision(task.id, None, types.SHUTDOWN, task.status.message, ""))
+
+    def _look_at_holds(self, service_of: ServiceOf) -> None:
+        self._held = {}
+        if self._hold_of is None:
+            return
+        waiting = (
+            self._tasks[task_id].service_id for queue in (self._preassigned, self._unassigned) for task_id in queue
+        )
+        for service_id in dict.fromkeys(waiting):
+            service = service_of(service_id) if service_id else None
+            found = self._hold_of(service) if service is not None else None
+            if found is not None:
+                self._held[service_id] = found
+
+    def _is_held(self, tasks: Sequence[objects.Task], decisions: list[Decision]) -> bool:
+        """Whether tasks of one service are not to start yet; they say why."""
+        held = self._held.get(tasks[0].service_id)
+        if held is None:
+            return False
+        for task in tasks:
+            self._wait(task, held.why, decisions)
+        return True
 
     def _groups(self) -> list[list[objects.Task]]:
         groups: dict[tuple[str, int | str], list[objects.Task]] = {}

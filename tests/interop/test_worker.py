@@ -22,8 +22,13 @@ def service_moves_away(manager: Peer, worker: Peer, service: str) -> None:
         return bool(here) and all(task["Status"]["State"] in ended for task in here)
 
     until(over, f"{worker.name} has stopped its tasks")
-    waiting = manager.get("/tasks", service=service, desired_state="running")
-    assert {task["Status"]["State"] for task in waiting} == {"pending"}
+
+    def wait() -> bool:
+        """A replacement is to run only once the manager has seen that the old task stopped."""
+        wanted = manager.get("/tasks", service=service, desired_state="running")
+        return {task["Status"]["State"] for task in wanted} == {"pending"}
+
+    until(wait, "its tasks wait for a place")
 
 
 def leaves(manager: Peer, worker: Peer) -> None:

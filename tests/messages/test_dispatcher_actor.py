@@ -16,6 +16,7 @@ import pytest
 from actors.dispatcher_actor import DispatcherActor
 from actors.store_actor import StoreActor
 from runtime.errors import Code, Refused
+from runtime.protocol.explain import AskWaits
 from runtime.protocol.manager import LeaderContext, MembersChanged
 from runtime.protocol.raft import MemberStatus
 from runtime.protocol.store import Entries, Leading, ProposalRefused, Propose, Write
@@ -25,6 +26,7 @@ from runtime.stage.simulator import Simulator
 from runtime.store.view import Published
 from runtime.swarm.agent_session import trace_in
 from runtime.swarm.ingress_tables import Backend, PublishedPort, routes
+from runtime.swarm.labels import LOST_AFTER
 from runtime.wire.inbound import Ending, InboundCall
 from runtime.wire.memory import MemoryNetwork
 from runtime.wire.pb import dispatcher_pb2 as dispatcher
@@ -38,6 +40,7 @@ from runtime.wire.to_actor import to_actor
 from tests.unit.wire.authority import CLUSTER, authority
 
 READY, DOWN, UNKNOWN = types.NodeStatus.READY, types.NodeStatus.DOWN, types.NodeStatus.UNKNOWN
+DISCONNECTED = types.NodeStatus.DISCONNECTED
 DAY = 24 * 3600
 
 
@@ -502,6 +505,75 @@ def test_a_node_that_falls_silent_is_down_after_three_periods() -> None:
     _, again = bench.register("w1", session_id)
     assert again != session_id
     assert bench.state() == (READY, "")
+
+
+def patient(id: str, label: str) -> objects.Node:
+    made = node(id, READY)
+    made.spec.annotations.labels[LOST_AFTER] = label
+    return made
+
+
+KEEPS = "heartbeat failure; it keeps its tasks for 120 s: label swarmlet.lost-after"
+
+
+def test_a_node_that_may_be_out_of_touch_is_disconnected_first_and_down_after_that() -> None:
+    bench = Bench(patient("p", "2m"))
+    stream, session_id = bench.register("p")
+    bench.simulator.run_for(17)
+    assert bench.state("p") == (DISCONNECTED, KEEPS)
+    assert refusal(stream) == refusal(bench.beat(session_id, "p")) == UNREGISTERED
+    bench.simulator.run_for(110)
+    assert bench.state("p") == (DISCONNECTED, KEEPS)
+    bench.simulator.run_for(11)
+    assert bench.state("p") == (DOWN, "heartbeat failure")
+
+
+def test_a_node_that_is_in_touch_again_in_time_was_never_down() -> None:
+    bench = Bench(patient("p", "2m"))
+    bench.register("p")
+    bench.simulator.run_for(100)
+    _, session_id = bench.register("p")
+    assert bench.state("p") == (READY, "")
+    bench.keep_alive(session_id, 300, "p")
+    assert bench.state("p") == (READY, "")
+
+
+def test_a_new_leader_gives_a_node_all_of_its_time_again() -> None:
+    lost = patient("p", "2m")
+    lost.status.state = DISCONNECTED
+    bench = Bench(lost)
+    assert bench.state("p")[0] == UNKNOWN
+    bench.simulator.run_for(140)
+    assert bench.state("p") == (
+        DISCONNECTED,
+        'heartbeat failure for node in "unknown" state; it keeps its tasks for 120 s: label swarmlet.lost-after',
+    )
+    bench.simulator.run_for(14)
+    assert bench.state("p")[0] == DOWN
+
+
+def test_a_node_that_is_found_out_of_touch_while_it_registers_is_ready_in_the_end() -> None:
+    bench = Bench(patient("p", "1h"))
+    bench.simulator.run_for(20)
+    bench.held = True
+    stream = bench.call("Dispatcher", "Session", dispatcher.SessionRequest(), "p")
+    bench.simulator.run_for(17)
+    assert bench.instance.registry.keeps_until("p") is not None
+    bench.held = False
+    bench.log.tell("go on")
+    bench.simulator.run_for(1)
+    assert stream.take()
+    assert bench.state("p") == (READY, "")
+
+
+def test_what_a_node_that_is_out_of_touch_waits_for_is_said_with_its_time() -> None:
+    bench = Bench(patient("p", "2m"))
+    bench.register("p")
+    bench.simulator.run_for(50)
+    (wait,) = bench.simulator.ask(bench.actor, AskWaits(node_id="p")).waits
+    assert wait.why == "it is out of touch; it keeps its tasks until it counts as down"
+    assert wait.seconds is not None
+    assert 80 < wait.seconds < 90
 
 
 def test_nodes_are_unknown_when_a_manager_begins_to_lead_and_down_after_six_periods() -> None:

@@ -11,6 +11,7 @@ from actors import scheduler_actor
 from actors.allocator_actor import AllocatorActor
 from actors.scheduler_actor import SchedulerActor
 from runtime.protocol.store import Write
+from runtime.swarm.labels import START_AFTER
 from runtime.swarm.scheduling import Decision, Scheduler, ServiceOf
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
@@ -340,3 +341,71 @@ def test_equal_seeds_give_equal_deliveries() -> None:
         return one.simulator.digest
 
     assert run(3) == run(3)
+
+
+# Services that start after others
+
+
+def after(id: str, others: str) -> objects.Service:
+    made = service(id)
+    made.spec.annotations.labels[START_AFTER] = others
+    return made
+
+
+def test_a_first_start_waits_for_the_service_before_it_and_says_so() -> None:
+    one = bench(node("n"), after("web", "db"), service("db"), task("w"), task("d", "db"))
+    one.wait(lambda: placed(one, "d"))
+    one.simulator.run_for(5)
+    assert (state(one, "w"), one.task("w").status.err) == (
+        types.PENDING,
+        "it starts after db (no task of it runs): label swarmlet.start-after",
+    )
+    one.edit(objects.Task, "d", lambda new: setattr(new.status, "state", types.RUNNING))
+    since = one.simulator.time
+    one.wait(lambda: placed(one, "w"))
+    assert elapsed(one, since) <= 0.1
+    assert one.task("w").status.err == ""
+
+
+def test_a_service_that_comes_later_lets_the_other_start() -> None:
+    one = bench(node("n"), after("web", "db"), task("w"))
+    one.wait(lambda: "there is no such service" in one.task("w").status.err)
+    one.put(service("db"))
+    one.wait(lambda: "no task of it runs" in one.task("w").status.err)
+    one.put(task("d", "db", node_id="n", state=types.RUNNING))
+    one.wait(lambda: placed(one, "w"))
+
+
+def test_a_label_that_is_taken_away_holds_nobody() -> None:
+    one = bench(node("n"), after("web", "db"), task("w"))
+    one.wait(lambda: one.task("w").status.err != "")
+    one.edit(objects.Service, "web", lambda new: new.spec.annotations.labels.clear())
+    one.wait(lambda: placed(one, "w"))
+
+
+def test_a_task_that_came_with_its_node_waits_too() -> None:
+    each = after("web", "db")
+    getattr(each.spec, "global").SetInParent()
+    one = bench(node("n"), each, service("db"), task("w", slot=0, node_id="n"))
+    one.wait(lambda: "no task of it runs" in one.task("w").status.err)
+    one.put(task("d", "db", node_id="n", state=types.RUNNING))
+    one.wait(lambda: placed(one, "w"))
+
+
+def test_scaling_and_replacing_wait_for_nobody() -> None:
+    running = task("w", node_id="n", state=types.RUNNING)
+    one = bench(node("n"), after("web", "db"), running, task("w2", slot=2))
+    one.wait(lambda: placed(one, "w2"))
+    one.edit(objects.Task, "w", lambda new: setattr(new.status, "state", types.FAILED))
+    one.put(task("w3", slot=1))
+    one.wait(lambda: placed(one, "w3"))
+
+
+def test_a_new_life_holds_what_the_last_one_held() -> None:
+    one = bench(node("n"), after("web", "db"), service("db"), task("w"))
+    one.wait(lambda: one.task("w").status.err != "")
+    one.crash()
+    one.simulator.run_for(2)
+    assert not placed(one, "w")
+    one.put(task("d", "db", node_id="n", state=types.RUNNING))
+    one.wait(lambda: placed(one, "w"))

@@ -15,6 +15,7 @@ from runtime.swarm.control.checks import based_on, copy_of, find_or_refuse, requ
 from runtime.swarm.control.context import Context
 from runtime.swarm.control.listing import by_id_prefix, by_index, by_name, by_name_prefix, labels_match, select
 from runtime.swarm.defaults import CLUSTER_NAME
+from runtime.swarm.labels import check_node_labels
 from runtime.swarm.ports import Tx, View
 from runtime.swarm.service_spec import to_timestamp
 from runtime.wire.pb import control_pb2 as control
@@ -74,6 +75,7 @@ def update_node(request: control.UpdateNodeRequest, ctx: Context) -> Callable[[T
     """Replaces a node's whole spec; a demotion is checked against the managers and the raft members."""
     require(request.node_id)
     require_field(request, "node_version", "spec")
+    check_node_labels(request.spec.annotations.labels)
 
     def run(tx: Tx) -> control.UpdateNodeResponse:
         node = find_or_refuse(tx, objects.Node, request.node_id)
@@ -105,12 +107,17 @@ def remove_node(request: control.RemoveNodeRequest, ctx: Context) -> Callable[[T
     def run(tx: Tx) -> control.RemoveNodeResponse:
         node = find_or_refuse(tx, objects.Node, request.node_id)
         _check_removable(node, request.force, ctx)
-        _blacklist(tx, node, ctx)
-        _orphan_tasks(tx, node.id)
-        tx.delete(objects.Node, node.id)
+        take_out(tx, node, ctx.certificate_expiry)
         return control.RemoveNodeResponse()
 
     return run
+
+
+def take_out(tx: Tx, node: objects.Node, certificate_expiry: Callable[[bytes], float | None]) -> None:
+    """Removes a node, with all that follows from it; `Context` says what ``certificate_expiry`` is."""
+    _blacklist(tx, node, certificate_expiry)
+    _orphan_tasks(tx, node.id)
+    tx.delete(objects.Node, node.id)
 
 
 def _check_removable(node: objects.Node, force: bool, ctx: Context) -> None:
@@ -123,13 +130,13 @@ def _check_removable(node: objects.Node, force: bool, ctx: Context) -> None:
         raise precondition(f"node {node.id} is not down and can't be removed")
 
 
-def _blacklist(tx: Tx, node: objects.Node, ctx: Context) -> None:
+def _blacklist(tx: Tx, node: objects.Node, certificate_expiry: Callable[[bytes], float | None]) -> None:
     clusters = tx.find(objects.Cluster, "name", CLUSTER_NAME)
     if len(clusters) != 1:
         raise Refused(Code.INTERNAL, "could not fetch cluster object")
     cluster = copy_of(clusters[0])
     entry = types.BlacklistedCertificate()
-    expiry = ctx.certificate_expiry(node.certificate.certificate) if node.certificate.certificate else None
+    expiry = certificate_expiry(node.certificate.certificate) if node.certificate.certificate else None
     if expiry is not None:
         entry.expiry.CopyFrom(to_timestamp(expiry))
     cluster.blacklisted_certificates[node.id].CopyFrom(entry)

@@ -34,6 +34,7 @@ from runtime.swarm.naming import random_name, runtime_name
 from runtime.swarm.network_pools import is_ingress
 from runtime.swarm.offered import check_mounts
 from runtime.swarm.ports import Tx, View
+from runtime.swarm.start_order import check_no_circle
 from runtime.wire.pb import control_pb2 as control
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
@@ -129,11 +130,12 @@ def _free_name(tx: Tx, candidates: Sequence[str]) -> str:
 
 
 def _check_against_store(tx: Tx, spec: specs.ServiceSpec, own_id: str) -> None:
-    """What a new spec must fit to: networks, ports, the ingress network, secrets and configs."""
+    """What a new spec must fit to: networks, ports, the ingress network, secrets, configs, the services before it."""
     _check_networks(tx, service_spec.networks(spec))
     check_port_conflicts(tx, spec.endpoint, own_id)
     _check_ingress(tx, spec)
     _check_references(tx, spec)
+    check_no_circle(tx, spec)
 
 
 def _check_networks(tx: Tx, attachments: Sequence[types.NetworkAttachmentConfig]) -> None:
@@ -215,6 +217,7 @@ def update_service(
         else:
             new = service_spec.updated(service, request.spec, request.service_version, tx.now)
         _check_task_room(tx, new.spec)
+        check_no_circle(tx, new.spec)
         new.meta.version.CopyFrom(request.service_version)
         tx.update(new)
         return control.UpdateServiceResponse(service=stored(tx, objects.Service, service.id))

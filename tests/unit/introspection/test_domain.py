@@ -65,6 +65,7 @@ def test_a_long_list_is_cut_counted_and_summed_up_by_reason() -> None:
         ("no suitable node", "scheduler", "no suitable node"),
         ("no suitable node (a filter of tomorrow on 3 nodes)", "scheduler", "no suitable node"),
         ("it is placed in the next run", "scheduler", "scheduler"),
+        ("it starts after db (no task of it runs): label x", "scheduler", "starts after other services"),
         ("node one is at it: preparing", "agent", "agent"),
     ],
 )

@@ -60,6 +60,15 @@ def test_an_update_replaces_the_whole_spec() -> None:
     )
 
 
+@pytest.mark.parametrize("key", ["swarmlet.lost-after", "swarmlet.remove-after"])
+def test_a_label_of_a_node_that_cannot_be_read_is_refused_and_nothing_is_changed(key: str) -> None:
+    swarm = Swarm()
+    swarm.put(node("w"))
+    with pytest.raises(Refused, match=f"label {key}: 'soon' is no duration"):
+        update_node(swarm, "w", annotations=types.Annotations(labels={key: "soon"}))
+    assert update_node(swarm, "w", annotations=types.Annotations(labels={key: "5m"})).spec.annotations.labels
+
+
 def test_the_last_manager_is_not_demoted() -> None:
     swarm = Swarm(members={"m": member(1)}, can_remove=lambda raft_id: True)
     swarm.put(node("m", manager=True))

@@ -419,6 +419,33 @@ def test_cluster_volumes_are_refused_by_their_mounts_and_who_has_some_already_ma
     assert refusal(swarm, "UpdateService", **base, spec=mounted(1, "/other"))[0] is Code.UNIMPLEMENTED
 
 
+def after(name: str, *others: str) -> specs.ServiceSpec:
+    spec = service_spec(name)
+    spec.annotations.labels["swarmlet.start-after"] = ",".join(others)
+    return spec
+
+
+def test_a_service_that_starts_after_none_or_in_a_circle_is_refused(swarm: Swarm) -> None:
+    empty = "label swarmlet.start-after: names no service; give names of services, between commas"
+    assert refusal(swarm, "CreateService", spec=after("a", "")) == (Code.INVALID_ARGUMENT, empty)
+    a, b = create(swarm, after("a", "b")), create(swarm, service_spec("b"))
+    circle = "label swarmlet.start-after: b would start after a would start after b, so none of them ever would"
+    version = b.meta.version
+    assert refusal(swarm, "UpdateService", service_id=b.id, service_version=version, spec=after("b", "a")) == (
+        Code.INVALID_ARGUMENT,
+        circle,
+    )
+    update(swarm, a, service_spec("a"))
+    assert update(swarm, b, after("b", "a")).spec.annotations.labels
+
+
+def test_a_rollback_into_a_circle_is_refused(swarm: Swarm) -> None:
+    a = update(swarm, create(swarm, after("a", "b")), service_spec("a"))
+    create(swarm, after("b", "a"))
+    code, text = roll_back(swarm, a)
+    assert (code, text.split(": ", 1)[0]) == (Code.INVALID_ARGUMENT, "label swarmlet.start-after")
+
+
 def test_an_update_of_an_unknown_service_is_not_found(swarm: Swarm) -> None:
     fields = {"service_id": "gone", "service_version": types.Version(index=1), "spec": service_spec()}
     assert refusal(swarm, "UpdateService", **fields) == (Code.NOT_FOUND, "service gone not found")

@@ -14,7 +14,7 @@ from runtime.store.changes import apply
 from runtime.store.transaction import Transaction
 from runtime.store.view import View
 from runtime.swarm import node_status as rules
-from runtime.swarm.node_status import Deadlines, NodeRegistry, NodeUpdate
+from runtime.swarm.node_status import Deadlines, Lost, NodeRegistry, NodeUpdate
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
 
@@ -153,11 +153,38 @@ def test_a_registered_node_is_lost_after_three_periods_and_an_unknown_one_after_
     known.register("r", "s", 0.0)
     known.known("u", 0.0)
     assert known.take_lost(13.49) == []
-    assert known.take_lost(16.51) == [("r", "heartbeat failure")]
+    assert known.take_lost(16.51) == [Lost("r", "heartbeat failure")]
     assert known.take_lost(26.99) == []
-    assert known.take_lost(33.01) == [("u", 'heartbeat failure for node in "unknown" state')]
+    assert known.take_lost(33.01) == [Lost("u", 'heartbeat failure for node in "unknown" state')]
     assert known.is_down("r")
     assert not known.nodes
+
+
+def test_a_node_that_may_be_out_of_touch_is_down_only_after_that() -> None:
+    known = registry()
+    known.register("n", "s", 0.0)
+    assert known.keeps_until("n") is None
+    assert known.take_lost(20.0, {"n": 60.0}.__getitem__) == [Lost("n", "heartbeat failure", 60.0)]
+    assert known.keeps_until("n") == 80.0
+    assert not known.is_down("n")
+    with pytest.raises(Refused, match="node not registered"):
+        known.heartbeat("n", "s", 30.0)
+    assert known.take_lost(79.9, {"n": 60.0}.__getitem__) == []
+    assert known.take_lost(80.0, {"n": 60.0}.__getitem__) == [Lost("n", "heartbeat failure")]
+    assert known.is_down("n")
+    assert known.keeps_until("n") is None
+
+
+def test_a_node_that_is_in_touch_again_is_lost_anew_as_the_first_time() -> None:
+    known = registry()
+    known.known("n", 0.0)
+    (lost,) = known.take_lost(40.0, lambda node_id: 60.0)
+    assert lost.message == 'heartbeat failure for node in "unknown" state'
+    known.attempt("n", 50.0)
+    known.register("n", "s", 50.0)
+    assert known.keeps_until("n") is None
+    known.heartbeat("n", "s", 55.0)
+    assert known.take_lost(100.0, lambda node_id: 60.0) == [Lost("n", "heartbeat failure", 60.0)]
 
 
 def test_a_heartbeat_puts_the_loss_off() -> None:
