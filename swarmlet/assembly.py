@@ -200,7 +200,7 @@ class Assembly:
         )
         described, images = executor.describe(), images_of(settings.executor)
         system = host.system_info(hostname, settings.state_dir, settings.executor.name, described, images)
-        self.backend = ClusterBackend(self._cluster, transport, self._control_socket, lambda: system)
+        self.backend = ClusterBackend(self._cluster, transport, self._control_socket, lambda: system, executor)
         parts.callback(loop.call_soon, self.backend.close)
         self._serve(self.backend, self.stage)
 

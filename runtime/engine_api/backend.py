@@ -10,7 +10,7 @@ Rules it owns:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -107,6 +107,14 @@ class Backend(Protocol):
 
     async def system(self) -> SystemInfo:
         """The host and this daemon."""
+
+    @property
+    def has_engine(self) -> bool:
+        """Whether a container engine runs this node's tasks."""
+
+    async def engine(self, path: str, query: Mapping[str, str]) -> Any:
+        """What the container engine that runs this node's tasks answers to a GET; None if none does. Raises ApiError in
+        the engine's words, Refused if it cannot be asked."""
 
     async def local_network(self, term: str) -> str | None:
         """The name of the network that exists on this node alone and is called ``term``; None if there is none."""

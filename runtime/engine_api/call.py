@@ -96,6 +96,10 @@ class Call:
         """The second part of the path: an id, a name or a prefix."""
         return self.parts[1]
 
+    def given(self, *keys: str) -> dict[str, str]:
+        """Those of these query keys that are there and not empty."""
+        return {key: value for key in keys if (value := self.query(key))}
+
     def query(self, key: str) -> str:
         """The first value of a query key, empty if it is absent."""
         if self._query is None:

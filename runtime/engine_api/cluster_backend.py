@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.engine_api import local_logs, log_stream
 from runtime.engine_api.backend import CONTROL_TIMEOUT_S, SystemInfo
-from runtime.engine_api.errors import status_and_text
+from runtime.engine_api.errors import ApiError, status_and_text
 from runtime.engine_api.event_stream import EventStream
 from runtime.engine_api.execs import Execs
 from runtime.engine_api.questions import Landing, Questions
 from runtime.errors import Code, Refused
+from runtime.executor.inspection import NotShown, Showing
 from runtime.protocol import cluster as say
 from runtime.protocol.agent import AwaitTask, InspectTask
 from runtime.protocol.cluster import ClusterError, InitRequest, JoinRequest, SwarmInfo
@@ -51,16 +52,23 @@ RESTARTING: Final = "The cluster layer of this daemon is starting again, please 
 class ClusterBackend:
     """``Backend`` over ``cluster``, the address of a ClusterActor. All methods belong to one event loop.
 
-    ``control_socket`` is the path of this node's control socket, ``system`` tells of the host whenever it is asked.
+    ``control_socket`` is the path of this node's control socket, ``system`` tells of the host whenever it is asked,
+    ``executor`` is who runs the tasks.
     """
 
     def __init__(
-        self, cluster: Address, transport: Transport, control_socket: str, system: Callable[[], SystemInfo]
+        self,
+        cluster: Address,
+        transport: Transport,
+        control_socket: str,
+        system: Callable[[], SystemInfo],
+        executor: object = None,
     ) -> None:
         self._cluster = cluster
         self._transport = transport
         self._control_socket = control_socket
         self._system = system
+        self._engine = executor if isinstance(executor, Showing) else None
         self._landing: Landing | None = None
         self._questions: Questions | None = None
         self._logs_channel: Channel | None = None
@@ -150,6 +158,28 @@ class ClusterBackend:
         """The host and this daemon."""
         return self._system()
 
+    @property
+    def has_engine(self) -> bool:
+        """As ``Backend.has_engine``."""
+        return self._engine is not None
+
+    async def engine(self, path: str, query: Mapping[str, str]) -> Any:
+        """As ``Backend.engine``."""
+        if self._engine is None:
+            return None
+        told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        landing = self.landing
+        work = self._engine.show(path, query, lambda result: landing.put(lambda value: _told(told, value), result))
+        try:
+            shown = await told
+        finally:
+            work.cancel()
+        if isinstance(shown, NotShown):
+            raise ApiError(shown.status, shown.text)
+        if isinstance(shown, Refused):
+            raise shown
+        return shown
+
     async def local_network(self, term: str) -> str | None:
         """None: this daemon makes no networks of its own."""
         return None
@@ -196,7 +226,7 @@ class ClusterBackend:
         landing = self._landing
 
         def on_end(code: int | None) -> None:
-            landing.put(lambda value: None if ended.done() else ended.set_result(value), code)
+            landing.put(lambda value: _told(ended, value), code)
 
         cancel = None
         try:
@@ -230,3 +260,8 @@ class ClusterBackend:
         """As ``Backend.local_tasks``."""
         tasks: Sequence[tuple[Task, TaskStatus]] = await self._ask(say.LocalTasks())
         return tasks
+
+
+def _told(future: asyncio.Future[Any], value: Any) -> None:
+    if not future.done():
+        future.set_result(value)

@@ -86,6 +86,6 @@ def route(method: str, parts: list[str]) -> Handler:
 
 def _image_route(method: str, parts: list[str]) -> Handler | None:
     """Names of images have slashes in them, so these two paths are of any length."""
-    if method != "GET" or not all(parts):
+    if method != "GET" or any(part in ("", ".", "..") for part in parts):
         return None
     return {"distribution": system.distribution, "images": containers.image}.get(parts[0])

@@ -13,11 +13,12 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
+from runtime.errors import Code, Refused
 from runtime.executor import engine_description
 from runtime.executor.container_config import TASK_LABEL
 from runtime.executor.container_controller import ContainerController
@@ -26,12 +27,14 @@ from runtime.executor.container_plan import OWNER_LABEL, PlanSettings, make_plan
 from runtime.executor.engine_client import EngineClient, EngineRefused, EngineUnavailable
 from runtime.executor.engine_containers import EngineContainers
 from runtime.executor.engine_events import AGAIN_S, EngineEvents
+from runtime.executor.inspection import NotShown, OnLooked
 from runtime.executor.port import Orphan, Rejected, TaskContext
-from runtime.executor.work import Loop, answer_of
+from runtime.executor.work import Loop, Work, answer_of
 from runtime.wire.pb import objects_pb2, types_pb2
 
 OWNER, SOCKET, DESCRIPTION = "owner", "socket", "description"
 MEET_S: Final = 10.0
+SHOW_S: Final = 10.0
 SYSTEMD: Final = "/run/systemd/system"
 
 log = logging.getLogger("swarmlet.executor")
@@ -156,6 +159,12 @@ class ContainerExecutor:
         except (EngineUnavailable, EngineRefused) as error:
             log.warning("containers of tasks that are gone cannot be removed: %s", error)
 
+    def show(self, path: str, query: Mapping[str, str], done: OnLooked) -> Work:
+        """As ``Showing.show``."""
+        work = Work(lambda result: done(_shown(result)))
+        work.begin(self._loop, self._client.call("GET", path, query=query, seconds=SHOW_S))
+        return work
+
     def stop_all(self, done: Callable[[], None]) -> None:
         """As the port's."""
 
@@ -204,6 +213,15 @@ class ContainerExecutor:
             with self._lock:
                 mine = [each.task_id for each in self._controllers]  # whose containers may be in the making
             clear_payloads(self.files, [*mine, *(str(each["Labels"].get(TASK_LABEL)) for each in found)])
+
+
+def _shown(result: Any) -> Any:
+    """What an answer of the engine means for who asked."""
+    if isinstance(result, EngineRefused):
+        return NotShown(result.status, result.text)
+    if isinstance(result, BaseException) or result is None:
+        return Refused(Code.UNAVAILABLE, str(result or "the container engine said nothing"))
+    return result
 
 
 def kept_owner(directory: str) -> str:

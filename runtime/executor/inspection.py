@@ -104,6 +104,23 @@ OnLooked = Callable[[Any], None]
 """Hears the answer, or the Refused that stands for it."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class NotShown:
+    """An engine's refusal to show something: its HTTP status and its words."""
+
+    status: int
+    text: str
+
+
+@runtime_checkable
+class Showing(Protocol):
+    """An executor that stands on a container engine, which can be asked what else it has."""
+
+    def show(self, path: str, query: Mapping[str, str], done: OnLooked) -> Operation:
+        """Tells ``done``, once, the engine's answer to a GET of its API (never None), NotShown, or
+        ``Refused(UNAVAILABLE)``."""
+
+
 @runtime_checkable
 class Inspectable(Protocol):
     """A controller whose task can be looked at."""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 
 from runtime.executor.actor import ActorExecutor
+from runtime.executor.inspection import Showing
 from runtime.executor.port import Controller, Executor, OnStage, Orphan, TaskContext, Tidying
 from runtime.stage import Stage
 from runtime.swarm.actor_spec import ACTORS_LABEL, runs_actor
@@ -20,6 +21,8 @@ class MixedExecutor:
         self._actors = actors
         self._others = others
         self._parts: tuple[Executor, Executor] = (actors, others)
+        if isinstance(others, Showing):
+            self.show = others.show
 
     def enter(self, stage: Stage) -> None:
         """As ``OnStage.enter``."""

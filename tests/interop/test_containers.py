@@ -103,6 +103,12 @@ def test_a_service_lives_as_containers_of_the_engine(start: Start, engine: Peer,
     here = manager.docker("ps", "--quiet", "--no-trunc").split()
     assert sorted(here) == sorted(engine.docker("ps", "--quiet", "--no-trunc").split())
     assert "httpd" in manager.docker("top", here[0])
+    for asked in (("images", "--all"), ("image", "inspect", "busybox"), ("inspect", *sorted(here)), ("volume", "ls")):
+        assert manager.docker(*asked) == engine.docker(*asked)
+    assert manager.docker("system", "df", "--format", "{{.Type}} {{.Size}}") == engine.docker(
+        "system", "df", "--format", "{{.Type}} {{.Size}}"
+    )
+    assert "prune them there" in manager.refused("image", "prune", "--force")
     manager.docker("service", "scale", "--detach", "web=1")
     until(lambda: len(engine.docker("ps", "--quiet").split()) == 1, "one container runs")
     manager.docker("service", "rm", "web")

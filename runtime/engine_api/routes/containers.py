@@ -1,8 +1,9 @@
 """What clients of an engine look for on one node: its containers (the tasks that it runs), images, volumes, disk usage.
 
 Rules: everything here is of this node alone and is read, never changed; on a worker it answers as on a manager, from
-the agent. There are no volumes and no layers, so these lists are empty and their names are not found. An image is a
-name that the executor can run.
+the agent. Where tasks are containers of an engine, images, volumes and a container's inside are shown as that shows
+them, whoever they belong to. Elsewhere there are no volumes and no layers, so these lists are empty and their names are
+not found, and an image is a name that the executor can run.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import fnmatch
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from runtime.engine_api import filters
 from runtime.engine_api.call import Answer, Call, Stream, answer
@@ -21,11 +23,17 @@ from runtime.wire.pb import types_pb2
 
 if TYPE_CHECKING:
     from runtime.engine_api.backend import Backend
+    from runtime.engine_api.jsonio import JsonObject
 
 LIMIT_DIGITS: Final = 9
+STATES: Final = ("created", "dead", "exited", "paused", "removing", "restarting", "running")
+VOLUME_FILTERS: Final = ("dangling", "driver", "label", "name")
 ENDED_ARE_KEPT: Final = (
     "ended tasks are the swarm's history and are not removed by their node: "
     "docker swarm update --task-history-limit says how many are kept"
+)
+ENGINES_OWN: Final = (
+    "images and volumes are the container engine's: prune them there (docker -H unix://SOCKET system prune)"
 )
 
 
@@ -39,6 +47,9 @@ async def containers_of(backend: Backend) -> list[local.Container]:
 async def listing(call: Call) -> Answer:
     """``GET /containers/json``: those that run; with ``all`` or a filter for another state, the others too."""
     given = filters.parse(call.query("filters"), local.FILTERS)
+    for value in given.get("status", []):
+        if value not in STATES:
+            raise bad(f"Invalid filter 'status={value}'")
     found = local.chosen(await containers_of(call.backend), given)
     limit = _limit(call)
     if not (call.loose("all") or limit or given.keys() & {"status", "exited"}):
@@ -68,12 +79,24 @@ async def find(backend: Backend, term: str) -> local.Container:
 
 
 async def inspect(call: Call) -> Answer:
-    """``GET /containers/{id}/json``."""
+    """``GET /containers/{id}/json``: as its engine shows it, as long as that has it."""
     found, system = await find(call.backend, call.target), await call.backend.system()
+    if (whole := await _whole(call, found.id)) is not None:
+        return answer(whole)
     node = types_pb2.NodeDescription(hostname=system.name)
     node.platform.architecture, node.platform.os = system.architecture, system.os_type
     running = call.backend.execs.of(found.id)
     return answer({**local.container_to_json(found, node), "ExecIDs": running or None})
+
+
+async def _whole(call: Call, container: str) -> JsonObject | None:
+    try:
+        whole: JsonObject | None = await call.backend.engine(f"/containers/{container}/json", call.given("size"))
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return None
+    return whole
 
 
 async def container_logs(call: Call) -> Stream:
@@ -92,12 +115,16 @@ async def prune_containers(call: Call) -> Answer:
 
 
 async def prune_images(call: Call) -> Answer:
-    """``POST /images/prune``: images are names here, and none of them is without one."""
+    """``POST /images/prune``: images are names here, and none of them is without one; an engine's are its own."""
+    if call.backend.has_engine:
+        raise ApiError(501, ENGINES_OWN)
     return answer({"ImagesDeleted": None, "SpaceReclaimed": 0})
 
 
 async def prune_volumes(call: Call) -> Answer:
-    """``POST /volumes/prune``: there are none."""
+    """``POST /volumes/prune``: there are none but an engine's."""
+    if call.backend.has_engine:
+        raise ApiError(501, ENGINES_OWN)
     return answer({"VolumesDeleted": [], "SpaceReclaimed": 0})
 
 
@@ -118,6 +145,9 @@ async def plugin(call: Call) -> Answer:
 
 async def images(call: Call) -> Answer:
     """``GET /images/json``; a reference in the filter is a name or ``name:tag``, with wildcards."""
+    kept = await call.backend.engine("/images/json", call.given("all", "filters", "digests", "shared-size"))
+    if kept is not None:
+        return answer(kept)
     given = filters.parse(call.query("filters"), ("reference",))
     names = (await call.backend.system()).image_names
     shown = [local.image_to_json(name, -1, listed=True) for name in names]
@@ -132,28 +162,43 @@ def _referred(tag: str, wanted: list[str]) -> bool:
 async def image(call: Call) -> Answer:
     """``GET /images/{name}/json``."""
     name = "/".join(call.parts[1:-1])
-    for known in (await call.backend.system()).image_names:
+    kept = await call.backend.engine(f"/images/{quote(name, safe='/')}/json", {})
+    return answer(await known_image(call.backend, name) if kept is None else kept)
+
+
+async def known_image(backend: Backend, name: str) -> JsonObject:
+    """An image that the executor has by nature. Raises ApiError 404."""
+    for known in (await backend.system()).image_names:
         shown = local.image_to_json(known, -1, listed=False)
         if name in (known, *shown["RepoTags"]) or (len(name) >= len("sha256:0") and shown["Id"].startswith(name)):
-            return answer(shown)
+            return shown
     tag = name if ":" in name.rpartition("/")[2] else f"{name}:latest"
     raise ApiError(404, f"no such image: {name}: No such image: {tag}")
 
 
 async def volumes(call: Call) -> Answer:
-    """``GET /volumes``: there are none."""
-    return answer({"Volumes": [], "Warnings": None})
+    """``GET /volumes``: those of the engine; without one there are none."""
+    filters.parse(call.query("filters"), VOLUME_FILTERS)
+    kept = await call.backend.engine("/volumes", call.given("filters"))
+    return answer({"Volumes": [], "Warnings": None} if kept is None else kept)
 
 
 async def volume(call: Call) -> Answer:
-    """``GET`` and ``DELETE /volumes/{name}``."""
-    raise ApiError(404, f"get {call.target}: no such volume")
+    """``GET /volumes/{name}``."""
+    kept = await call.backend.engine(f"/volumes/{quote(call.target)}", {})
+    if kept is None:
+        raise ApiError(404, f"get {call.target}: no such volume")
+    return answer(kept)
 
 
 async def disk_usage(call: Call) -> Answer:
-    """``GET /system/df``: tasks are processes, so nothing of them is counted here."""
+    """``GET /system/df``: what the engine says, of this node's containers alone; tasks that are none take no room."""
     now = time.time()
     found = await containers_of(call.backend)
+    kept = await call.backend.engine("/system/df", {})
+    if kept is not None:
+        own = {each.id for each in found}
+        return answer({**kept, "Containers": [each for each in kept.get("Containers") or [] if each.get("Id") in own]})
     names = (await call.backend.system()).image_names
     return answer(
         {
@@ -175,7 +220,6 @@ ROUTES: Final[dict[str, Callable[[Call], Awaitable[Answer | Stream]]]] = {
     "GET /images/*/json": image,
     "GET /volumes": volumes,
     "GET /volumes/*": volume,
-    "DELETE /volumes/*": volume,
     "GET /system/df": disk_usage,
     "POST /containers/prune": prune_containers,
     "POST /images/prune": prune_images,

@@ -41,7 +41,7 @@ async def listing(call: Call) -> Answer:
     given = filters.parse(call.query("filters"), FILTERS)
     for value in given.get("type", []):
         if value not in TYPES:
-            raise bad(f"invalid filter 'type=[{value}]'")
+            raise bad(f"invalid filter: 'type'='{value}'")
     unused = network_use.dangling(given)
     own = await _host(call.backend)
     shown = [own] if _wanted_here(own, given, unused) else []
@@ -154,6 +154,8 @@ async def create(call: Call) -> Answer:
         raise ApiError(403, f"{name} is a pre-defined network and cannot be created")
     if fields.flag(body, "ConfigOnly", "") or (driver in LOCAL_DRIVERS and scope != "swarm"):
         raise ApiError(501, f"networks on one node alone are not offered by this daemon, use the driver {SWARM_DRIVER}")
+    if driver == SWARM_DRIVER and scope == "local":
+        raise ApiError(403, f"cannot downgrade network scope for {SWARM_DRIVER} networks")
     if driver not in (*LOCAL_DRIVERS, SWARM_DRIVER):
         raise ApiError(404, f'plugin "{driver}" not found')
     try:

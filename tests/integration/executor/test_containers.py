@@ -15,11 +15,12 @@ from runtime.errors import Code
 from runtime.executor import container
 from runtime.executor.container import SYSTEMD, NoEngine
 from runtime.executor.container_controller import ContainerController
-from runtime.executor.inspection import Inspectable, Look, Processes, SendSignal, TakeUsage, Top
+from runtime.executor.inspection import Inspectable, Look, NotShown, Processes, SendSignal, Showing, TakeUsage, Top
+from runtime.executor.mixed import MixedExecutor as Mixed
 from runtime.executor.port import CONTROLLER_CLOSED, Already, Done, Failed
 from runtime.wire.loop import IoLoop
 from runtime.wire.pb import objects_pb2, types_pb2
-from swarmlet import ContainerExecutor, Node, StartError
+from swarmlet import ActorExecutor, ContainerExecutor, Node, StartError
 from swarmlet.executors import engine_socket
 from tests.integration.executor.container_bench import ContainerBench, container_task
 from tests.waiting import until
@@ -326,6 +327,24 @@ def test_a_question_that_the_engine_cannot_answer_is_refused_in_its_words(bench:
     assert look(bench, controller, Top()).code is Code.UNAVAILABLE
     bench.do(controller.close)
     assert look(bench, controller, Top()).text == CONTROLLER_CLOSED
+
+
+def test_what_else_the_engine_has_is_shown_as_it_shows_it(bench: ContainerBench) -> None:
+    assert isinstance(bench.executor, Showing)
+
+    def shown(path: str, **query: str) -> Any:
+        return bench.do(lambda done: bench.executor.show(path, query, done))
+
+    assert shown("/images/busybox%3Alatest/json", size="1") == {"Id": "busybox:latest"}
+    assert shown("/images/nosuch/json") == NotShown(404, "No such image")
+    bench.engine.down()
+    assert shown("/images/json").code is Code.UNAVAILABLE
+
+
+def test_an_executor_of_actors_and_containers_shows_what_the_engine_has(bench: ContainerBench) -> None:
+    actors = ActorExecutor({}).executor()
+    assert isinstance(Mixed(actors, bench.executor), Showing)
+    assert not isinstance(Mixed(actors, actors), Showing)
 
 
 @pytest.mark.parametrize("question", [Top(), TakeUsage(), SendSignal(9)])

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from runtime.engine_api.backend import CONTROL_TIMEOUT_S, SystemInfo
+from runtime.engine_api.errors import ApiError
 from runtime.engine_api.execs import Execs
 from runtime.engine_api.questions import Landing
 from runtime.errors import Code, Refused
@@ -104,6 +105,8 @@ class FakeBackend:
         self.execs = Execs()
         self.looks: list[Any] = []
         self.answers: list[Any] = []
+        self.shown: dict[str, Any] = {}
+        self.has_engine = False
 
     @property
     def landing(self) -> Landing:
@@ -115,6 +118,15 @@ class FakeBackend:
         if isinstance(found, BaseException):
             raise found
         return found(question) if callable(found) else found
+
+    async def engine(self, path: str, query: Any) -> Any:
+        if not self.has_engine:
+            return None
+        self.looks.append((path, dict(query)))
+        found = self.shown.get(path, ApiError(404, f"nothing at {path}"))
+        if isinstance(found, BaseException):
+            raise found
+        return found
 
     async def await_task(self, task: Task, until: Any) -> int:
         self.did.append(("await", task.id, until))

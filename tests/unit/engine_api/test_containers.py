@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from runtime.engine_api.convert import local
-from runtime.errors import Refused
+from runtime.engine_api.errors import ApiError
+from runtime.engine_api.routes import later
+from runtime.errors import Code, Refused
 from runtime.protocol.cluster import ClusterError
 from runtime.wire.pb import types_pb2 as types
 from runtime.wire.pb.objects_pb2 import Task
@@ -278,9 +280,10 @@ def test_info_counts_containers_and_is_answered_when_the_agent_is_not() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "word"),
     [
-        ("POST", "/containers/c/restart", "containers are made by services"),
-        ("GET", "/containers/c/changes", "processes of the machine"),
-        ("PUT", "/containers/c/archive", "processes of the machine"),
+        ("POST", "/containers/0/restart", "containers are made by services"),
+        ("GET", "/containers/0/changes", "processes have the machine's"),
+        ("PUT", "/containers/0/archive", "processes have the machine's"),
+        ("DELETE", "/images/host", "keeps no images"),
         ("POST", "/commit", "builds no images"),
         ("POST", "/build", "builds no images"),
         ("GET", "/images/host/history", "keeps no images"),
@@ -289,7 +292,9 @@ def test_info_counts_containers_and_is_answered_when_the_agent_is_not() -> None:
     ],
 )
 def test_what_is_not_offered_is_refused_in_words_for_it(method: str, path: str, word: str) -> None:
-    status, text = ask(Local(), method, path)
+    backend = Local()
+    backend.task(1)
+    status, text = ask(backend, method, path)
     assert (status, word in text) == (501, True), text
 
 
@@ -322,8 +327,8 @@ def test_info_names_the_plugins_that_the_executor_says_its_node_has() -> None:
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ({"Name": "v"}, (501, "volumes are not offered by this version of the daemon")),
-        ({"Name": "v", "Driver": "local"}, (501, "volumes are not offered by this version of the daemon")),
+        ({"Name": "v"}, (501, later.SENTENCES["volumes"])),
+        ({"Name": "v", "Driver": "local"}, (501, later.SENTENCES["volumes"])),
         (
             {"Name": "v", "Driver": "csi"},
             (404, 'create v: error looking up volume plugin csi: plugin "csi" not found'),
@@ -336,3 +341,74 @@ def test_info_names_the_plugins_that_the_executor_says_its_node_has() -> None:
 )
 def test_no_volume_is_made_and_the_refusal_says_of_which_kind(body: dict[str, Any], expected: Any) -> None:
     assert ask(Local(), "POST", "/volumes/create", body) == expected
+
+
+# A node whose tasks are an engine's
+
+
+def with_engine(**shown: Any) -> Local:
+    backend = Local()
+    backend.has_engine = True
+    backend.shown = {path.replace("_", "/"): answer for path, answer in shown.items()}
+    return backend
+
+
+def test_images_and_volumes_are_the_engines_and_it_is_asked_as_the_client_asked() -> None:
+    images, volumes = [{"Id": "sha256:1"}], {"Volumes": [{"Name": "v"}], "Warnings": None}
+    backend = with_engine(_images_json=images, _volumes=volumes, _volumes_v={"Name": "v"}, _images_b_json={"Id": "1"})
+    assert ask(backend, "GET", '/images/json?all=1&filters={"dangling":["true"]}&digests=') == (200, images)
+    assert ask(backend, "GET", '/volumes?filters={"name":["v"]}') == (200, volumes)
+    assert ask(backend, "GET", "/volumes/v") == (200, {"Name": "v"})
+    assert ask(backend, "GET", "/images/b/json") == (200, {"Id": "1"})
+    assert backend.looks == [
+        ("/images/json", {"all": "1", "filters": '{"dangling":["true"]}'}),
+        ("/volumes", {"filters": '{"name":["v"]}'}),
+        ("/volumes/v", {}),
+        ("/images/b/json", {}),
+    ]
+
+
+def test_what_the_engine_refuses_is_refused_in_its_words() -> None:
+    backend = with_engine(_images_json=ApiError(400, "bad filter"), _volumes=Refused(Code.UNAVAILABLE, "it is down"))
+    assert ask(backend, "GET", "/images/json") == (400, "bad filter")
+    assert ask(backend, "GET", "/images/nosuch/json") == (404, "nothing at /images/nosuch/json")
+    assert ask(backend, "GET", "/volumes")[0] == 503
+
+
+def test_a_name_with_slashes_is_one_word_of_the_engines_path() -> None:
+    backend = with_engine()
+    ask(backend, "GET", "/images/quay.io/a/b:1/json")
+    assert backend.looks == [("/images/quay.io/a/b%3A1/json", {})]
+
+
+def test_a_container_is_shown_whole_as_long_as_its_engine_has_it() -> None:
+    backend = with_engine()
+    task = backend.task(1)
+    assert ask(backend, "GET", "/containers/0/json")[1]["Name"] == f"/web.1.{task.id}"
+    backend.shown[f"/containers/{1:064x}/json"] = {"Mounts": [{"Type": "bind"}]}
+    assert ask(backend, "GET", "/containers/0/json?size=1") == (200, {"Mounts": [{"Type": "bind"}]})
+    assert backend.looks[-1] == (f"/containers/{1:064x}/json", {"size": "1"})
+    backend.shown[f"/containers/{1:064x}/json"] = ApiError(500, "broken")
+    assert ask(backend, "GET", "/containers/0/json") == (500, "broken")
+    assert ask(backend, "GET", "/containers/9/json") == (404, "No such container: 9")
+
+
+def test_disk_usage_is_the_engines_but_of_this_nodes_containers_alone() -> None:
+    own, other = {"Id": f"{1:064x}"}, {"Id": "f" * 64}
+    backend = with_engine(_system_df={"LayersSize": 7, "Containers": [own, other], "Volumes": None})
+    backend.task(1)
+    assert ask(backend, "GET", "/system/df") == (200, {"LayersSize": 7, "Containers": [own], "Volumes": None})
+
+
+@pytest.mark.parametrize("subject", ["images", "volumes"])
+def test_what_is_the_engines_is_not_pruned_here(subject: str) -> None:
+    status, text = ask(with_engine(), "POST", f"/{subject}/prune")
+    assert (status, "prune them there" in text) == (501, True)
+
+
+def test_filters_that_are_none_are_refused() -> None:
+    assert ask(Local(), "GET", '/volumes?filters={"bogus":["1"]}') == (400, "Invalid filter 'bogus'")
+    assert ask(Local(), "GET", '/containers/json?filters={"status":["bogus"]}') == (
+        400,
+        "Invalid filter 'status=bogus'",
+    )

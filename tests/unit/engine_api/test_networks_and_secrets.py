@@ -75,7 +75,7 @@ def test_the_networks_of_the_cluster_are_listed_but_for_its_own() -> None:
         ({"type": ["builtin"]}, ["host"]),
         ({"label": ["a"]}, []),
         ({"name": ["front"], "driver": ["bridge"]}, []),
-        ({"type": ["zz"]}, (400, "invalid filter 'type=[zz]'")),
+        ({"type": ["zz"]}, (400, "invalid filter: 'type'='zz'")),
         ({"dangling": ["true"]}, ["back"]),
         ({"dangling": {"1": True}}, ["back"]),
         ({"dangling": ["false"]}, ["front", "host"]),
@@ -381,6 +381,12 @@ def test_a_network_that_this_daemon_cannot_make_is_refused(change: dict[str, Any
     backend = FakeBackend()
     assert ask(backend, "POST", "/networks/create", {"Name": "n", "Driver": "overlay", **change}) == (status, text)
     assert backend.requests("CreateNetwork") == []
+
+
+def test_an_overlay_of_one_node_is_refused_in_the_engines_words() -> None:
+    body = {"Name": "n", "Driver": "overlay", "Scope": "local"}
+    expected = (403, "cannot downgrade network scope for overlay networks")
+    assert ask(FakeBackend(), "POST", "/networks/create", body) == expected
 
 
 @pytest.mark.parametrize("name", ["bridge", "host", "none"])

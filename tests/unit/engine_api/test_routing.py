@@ -16,6 +16,7 @@ from runtime.engine_api.call import Call
 from runtime.engine_api.errors import ApiError, status_and_text
 from runtime.engine_api.routes import containers, later, networks, nodes, services, system, tasks
 from runtime.errors import Code, Refused
+from runtime.wire.pb import types_pb2
 from tests.unit.engine_api.fake import FakeBackend
 from tests.unit.engine_api.support import ask
 
@@ -114,6 +115,8 @@ def test_a_known_method_and_path_find_their_handler(method: str, path: str, hand
         ("GET", "/v1.41"),
         ("GET", "/vx/nodes"),
         ("GET", "//nodes"),
+        ("GET", "/images/../info/json"),
+        ("GET", "/images/a/./json"),
     ],
 )
 def test_an_unknown_path_and_a_wrong_method_are_the_same_404(method: str, path: str) -> None:
@@ -132,9 +135,28 @@ def test_any_path_is_routed_or_refused_with_a_status(path: str) -> None:
 @pytest.mark.parametrize("route", sorted(later.ROUTES))
 def test_what_is_not_offered_says_so_with_501(route: str) -> None:
     method, _, path = route.partition(" ")
-    status, text = ask(FakeBackend(), method, path.replace("*", "x"))
+    backend = FakeBackend()
+    backend.has_engine = True
+    backend.shown = {"/volumes/x": {}, "/images/x/json": {}}
+    service = backend.add_service("x")
+    task = backend.add_task(service, 1)
+    task.status.state, task.status.container.container_id = types_pb2.RUNNING, "x" * 64
+    status, text = ask(backend, method, path.replace("*", "x"))
     assert status == 501
     assert text in later.SENTENCES.values()
+
+
+@pytest.mark.parametrize(
+    ("route", "text"),
+    [
+        *((route, "No such container: x") for route in sorted(later.OF_CONTAINERS)),
+        ("DELETE /images/*", "No such image: x:latest"),
+        ("DELETE /volumes/*", "get x: no such volume"),
+    ],
+)
+def test_what_there_is_none_of_is_said_so_before_what_is_not_offered(route: str, text: str) -> None:
+    method, _, path = route.partition(" ")
+    assert ask(FakeBackend(), method, path.replace("*", "x")) == (404, text)
 
 
 def a_call(query: str) -> Call:
