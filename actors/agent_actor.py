@@ -72,6 +72,7 @@ REPORT_TIMEOUT = 20.0
 M = TypeVar("M")
 
 log = logging.getLogger("swarmlet.agent")
+FAILURES = frozenset({types_pb2.FAILED, types_pb2.REJECTED})
 
 
 @dataclass(slots=True)
@@ -456,7 +457,10 @@ class AgentActor(Actor):
         batch.commit()
         for task_id, status in unsaved.items():
             state = types_pb2.TaskState.Name(status.state).lower()
-            log.debug("task %s is %s", task_id, state, extra=self.about(task_id=task_id))
+            if status.state in FAILURES:
+                self._say_failure(task_id, state, status)
+            else:
+                log.debug("task %s is %s", task_id, state, extra=self.about(task_id=task_id))
             self.reports.note(task_id, status)
         for task_id in removed:
             self._forget(task_id)
@@ -464,6 +468,15 @@ class AgentActor(Actor):
             self._unreported.add(self.trace)
         self._report()
         self._answer_leavers()
+
+    def _say_failure(self, task_id: str, state: str, status: types_pb2.TaskStatus) -> None:
+        """A task that ended otherwise than it was to."""
+        task, code = self.tasks[task_id].task, status.container.exit_code
+        error = status.err or status.message
+        ended = "was rejected" if status.state == types_pb2.REJECTED else "failed"
+        text = f"task {task_id} of service {task.service_annotations.name or task.service_id} {ended}: {error}"
+        about = {"task_id": task_id, "service_id": task.service_id, "state": state, "exit_code": str(code or "")}
+        self.moment(log, "task", "fail", text, id=task_id, level=logging.WARNING, **about)
 
     def _forget(self, task_id: str) -> None:
         held = self.tasks[task_id]

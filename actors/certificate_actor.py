@@ -8,7 +8,9 @@ first certificate can be had it fails with the reason, which is what ``docker sw
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.message import Message
@@ -56,6 +58,7 @@ from runtime.protocol.node import NodeLocked, RenewCertificate
 from runtime.stage import Address, Policy, Timer, handles
 from runtime.wire.pb import ca_pb2
 
+log = logging.getLogger("swarmlet.certificate")
 LOOK_AGAIN = 3600.0
 """Seconds after which a renewal that lies far ahead is compared with the time of day again: clocks are set, and
 machines sleep."""
@@ -275,6 +278,10 @@ class CertificateActor(CertificateRequests):
             return
         self._use(new)
         self._trouble = ""
+        until = datetime.fromtimestamp(new.info.not_after, UTC).isoformat(timespec="seconds")
+        role = new.info.role.removeprefix("swarm-")
+        text = f"the certificate is renewed: {role} until {until}"
+        self.moment(log, "certificate", "renew", text, id=new.info.node_id, role=role, expires=until)
         self._see_dates()
         if self._renewal.succeeded(new.info.role):
             self.tell(self.node, CertificateRenewed(new.info.role))
@@ -284,7 +291,10 @@ class CertificateActor(CertificateRequests):
         """Without a certificate this actor fails; with one it tries again later."""
         if self.identity is None:
             raise error
-        self._trouble = str(error)
+        if self._trouble != str(error):
+            self._trouble = str(error)
+            text = f"the certificate is not renewed yet: {error}"
+            self.moment(log, "certificate", "fail", text, id=self.identity.info.node_id, level=logging.WARNING)
         self._see_dates()
         self._renewal.failed()
         self._schedule()

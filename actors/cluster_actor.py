@@ -356,6 +356,7 @@ class ClusterActor(ClusterOperations):
 
     def _left(self) -> None:
         self.state.clear()
+        self._say("leave", "this node has left the swarm")
         self._forget()
         self._announce(ConfigEventKind.NODE_LEFT)
         self._finish()
@@ -428,8 +429,14 @@ class ClusterActor(ClusterOperations):
         elif operation.kind in ("join", "unlock"):
             self._finish()
 
+    def _say(self, action: str, text: str, level: int = logging.INFO) -> None:
+        self.moment(log, "swarm", action, text, id=self.node_id, level=level, node_id=self.node_id)
+
     def _is_ready(self, node_id: str, role: str) -> None:
+        known = self.ready and self.error is None and (self.node_id, self.role) == (node_id, role)
         self.node_id, self.role, self.ready, self.error = node_id, role, True, None
+        if not known:
+            self._say("ready", f"this node is ready: a {role.removeprefix('swarm-')} of the swarm")
         if self.config is not None and self.config.join_in_progress:
             self.config = dataclasses.replace(
                 self.config, join_in_progress=False, join_addr="", join_token="", admitted=None
@@ -441,8 +448,7 @@ class ClusterActor(ClusterOperations):
     def node_trouble(self, message: NodeTrouble) -> None:
         """A part of the node stays down: shown until the node starts again."""
         self.error = message.error
-        if isinstance(message.error, NodeRemoved):
-            log.warning("%s", message.error)
+        self._say("trouble", str(message.error), logging.WARNING)
         if self._operation_name() == "unlock" and isinstance(message.error, CertificateExpired):
             self._answer_within(RENEWAL_WAIT, "unlock", message.error.text)
 
@@ -486,7 +492,7 @@ class ClusterActor(ClusterOperations):
     @handles(NodeLocked)
     def node_locked(self, message: NodeLocked) -> None:
         """Nothing runs on a locked node: trying again needs the key."""
-        log.warning('this node is locked: it waits for "docker swarm unlock"')
+        self._say("lock", 'this node is locked: it waits for "docker swarm unlock"', logging.WARNING)
         self.error = self._first_error = ClusterError("unavailable", say.LOCKED)
         self.remotes = ()
         operation = self._operation

@@ -7,6 +7,7 @@ It has a thread of its own, since reserving space is waited for.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from runtime.disk.ballast import Ballast, Space
@@ -14,6 +15,12 @@ from runtime.protocol.manager import DiskSpace
 from runtime.stage import Actor, ActorUp, Address, GiveUp, Policy, handles
 
 CHECK_EVERY = 1.0
+TEXTS = {
+    Space.AMPLE: "has space again",
+    Space.LOW: "has little space left: changes of the swarm are refused",
+    Space.NONE: "has next to no space left: nothing is written to the log",
+}
+log = logging.getLogger("swarmlet.manager")
 
 
 class _Check:
@@ -52,6 +59,8 @@ class DiskSpaceActor(Actor):
         space = self._ballast.level()
         if space is not self.space:
             self.space = space
+            level = logging.INFO if space is Space.AMPLE else logging.WARNING
+            self.moment(log, "disk", space.value, f"the disk {TEXTS[space]}", level=level)
             for listener in self.listeners:
                 self.tell(listener, DiskSpace(space))
 

@@ -367,14 +367,22 @@ class RaftActor(RaftMembers):
 
     def _role_changed(self, role: Role) -> None:
         assert self.node is not None
-        term = self.node.raft.term
-        if self._role is Role.LEADER and (role is not Role.LEADER or term != self._term):
+        term, led = self.node.raft.term, self._role is Role.LEADER
+        if led and (role is not Role.LEADER or term != self._term):
             self._withdraw()
         if role is Role.LEADER:
             self._leads_from = self.node.raft.log.last_index()
         self._role, self._term = role, term
-        level = logging.INFO if role is Role.LEADER else logging.DEBUG
-        log.log(level, "%s in term %d", role.value.removeprefix("State").lower(), term, extra=self.about())
+        name = role.value.removeprefix("State").lower()
+        if role is Role.LEADER:
+            self._say_leadership("lead", f"this manager leads in term {term}")
+        elif led:
+            self._say_leadership("follow", f"this manager leads no more: {name} in term {term}")
+        else:
+            log.debug("%s in term %d", name, term, extra=self.about())
+
+    def _say_leadership(self, action: str, text: str) -> None:
+        self.moment(log, "manager", action, text, id=self.setup.node_id, term=str(self._term))
 
     def _withdraw(self) -> None:
         self._numbers.clear()

@@ -9,6 +9,7 @@ that is by then, gives it its vote.
 from __future__ import annotations
 
 import abc
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,12 @@ from runtime.wire.pb import raft_pb2
 ANSWERS = frozenset({MessageType.APP_RESP, MessageType.HEARTBEAT_RESP})
 FROM_LEADER = frozenset({MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP})
 TRANSFER_WAIT = 25.0
+CHANGES = {
+    ChangeType.ADD_NODE: ("add", "votes from now on"),
+    ChangeType.ADD_LEARNER: ("listen", "listens until it has caught up"),
+    ChangeType.REMOVE_NODE: ("remove", "is no member any more"),
+}
+log = logging.getLogger("swarmlet.raft")
 SILENCE = 10.0
 """Seconds without a leader after which a manager that names no address of its own has itself looked for."""
 
@@ -204,7 +211,7 @@ class RaftMembers(RaftGroup):
     def _applied_change(self, entry: Entry, accept: Callable[[int, ConfState], None]) -> None:
         assert self.node is not None
         failpoint("conf.before_apply")
-        change = decode_change(entry)
+        change, known = decode_change(entry), dict(self.members)
         for kind, raft_id in change.changes:
             if kind is ChangeType.REMOVE_NODE:
                 self._say_farewell(raft_id, entry)
@@ -216,6 +223,15 @@ class RaftMembers(RaftGroup):
             accept(entry.index, self.node.apply_conf_change(change))
         except ChangeRefused:
             return  # the core keeps its configuration, on every member alike
+        if self.node.raft.role is Role.LEADER:  # one of them says it, and nobody at a start, over what is long done
+            for kind, raft_id in change.changes:
+                self._say_change(kind, raft_id, known.get(raft_id) or self.members.get(raft_id))
+
+    def _say_change(self, kind: ChangeType, raft_id: int, member: Member | None) -> None:
+        action, text = CHANGES.get(kind, ("update", "has another address"))
+        node_id = member.node_id if member is not None else ""
+        id = f"{raft_id:x}"
+        self.moment(log, "member", action, f"manager {node_id} (raft id {id}) {text}", id=id, node_id=node_id)
 
     def _give_votes(self) -> None:
         """Looks how far those are that listen. A group that came to have members of another kind has none: these know

@@ -10,6 +10,7 @@ nodes are looked at once more before the root is put in force.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from actors.store_watcher import StoreWatcher
@@ -22,6 +23,8 @@ from runtime.stage import Answer, GiveUp, Policy, Timer, handles
 from runtime.store.events import Commit, WatchFilter
 from runtime.store.view import View
 from runtime.wire.pb import objects_pb2, types_pb2
+
+log = logging.getLogger("swarmlet.ca")
 
 
 class _Round:
@@ -80,8 +83,10 @@ class RootRotationActor(StoreWatcher):
         except InvalidCertificate as error:
             # Nobody can move to such a root; whoever wanted it may want another one.
             self._trouble = f"the new root cannot be read: {error}"
+            self._say("trouble", self._trouble, logging.WARNING)
             return
         self._survey(self._issuer)
+        self._say("rotate", f"the root CA is replaced: {len(self._behind)} nodes have to move")
         self._ask()
         self._round = self.every(ROTATE_EVERY, _Round())
 
@@ -127,5 +132,10 @@ class RootRotationActor(StoreWatcher):
         failpoint("ca.before_root_switch")
         self.write(finishing(self.context.cluster_id, self._root, self.world.entropy), self._finished)
 
+    def _say(self, action: str, text: str, level: int = logging.INFO) -> None:
+        self.moment(log, "root", action, text, id=self.context.cluster_id, level=level)
+
     def _finished(self, answer: Answer) -> None:
         self._writing = False
+        if answer.error is None:
+            self._say("replace", "the new root CA is in force: all nodes have moved")

@@ -171,7 +171,7 @@ class UpdaterActor(StoreWatcher):
     def _written(self, updater: Updater, orders: Sequence[Order], answer: Answer) -> None:
         self._writing = False
         results = results_of(answer)
-        self._tell_failures(orders, results)
+        self._log(orders, results)
         if updater is self.updater:
             if STALE in results:
                 self.updater = None
@@ -195,12 +195,15 @@ class UpdaterActor(StoreWatcher):
             else:
                 updater.task_changed(task, now)
 
-    def _tell_failures(self, orders: Sequence[Order], results: Sequence[Any]) -> None:
+    def _log(self, orders: Sequence[Order], results: Sequence[Any]) -> None:
         service = self.view.get(objects.Service, self.service_id)
         for order, result in zip(orders, results, strict=True):
-            if isinstance(order, (Pause, RollBack)) and result is not STALE and service is not None:
-                about = self.about(service_id=service.id)
-                log.warning("service %s: %s", service.spec.annotations.name, service.update_status.message, extra=about)
+            over = isinstance(order, Complete) and result is True
+            if service is None or result is STALE or not (over or isinstance(order, (Pause, RollBack))):
+                continue
+            level = logging.INFO if over else logging.WARNING
+            text, about = service.update_status.message, self.about(service_id=service.id)
+            log.log(level, "service %s: %s", service.spec.annotations.name, text, extra=about)
 
     def _arm(self, at: float | None) -> None:
         if self._timer is not None:

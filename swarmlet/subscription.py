@@ -16,7 +16,7 @@ from runtime.engine_api.events import NANOS, gap
 from runtime.introspection.redact import redact
 from runtime.protocol.cluster import SubscribeEvents, SwarmEvent, UnsubscribeEvents
 from runtime.stage import Answer, Reply
-from runtime.stage.observe import CrashReport
+from runtime.stage.observe import CrashReport, Moment
 from swarmlet.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ EventCallback = Callable[[SwarmEvent], None]
 
 class Subscription:
     """Usable from any thread. Events are those of ``/events`` (``type``, ``action``, ``id``, ``attributes``,
-    ``time_ns``), besides ``actor``/``crash`` (``id`` is the path) and ``daemon``/``gap``."""
+    ``time_ns``), besides ``actor``/``crash`` (``id`` is the path), this node's moments and ``daemon``/``gap``."""
 
     def __init__(
         self, assembly: Assembly, on_event: EventCallback, capacity: int, closed: Callable[[Subscription], None]
@@ -56,6 +56,7 @@ class Subscription:
     def start(self) -> None:
         """Begins."""
         self._stage.crash_listeners.append(self._crashed)
+        self._stage.moment_listeners.append(self._happened)
         self._thread.start()
 
     def close(self) -> None:
@@ -66,6 +67,7 @@ class Subscription:
             self._ended = True
             self._changed.notify_all()
         self._stage.crash_listeners.remove(self._crashed)
+        self._stage.moment_listeners.remove(self._happened)
         self._cluster.tell(UnsubscribeEvents(self))
         self._closed(self)
         if threading.current_thread() is not self._thread:
@@ -95,6 +97,11 @@ class Subscription:
     def _crashed(self, report: CrashReport) -> None:
         attributes = {"actor": report.actor, "message": report.message, "error": str(redact(report.error))}
         self.events((SwarmEvent("actor", "crash", report.path, attributes, int(report.at * NANOS), {}, "local"),))
+
+    def _happened(self, moment: Moment) -> None:
+        attributes = {name: str(redact(value)) for name, value in moment.attributes.items()}
+        at = int(moment.at * NANOS)
+        self.events((SwarmEvent(moment.type, moment.action, moment.id, attributes, at, {}, "local"),))
 
     # On its own thread
 

@@ -11,6 +11,7 @@ world; an exception means that this actor fails, its supervisor decides, and who
 from __future__ import annotations
 
 from collections.abc import Callable
+from logging import INFO, Logger
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 import pykka
@@ -18,7 +19,7 @@ import pykka
 from runtime.errors import Refused
 from runtime.stage.answers import ActorUnavailable, Answer, AskTimeout, Reply
 from runtime.stage.messages import ActorDown, ActorUp
-from runtime.stage.observe import Durations, MessageStats
+from runtime.stage.observe import Durations, MessageStats, Moment
 from runtime.stage.policy import Policy
 from runtime.stage.timers import Timer
 
@@ -201,6 +202,19 @@ class Actor(pykka.Actor):
     def about(self, **fields: str) -> dict[str, str]:
         """``extra`` of a log record: this node, this actor, and ids of what the record is about (``task_id=...``)."""
         return {"node": self._cell.stage.name, "actor": self._cell.path, **fields}
+
+    def moment(
+        self, log: Logger, type: str, action: str, text: str, *, id: str = "", level: int = INFO, **attributes: str
+    ) -> None:
+        """Says what whoever runs this node wants to know of: as a line of the log, which is about the ids among the
+        attributes, and to the stage's ``moment_listeners``. Attributes that are empty are left out."""
+        stage = self._cell.stage
+        text, given = stage.hide(text), {name: value for name, value in attributes.items() if value}
+        ids = {name: value for name, value in given.items() if name.endswith("_id")}
+        log.log(level, "%s", text, extra=self.about(**ids), stacklevel=2)
+        moment = Moment(self._cell.path, type, action, id, self.now(), {"text": text, **given})
+        for listener in stage.moment_listeners:
+            listener(moment)
 
     def timed(self, name: str, seconds: float) -> None:
         """Counts a duration into the histogram of that name."""

@@ -10,7 +10,7 @@ import threading
 import traceback
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -52,6 +52,19 @@ class Causes:
         """All of them, in the order in which they came; they are forgotten here."""
         taken, self._traces = tuple(self._traces), {}
         return taken
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What whoever runs a node wants to know of, apart from failures of actors: ``type`` and ``action`` as in events of
+    an engine, ``id`` of what it is about, ``at`` by the time of day; ``attributes`` has its ``text`` among others."""
+
+    path: str
+    type: str
+    action: str
+    id: str
+    at: float
+    attributes: Mapping[str, str]
 
 
 class MessageStats:

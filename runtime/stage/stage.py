@@ -20,7 +20,7 @@ from runtime.stage.answers import ActorUnavailable, Reply, forbid_blocking
 from runtime.stage.cell import Cell, Life
 from runtime.stage.dispatch import Dispatcher, Runner, Threads
 from runtime.stage.messages import ActorDown, ActorUp
-from runtime.stage.observe import CrashReport, Linker, Observations, Past, Tracer
+from runtime.stage.observe import CrashReport, Linker, Moment, Observations, Past, Tracer
 from runtime.stage.policy import Policy
 from runtime.stage.timers import TimerService
 from runtime.stage.world import World
@@ -57,6 +57,7 @@ class Stage:
         self.hide: Callable[[str], str] = lambda text: text
         """Takes out of the text of an error, and of its traceback, what nobody may read. From any thread."""
         self.crash_listeners: list[Callable[[CrashReport], None]] = []
+        self.moment_listeners: list[Callable[[Moment], None]] = []
         self.cells: dict[str, Cell] = {}
         self.read_clock = getattr(self.dispatcher, "read_clock", time.perf_counter)
         self._watchers: dict[str, list[Address]] = {}

@@ -195,8 +195,8 @@ def roll_back(tx: Tx, basis: Basis, task_id: str) -> Stale | None:
     return None
 
 
-def complete(tx: Tx, basis: Basis) -> Stale | None:
-    """The update is over; says so where the service says that one is going on."""
+def complete(tx: Tx, basis: Basis) -> Stale | bool:
+    """The update is over; says so, and that it did, where the service says that one is going on."""
     service = tx.get(objects.Service, basis.service_id)
     if service is None or not basis.holds(service):
         return STALE
@@ -206,7 +206,7 @@ def complete(tx: Tx, basis: Basis) -> Stale | None:
         new.update_status.state, new.update_status.message = finished
         new.update_status.completed_at.CopyFrom(to_timestamp(tx.now))
         tx.update(new)
-    return None
+    return finished is not None
 
 
 def _copy(service: objects.Service) -> objects.Service:

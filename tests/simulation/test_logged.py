@@ -21,7 +21,7 @@ def test_the_way_of_a_task_is_in_the_log_at_debug_with_fields_and_only_there(
     def said(logger: str, text: str) -> list[tuple[int, dict[str, object]]]:
         return [(level, fields) for name, message, level, fields in told if name == logger and text in message]
 
-    ((level, fields),) = said("swarmlet.raft", "leader in term")
+    ((level, fields),) = said("swarmlet.raft", "leads in term")
     assert (level, fields["actor"]) == (logging.INFO, "/cluster/node/manager/raft")
     assert len(said("swarmlet.dispatcher", "registered from")) >= 2
     assert len(said("swarmlet.agent", "a session with")) >= 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import itertools
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from swarmlet.unix_http import UnixConnection
 from tests.integration.face.worlds import Machine, node, service
 from tests.waiting import until
 
+log = logging.getLogger("swarmlet.tests")
+
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
@@ -36,6 +39,12 @@ class Fails(Actor):
     @handles(str)
     def fail_over(self, message: str) -> None:
         raise RuntimeError(f"over {message}, with SWMTKN-1-secret")
+
+
+class Says(Actor):
+    @handles(str)
+    def say(self, message: str) -> None:
+        self.moment(log, "door", "open", f"it opens: SWMTKN-1-secret {message}", id="7", by="me")
 
 
 # Events
@@ -55,13 +64,17 @@ def test_a_host_hears_of_the_swarms_objects_and_of_failed_actors(running: Node) 
     crash = until(lambda: next((each for each in heard if each.action == "crash"), None))
     assert (crash.type, crash.id, crash.attributes["message"]) == ("actor", "/fails", "str")
     assert crash.attributes["error"] == "RuntimeError: over this, with (hidden)"
+    running.mount("says", Says).tell("joins")
+    said = until(lambda: next((each for each in heard if each.type == "door"), None))
+    assert (said.action, said.id, said.scope) == ("open", "7", "local")
+    assert said.attributes == {"text": "it opens: (hidden) joins", "by": "me"}
     subscription.close()
     subscription.close()
     count = len(heard)
     running.stage.at("/fails").tell("again")
     until(lambda: running.stage.cells["/fails"].failures.total == 2)
     assert len(heard) == count
-    assert running.stage.crash_listeners == []
+    assert running.stage.crash_listeners == running.stage.moment_listeners == []
 
 
 def test_a_slow_host_holds_nobody_up_and_is_told_what_it_missed(running: Node) -> None:
