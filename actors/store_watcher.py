@@ -1,8 +1,10 @@
 """Base of the actors that live by the store's changes.
 
-A life begins with a view (``begin``) and gets every later commit once, in order (``commit``). If the store cannot go
-on from that view (it was restarted, or this actor fell too far behind), the life fails, and the next one begins from
-a newer view: nothing that a life remembers is worth more than the store.
+A life begins with a view (``begin``) and gets every later commit once, in order (``commit``). What the life before was
+told and had not handled is in the mailbox still, and a store that has not heard of its end goes on telling it: what the
+new life has seen already is left out. If the store cannot go on from that view (it was restarted, or this actor fell
+too far behind), the life fails, and the next one begins from a newer view: nothing that a life remembers is worth more
+than the store.
 """
 
 from __future__ import annotations
@@ -26,11 +28,16 @@ class StoreWatcher(Actor):
     def __init__(self, context: LeaderContext) -> None:
         super().__init__()
         self.context = context
+        self._seen = 0
 
     def started(self) -> None:
+        self._start_watch(self.watched)
+
+    def _start_watch(self, watched: WatchFilter) -> None:
         view = self.view
+        self._seen = view.version
         self.begin(view)
-        self.ask(self.context.store, Watch(self.watched, view.version), self._watching)
+        self.ask(self.context.store, Watch(watched, view.version), self._watching)
 
     def _watching(self, answer: Answer) -> None:
         answer.get()
@@ -50,7 +57,9 @@ class StoreWatcher(Actor):
     def commits(self, message: Commits) -> None:
         """Changes, in order."""
         for commit in message.commits:
-            self.commit(commit)
+            if commit.version > self._seen:
+                self._seen = commit.version
+                self.commit(commit)
 
     def write(self, run: Step, then: Callable[[Answer], None] | None = None) -> None:
         """One transaction; ``then`` hears of its outcome. Without ``then`` a refusal fails this actor."""

@@ -20,7 +20,7 @@ from typing import Any, Final
 from actors.store_watcher import StoreWatcher, results_of
 from runtime.protocol.explain import AskWaits, Waits
 from runtime.protocol.manager import LeaderContext
-from runtime.protocol.store import Step, Watch
+from runtime.protocol.store import Step
 from runtime.stage import Answer, GiveUp, Policy, Timer, handles
 from runtime.store.changes import Action
 from runtime.store.events import Commit, Event, Select, WatchFilter
@@ -66,12 +66,8 @@ class UpdaterActor(StoreWatcher):
         self._timer: Timer | None = None
 
     def started(self) -> None:
-        view = self.view
-        self.begin(view)
-        mine = WatchFilter(
-            (Select(objects.Service, id=self.service_id), Select(objects.Task, service_id=self.service_id))
-        )
-        self.ask(self.context.store, Watch(mine, view.version), self._watching)
+        mine = (Select(objects.Service, id=self.service_id), Select(objects.Task, service_id=self.service_id))
+        self._start_watch(WatchFilter(mine))
 
     def snapshot(self) -> dict[str, Any]:
         if self.updater is None:

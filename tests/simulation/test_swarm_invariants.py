@@ -190,6 +190,20 @@ def test_a_gap_a_repetition_and_what_was_not_asked_for_are_noticed() -> None:
         bench.tell(7)
 
 
+def test_what_the_life_before_was_told_may_come_again_and_nothing_else() -> None:
+    bench = Bench()
+    bench.ask()
+    bench.tell(4)
+    bench.publish(6)
+    filter = WatchFilter.kinds(objects_pb2.Service)
+    bench.watches.asked(bench.store, Watch(filter, 3), bench.stage.at(bench.watcher.path))
+    bench.tell(4)
+    bench.tell(4, 6)
+    bench.tell(7)
+    with pytest.raises(Violation, match="told of version 7 after 7"):
+        bench.tell(7)
+
+
 def test_a_snapshot_stands_for_the_entries_that_it_replaces() -> None:
     bench = Bench()
     bench.ask()
