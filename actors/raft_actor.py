@@ -185,7 +185,12 @@ class RaftActor(RaftMembers):
     @handles(JoinAnswered)
     def joined(self, message: JoinAnswered) -> None:
         """This node is a member. A log that has nothing but an owner begins (again) under the raft id given; one that
-        has entries goes on: it was only the address that had changed."""
+        has entries goes on, if it was only the address that had changed. Under another raft id the group knows nothing
+        of this log: it was made anew, or removed this member, which nobody can tell one that never stands for election.
+        """
+        if self.node is not None and message.raft_id != self.node.raft.id:
+            self._leave()
+            return
         self.roster.expect(message.members)
         own = message.members.get(message.raft_id)
         if self.node is None and not self._ended:

@@ -375,16 +375,21 @@ class RaftMembers(RaftGroup):
     def _moved(self, known: str) -> bool:
         """Whether this node listens elsewhere than others know it to."""
         addr = self.setup.addr
-        return addr != known and not membership.is_unspecified(split_host_port(addr)[0])
+        return addr != known and not self._has_no_address
+
+    @property
+    def _has_no_address(self) -> bool:
+        return membership.is_unspecified(split_host_port(self.setup.addr)[0])
 
     def _ask_to_be_found(self) -> None:
         """A manager without an address of its own is known by the one that it spoke from when it joined. If it hears of
-        no leader, that may be because it is elsewhere by now: who takes it in sees where it speaks from."""
+        no leader, that may be because it is elsewhere by now: who takes it in sees where it speaks from. One that has
+        no vote yet stands for no election, and so hears from nobody that it was removed."""
         assert self.node is not None
-        now = self.monotonic()
-        if self.node.raft.lead != NOBODY or not self._heard_leader:
+        raft, now = self.node.raft, self.monotonic()
+        if raft.lead != NOBODY or not self._heard_leader:
             self._heard_leader = now
-        elif now - self._heard_leader >= SILENCE and membership.is_unspecified(split_host_port(self.setup.addr)[0]):
+        elif now - self._heard_leader >= SILENCE and (self._has_no_address or raft.id not in raft.members.all_voters()):
             self._heard_leader = now
             self._join(persists=True)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from runtime.errors import Refused
+from runtime.protocol.cluster import Init, Join
 from runtime.protocol.raft import AddMember, CanRemoveMember, RemoveMember, TransferLeadership
 from runtime.protocol.store import Write
 from runtime.stage import Address
@@ -30,14 +32,16 @@ def voters(host: Host) -> set[int]:
     return set(raft_of(host).node.raft.members.voters)
 
 
-def with_a_learner(seed: int, before: int = 1) -> tuple[Swarm, Host, Host]:
+def with_a_learner(seed: int, before: int = 1, advertises: bool = True) -> tuple[Swarm, Host, Host]:
     """So many managers, and one more that was just taken in and has nothing of the log yet."""
     swarm = managers(seed, before)
     first = leader_of(swarm)
     newcomer = Host(swarm, "newcomer", "10.0.9.9")
     swarm.hosts.append(newcomer)
     newcomer.boot()
-    newcomer.cluster.ask(newcomer.join_message(first, manager_token(first)))
+    request = newcomer.join_message(first, manager_token(first)).request
+    where = request.advertise_addr if advertises else ""
+    newcomer.cluster.ask(Join(dataclasses.replace(request, advertise_addr=where)))
     swarm.simulator.run_until(lambda: bool(learners(first)), 30.0)
     return swarm, first, newcomer
 
@@ -112,6 +116,29 @@ def test_another_leader_goes_on_with_a_listener_of_the_one_before() -> None:
     assert learners(second)
     swarm.network.heal()
     swarm.simulator.run_until(lambda: not learners(second) and len(voters(second)) == 4, 90.0)
+
+
+@pytest.mark.parametrize("advertises", [True, False])
+@pytest.mark.parametrize("seed", range(3))
+def test_one_that_listened_in_a_cluster_that_was_made_anew_becomes_a_manager_of_the_new_one(
+    seed: int, advertises: bool
+) -> None:
+    """Its own log says for ever that it has no vote, so that it stands for no election and nobody tells it."""
+    swarm, first, newcomer = with_a_learner(seed, before=2, advertises=advertises)
+    swarm.simulator.run_until(lambda: raft_of(newcomer) is not None and raft_of(newcomer).node is not None, 10.0)
+    old = raft_of(newcomer).node.raft.id
+    swarm.simulator.run_until(lambda: old in learners(newcomer), 10.0)
+    newcomer.crash()
+    next(host for host in swarm.hosts if host not in (first, newcomer)).crash()
+    order = first.init_message().request
+    first.ask(Init(dataclasses.replace(order, force_new_cluster=True)))
+    assert old not in raft_of(first).members
+    newcomer.boot()
+    swarm.simulator.run_until(lambda: len(voters(first)) == 2 and newcomer.state() == "active", 60.0)
+    swarm.simulator.run_for(5.0)
+    assert raft_of(newcomer).node.raft.id in voters(first) - {old}
+    assert write(newcomer, "through-it")
+    assert not learners(first)
 
 
 def test_where_a_manager_of_another_kind_is_nobody_listens_first() -> None:
