@@ -162,7 +162,7 @@ class IntrospectionServer:
     # A trace
 
     async def _trace(self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        names = ("paths", "types", "count", "rate", "seconds", "everything", "bodies", "follow")
+        names = ("paths", "types", "count", "rate", "seconds", "everything", "bodies", "follow", "links")
         wanted = checked(**{name: request[name] for name in names if name in request})
         woken, loop = asyncio.Event(), asyncio.get_running_loop()
 
@@ -198,9 +198,10 @@ class IntrospectionServer:
                 waiting.cancel()
                 woken.clear()
                 ended = trace.ended  # before what was taken: what came after the end is not in it
-                records = trace.take()
-                if records:
-                    writer.write(protocol.more([plain(each) for each in records]))
+                told = [plain(each) for each in trace.take()]
+                told += [{"cause": cause, "effect": effect, "at": at} for cause, effect, at in trace.take_links()]
+                if told:
+                    writer.write(protocol.more(told))
                     await writer.drain()
                 if ended:
                     writer.write(protocol.end(ended, dropped=trace.dropped, taken=trace.taken))

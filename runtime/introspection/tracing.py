@@ -9,7 +9,8 @@ Rules kept here (what makes tracing safe on a running system):
 4. Traces end with their viewer, and all at once by ``clear``.
 5. A trace that *follows* takes in, with a message that fits, everything that came of it: all messages of the same trace
    id, those too that were handled a moment before it (a handler may tell others and go on). Where actors gather before
-   they act, or a trace crosses to another node, one trace goes on in another: it follows there too.
+   they act, or a trace crosses to another node, one trace goes on in another: it follows there too. Who looks at
+   several nodes at once follows by itself, and is told where one trace goes on in another (``links``).
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ Record = tuple[float, float, float, int, str, str, str, str, Any]
 (empty from outside), receiver's path, message type, outcome, and the message itself or None."""
 
 
+Link = tuple[int, int, float]
+"""That a trace goes on in another: the ids of both, and when (the stage's clock)."""
+
+
 class BadFilter(ValueError):
     """A filter or limit that may not be; the text says which and what may."""
 
@@ -59,6 +64,7 @@ class TraceRequest:
     everything: bool = False
     bodies: bool = False
     follow: bool = False
+    links: bool = False
 
 
 def checked(
@@ -70,6 +76,7 @@ def checked(
     everything: Any = False,
     bodies: Any = False,
     follow: Any = False,
+    links: Any = False,
 ) -> TraceRequest:
     """A request out of plain values; BadFilter says what is wrong with it."""
     for name, globs in (("paths", paths), ("types", types)):
@@ -81,7 +88,7 @@ def checked(
     for name, value, most in (("count", count, COUNT_MAX), ("rate", rate, RATE_MAX), ("seconds", seconds, SECONDS_MAX)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
             raise BadFilter(f"{name} is a number above 0, at most {most:g}")
-    flags = (everything is True, bodies is True, follow is True)
+    flags = (everything is True, bodies is True, follow is True, links is True)
     return TraceRequest(tuple(paths), tuple(types), int(count), int(rate), float(seconds), *flags)
 
 
@@ -104,6 +111,7 @@ class Trace:
         self._followed: dict[int, None] = {}
         self._recent: deque[Record] = deque(maxlen=RECENT)
         self._links: deque[tuple[int, int]] = deque(maxlen=RECENT)
+        self._told_links: deque[Link] = deque()
 
     def note(self, cell: Cell, message: Envelope, begun: float, ended: float, outcome: str) -> None:
         """Takes a handled message in if the filter says so, or if it came of one that was taken in."""
@@ -128,12 +136,25 @@ class Trace:
 
     def link(self, cause: int, effect: int, now: float) -> None:
         """The trace ``cause`` goes on in ``effect``."""
-        if self.ended or not self.request.follow:
+        if self.ended:
+            return
+        if self.request.links:
+            self._tell_link(cause, effect, now)
+        if not self.request.follow:
             return
         if cause in self._followed:
             self._follow(effect, now)
         else:
             self._links.append((cause, effect))
+
+    def _tell_link(self, cause: int, effect: int, now: float) -> None:
+        if len(self._told_links) >= BUFFER:
+            self.dropped += 1
+            return
+        self._told_links.append((cause, effect, now))
+        if not self._woken:
+            self._woken = True
+            self._wake()
 
     def _follow(self, trace: int, now: float) -> None:
         due = [trace]
@@ -207,6 +228,13 @@ class Trace:
             taken.append(self._buffer.popleft())
         return taken
 
+    def take_links(self) -> list[Link]:
+        """Where traces went on in others since the last call; asked for after ``take``."""
+        taken: list[Link] = []
+        while self._told_links:
+            taken.append(self._told_links.popleft())
+        return taken
+
 
 class Tracing:
     """All traces of one stage. Its tracer is there only while somebody looks."""
@@ -244,7 +272,8 @@ class Tracing:
     def _set(self, traces: tuple[Trace, ...]) -> None:
         self._traces = traces
         self._stage.tracer = self._note if traces else None
-        self._stage.linker = self._link if any(each.request.follow for each in traces) else None
+        linked = any(each.request.follow or each.request.links for each in traces)
+        self._stage.linker = self._link if linked else None
 
     def _note(self, cell: Cell, message: Envelope, begun: float, outcome: str) -> None:
         ended = self._stage.read_clock()

@@ -289,9 +289,12 @@ class TestCluster:
 
     def nodes_of(self, service: str) -> list[str]:
         """The nodes on which a service's tasks are to run, by name: as often as there are tasks."""
-        names = {node.id: node.description.hostname for node in self.control("ListNodes").nodes}
+        names = self._hostnames()
         placed = [task for task in self.tasks(service) if task.desired_state == types.RUNNING]
         return sorted(names.get(task.node_id, "") for task in placed)
+
+    def _hostnames(self) -> dict[str, str]:
+        return {node.id: node.description.hostname for node in self.control("ListNodes").nodes}
 
     def wait_running(self, service: str, count: int, within: float = 60.0) -> None:
         """Lets time pass until so many tasks run; says what the others do if they do not."""
@@ -392,6 +395,15 @@ class TestCluster:
         self._check_up(node)
         self._fault("actor", f"{node}:{below}", lambda: self._ground.crash_actor(node, below))
 
+    def kill_task(self, task: str) -> None:
+        """Ends the process of a task, by its id, from outside, as SIGKILL does. Its node sees that it failed."""
+        found = self.control("GetTask", task_id=task).task
+        state = types.TaskState.Name(found.status.state).lower()
+        if found.status.state != types.RUNNING:
+            raise AssertionError(f"task {task} does not run: it is {state}")
+        node = self._hostnames()[found.node_id]
+        self._fault("task killed", f"{task} on {node}", lambda: self._ground.kill_task(node, found))
+
     def disk_full(self, node: str) -> None:
         """Every write to a node's disk fails until ``heal``."""
         self._check_nodes({node})
@@ -432,8 +444,8 @@ class TestCluster:
     def trace(self, paths: str = "*", types: str = "*", limit: int = 1000, follow: bool = False) -> Trace:
         """Sees deliveries from now on: ``paths`` and ``types`` are patterns, as in ``*/raft`` and ``Propose``, the
         paths with the node before them (``manager-1:/cluster/node``). With ``follow`` also all that comes of them, on
-        every node: under virtual time only. Over real sockets deliveries come a moment later, without messages, of the
-        nodes that are up now."""
+        every node. Over real sockets deliveries come a moment later, without messages, of the nodes that are up
+        now."""
         if not isinstance(paths, str) or not isinstance(types, str):
             raise ValueError(f"paths and types are a pattern each, unlike {paths!r} and {types!r}")
         if limit < 1:

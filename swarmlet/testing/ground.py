@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from runtime.wire.pb import objects_pb2
 from swarmlet.testing.api import Api
 from swarmlet.testing.trace import Trace
 
@@ -72,6 +73,9 @@ class Ground(Protocol):
 
     def crash_actor(self, node: str, path: str) -> None:
         """Fails one actor."""
+
+    def kill_task(self, node: str, task: objects_pb2.Task) -> None:
+        """Ends the process of a task that runs there, from outside. AssertionError if there is none."""
 
     def cut(self, source: str, target: str) -> None:
         """What ``source`` sends to ``target`` does not arrive."""

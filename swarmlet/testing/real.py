@@ -4,7 +4,7 @@ tasks that are processes. Times are the machine's.
 A node listens at 127.0.0.N, dials from there, and is reached by others at 127.0.1.N, where ``Links`` forwards to it.
 A crash is SIGKILL, a pause SIGSTOP, a full disk a limit on the size of files, another time of day is added to what the
 node reads from this machine's clock. What cannot be had for real is refused in a sentence: a power cut (this machine's
-memory keeps what was not synced).
+memory keeps what was not synced, and nobody can take it away from one process).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any
 
 from runtime.executor.keeper import SOCKET as KEEPER_SOCKET
 from runtime.protocol.cluster import Init, Join
+from runtime.wire.pb import objects_pb2
 from runtime.wire.private_directory import for_sockets
 from swarmlet import places, requests
 from swarmlet.testing.api import Api, OverSocket
@@ -306,6 +307,14 @@ class RealGround:
         if not self._process(node).question(LOOK_S, "fail", path):
             raise AssertionError(f"nobody lives at {path} on {node}")
 
+    def kill_task(self, node: str, task: objects_pb2.Task) -> None:
+        pid = task.status.container.pid
+        with contextlib.suppress(ProcessLookupError):
+            if pid > 1:  # 0 would be this process and its group
+                os.kill(pid, signal.SIGKILL)
+                return
+        raise AssertionError(f"task {task.id} has no process on {node}")
+
     def cut(self, source: str, target: str) -> None:
         self._links.cut(self._process(source).address, self._process(target).address)
 
@@ -322,10 +331,8 @@ class RealGround:
         self._process(node).move_clock(seconds)
 
     def trace(self, paths: str, types: str, limit: int, follow: bool) -> Trace:
-        if follow:
-            raise Refusal("what came of a message is followed from node to node under virtual time alone")
         up = {process.name: process.introspection_socket for process in self._processes.values() if process.up}
-        return SocketTrace(up, paths, types, limit, lambda at: at - self._began)
+        return SocketTrace(up, paths, types, limit, lambda at: at - self._began, follow)
 
     def last_lines(self) -> Sequence[str]:
         return [line for process in self._processes.values() for line in list(process.log)]

@@ -164,6 +164,12 @@ class Swarm:
             raise AssertionError(f"nobody lives at {path} on {node}")
         cell.control(lambda: cell.failed(RuntimeError("failed by a test"), None))
 
+    def kill_task(self, node: str, task: objects_pb2.Task) -> None:
+        executor = self.host(node).executor
+        if task.id not in executor.running:
+            raise AssertionError(f"task {task.id} has no process on {node}")
+        executor.kill(task.id)
+
     def cut(self, source: str, target: str) -> None:
         self.network.half_open(self.host(source).ip, self.host(target).ip)
 

@@ -11,6 +11,7 @@ import pytest
 from runtime.protocol.cluster import SubscribeEvents
 from runtime.stage.simulator import Simulator, Stuck
 from runtime.wire.pb import objects_pb2
+from runtime.wire.pb.types_pb2 import RUNNING
 from swarmlet import TestCluster
 from swarmlet.testing import attempts
 from swarmlet.testing.api import RequestRefused
@@ -35,6 +36,7 @@ def everyday(real: bool) -> None:
         assert told == {("manager-1", "/cluster/node/manager/store", "/cluster/node/manager/raft", "Propose")}
         assert all(0 < each.at <= c.time and each.trace for each in trace.deliveries)
         assert trace.ended == []
+        a_task_is_killed(c, service)
         c.crash_actor("/cluster/node/manager/leader/dispatcher")
         c.stop("worker-1")
         c.restart("worker-1")
@@ -121,7 +123,6 @@ def test_a_real_ground_refuses_what_it_cannot_do_and_reports_what_its_nodes_logg
         with TestCluster(real=True) as c:
             for fault in (
                 lambda: c.crash("manager-1", power=True),
-                lambda: c.trace(follow=True),
                 lambda: c.swarm,
                 lambda: c.ask(SubscribeEvents(lambda: None)),  # type: ignore[arg-type]
             ):
@@ -438,6 +439,33 @@ def test_a_node_goes_by_its_name_as_a_group_of_one() -> None:
         c.advance(40)
         c.wait_running(service, 6)
         assert set(c.nodes_of(service)) == {"manager-1", "worker-2"}
+
+
+def a_task_is_killed(c: TestCluster, service: str) -> None:
+    """What comes of it is followed from its node to the store and back to another task."""
+    killed = next(task for task in c.tasks(service) if task.node_id == node_id(c, "worker-2"))
+    with c.trace(f"worker-2:*/task-{killed.id}", limit=500, follow=True) as trace:
+        c.kill_task(killed.id)
+        c.run_until(lambda: killed.id not in {task.id for task in c.tasks(service) if task.desired_state == RUNNING})
+        c.wait_running(service, 6)
+        c.run_until(lambda: any(each.path.endswith("/leader/replicated") for each in trace.deliveries))
+    told = [(each.node, each.path.rpartition("/")[2], each.type) for each in trace.deliveries]
+    for step in (
+        ("worker-2", "agent", "TaskProgress"),
+        ("worker-2", "session", "SendStatuses"),
+        ("manager-1", "dispatcher", "Incoming"),
+        ("manager-1", "store", "Entries"),
+        ("manager-1", "replicated", "Commits"),
+    ):
+        assert step in told, f"{step} is not in {told}"
+    assert told.index(("worker-2", "agent", "TaskProgress")) < told.index(("manager-1", "replicated", "Commits"))
+    assert c.faults[-1].kind == "task killed"
+    with pytest.raises(AssertionError, match=f"task {killed.id} does not run: it is failed"):
+        c.kill_task(killed.id)
+
+
+def node_id(c: TestCluster, name: str) -> str:
+    return str(next(node.id for node in c.control("ListNodes").nodes if node.description.hostname == name))
 
 
 def test_a_condition_is_asked_again_while_nobody_leads_and_what_refused_it_last_is_said() -> None:

@@ -243,3 +243,22 @@ def test_nobody_hears_of_what_continues_what_unless_a_trace_follows() -> None:
     chain.tracing.finish(following)
     assert chain.stage.linker is None
     chain.tracing.finish(looking)
+
+
+def test_who_looks_at_several_nodes_is_told_where_traces_go_on_and_no_more_than_fits_the_buffer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("runtime.introspection.tracing.BUFFER", 2)
+    chain = Chain()
+    trace = chain.trace(checked(everything=True, links=True))
+    at = chain.stage.read_clock()
+    assert chain.stage.linker is not None
+    for effect in (2, 3, 4):
+        chain.stage.linker(1, effect)
+    assert trace.take_links() == [(1, 2, at), (1, 3, at)]
+    assert (trace.dropped, trace.taken) == (1, 0)
+    trace.end("enough")
+    chain.stage.linker(1, 5)
+    assert trace.take_links() == []
+    chain.tracing.finish(trace)
+    assert chain.stage.linker is None
