@@ -20,9 +20,11 @@ import yaml
 from runtime.errors import Refused
 from runtime.swarm.offered import check_offered
 from runtime.wire.pb import control_pb2, specs_pb2
+from swarmlet.compose_mounts import volumes
+from swarmlet.compose_networks import NOT_CHOSEN, Network, networks
 from swarmlet.compose_order import order
 from swarmlet.compose_payloads import Payload, Surroundings, payloads
-from swarmlet.compose_service import service
+from swarmlet.compose_service import is_process, service
 from swarmlet.compose_values import ComposeError, Notes, Place
 from swarmlet.compose_variables import BadVariable, substitute
 
@@ -31,20 +33,20 @@ _SERVICE_NAME: Final = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.-]*[a-zA-Z0-9])?")
 _STACK_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _GENERIC_FILES: Final = ("compose", "docker-compose", "docker-stack", "stack")
 _REPLACED: Final = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-_UNUSED: Final = ("volumes", "networks")
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
     """What a compose file asks for, in the file's order, and what was left out of it.
 
-    ``services`` refer to secrets and configs by their names in the file, without ids (``deployment`` fills them in).
+    ``services`` refer to secrets, configs and networks by their names in the file (``deployment`` fills the ids in).
     """
 
     name: str
     services: tuple[specs_pb2.ServiceSpec, ...]
     warnings: tuple[str, ...]
     payloads: tuple[Payload, ...] = ()
+    networks: tuple[Network, ...] = ()
 
 
 class _Loader(yaml.SafeLoader):
@@ -94,30 +96,42 @@ def stack_name(path: PurePath) -> str:
     return name or "stack"
 
 
-def load(text: str, name: str, environ: Mapping[str, str], read: Callable[[str], bytes] | None = None) -> Stack:
+def load(
+    text: str,
+    name: str,
+    environ: Mapping[str, str],
+    read: Callable[[str], bytes] | None = None,
+    beside: str = "",
+    local_networks: bool = False,
+) -> Stack:
     """The stack that a compose file asks for.
 
     ``name`` is the stack's name unless the file gives one; ``environ`` holds the variables; ``read`` gives what is in
-    a file by its path as written (OSError if it cannot). Raises ComposeError with everything that is wrong.
+    a file by its path as written (OSError if it cannot); ``beside`` is the directory of the file;
+    ``local_networks`` says that containers can be on networks. Raises ComposeError with everything that is wrong.
     """
     notes = Notes()
     top = _parse(text, environ, notes)
-    top.known("version", "name", "services", "secrets", "configs", *_UNUSED)
+    top.known("version", "name", "services", "secrets", "configs", "volumes", "networks")
     if top.at("name").value is not None:
         name = top.at("name").text()
     if not _STACK_NAME.fullmatch(name):
         notes.fault("name", f"{name!r} must be of a-z, 0-9, - and _, and begin with a letter or digit")
-    _top_level(top, notes)
-    around = Surroundings(name, environ, read or _absent, notes)
+    _top_level(top, notes, local_networks)
+    around = Surroundings(name, environ, read or _absent, notes, beside=beside)
     found = payloads(top, around)
-    around = replace(around, payloads=found)
+    around = replace(around, payloads=found, volumes=volumes(top, name))
+    if local_networks:
+        around = replace(around, networks=networks(top, name))
     specs = {key: _service(key, place, around) for key, place in top.at("services").entries()}
     order(top.at("services"), specs)
     if not specs and not notes.faults:
         notes.fault("services", "the file has none")
     if notes.faults:
         raise ComposeError(notes.faults)
-    return Stack(name, tuple(specs.values()), tuple(notes.warnings), tuple(found.values()))
+    used = {each.target for spec in specs.values() for each in spec.task.networks}
+    on = tuple(each for each in (around.networks or {}).values() if each.key in used)
+    return Stack(name, tuple(specs.values()), tuple(notes.warnings), tuple(found.values()), on)
 
 
 def _absent(path: str) -> bytes:
@@ -157,16 +171,17 @@ def _substituted(value: Any, path: str, environ: Mapping[str, str], notes: Notes
         return ""
 
 
-def _top_level(top: Place, notes: Notes) -> None:
+def _top_level(top: Place, notes: Notes, local_networks: bool) -> None:
     version = top.at("version").text()
     if version and not re.fullmatch(r"3(\.\d+)?", version):
         notes.fault("version", f"must be 3.x, not {version}")
-    for key in _UNUSED:
-        place = top.at(key)
-        if place.value and not (
-            key == "networks" and isinstance(place.value, dict) and set(place.value) == {"default"}
-        ):
-            place.warn(f"is left out: processes have no {key} of their own")
+    containers = any(not is_process(place.at("image").text()) for _, place in top.at("services").entries())
+    if top.at("volumes").value and not containers:
+        top.at("volumes").warn("is left out: processes have no volumes of their own")
+    named = top.at("networks")
+    plain = isinstance(named.value, dict) and set(named.value) == {"default"}
+    if named.value and not plain and not (containers and local_networks):
+        named.warn(f"is left out: {NOT_CHOSEN if containers else 'processes have no networks of their own'}")
 
 
 def _service(key: str, place: Place, around: Surroundings) -> specs_pb2.ServiceSpec:

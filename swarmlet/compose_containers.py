@@ -12,7 +12,7 @@ from swarmlet.compose_values import Place
 
 HONOURED: Final = (
     "cap_add", "cap_drop", "dns", "dns_opt", "dns_search", "extra_hosts", "hostname", "read_only", "stdin_open",
-    "sysctls", "tty",
+    "sysctls", "tmpfs", "tty", "volumes",
 )  # fmt: skip
 """Fields that a process is refused."""
 NOT_HERE: Final = "is not honoured for containers by swarmlet up; docker stack deploy at a daemon may do so"

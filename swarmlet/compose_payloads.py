@@ -7,7 +7,6 @@ they have in the file; what they are called in the swarm, and by which ids, is f
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,6 +15,8 @@ from runtime.errors import Refused
 from runtime.swarm.control.secrets import CONFIG_SIZE_LIMIT, SECRET_SIZE_LIMIT
 from runtime.swarm.naming import check_secret_name
 from runtime.wire.pb import specs_pb2, types_pb2
+from swarmlet.compose_mounts import Volume
+from swarmlet.compose_networks import Network
 from swarmlet.compose_values import Notes, Place
 
 SECTIONS: Final[Mapping[str, str]] = {"secret": "secrets", "config": "configs"}
@@ -25,7 +26,6 @@ SOURCES: Final[Mapping[str, tuple[str, ...]]] = {
     "config": ("file", "environment", "content", "external"),
 }
 MODE: Final = 0o444
-_OCTAL: Final = re.compile(r"(0o?)?[0-7]{1,6}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,18 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a file's services are read with: the stack's name, variables, a reader of files beside it, and the file's
-    secrets and configs by kind and key."""
+    """What a file's services are read with: the stack's name, variables, a reader of files beside it and the directory
+    that those are in, the file's secrets and configs by kind and key, its volumes by key, and its networks if services
+    can be on some."""
 
     stack: str
     environ: Mapping[str, str]
     read: Callable[[str], bytes]
     notes: Notes
     payloads: Mapping[tuple[str, str], Payload] = field(default_factory=dict)
+    beside: str = ""
+    volumes: Mapping[str, Volume] = field(default_factory=dict)
+    networks: Mapping[str, Network] | None = None
 
 
 def payloads(top: Place, around: Surroundings) -> dict[tuple[str, str], Payload]:
@@ -152,9 +156,4 @@ def _target(item: Place, source: str, kind: str, process: bool) -> types_pb2.Fil
 
 
 def _mode(place: Place) -> int:
-    """Permissions: a text (also what begins with 0, which is none of YAML 1.2's numbers) is octal, a number is not."""
-    if place.value is None:
-        return MODE
-    if isinstance(place.value, str) and _OCTAL.fullmatch(place.value):
-        return int(place.value.replace("o", ""), 8)
-    return place.number(0, 0o7777)
+    return MODE if place.value is None else place.octal()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from runtime.wire.pb import specs_pb2
-from swarmlet import compose_containers
+from swarmlet import compose_containers, compose_mounts, compose_networks
 from swarmlet.compose_deploy import INT32_MAX, deploy, restart_of_containers, set_duration
 from swarmlet.compose_payloads import SECTIONS, Surroundings, references
 from swarmlet.compose_ports import ports
@@ -77,7 +77,8 @@ def is_process(image: str) -> bool:
 
 def service(name: str, place: Place, around: Surroundings) -> specs_pb2.ServiceSpec:
     """The spec of the service ``name``; what is wrong with it is noted."""
-    _check_fields(place, is_process(place.at("image").text()))
+    process = is_process(place.at("image").text())
+    _check_fields(place, process)
     spec = specs_pb2.ServiceSpec()
     spec.annotations.name = f"{around.stack}_{name}"
     _container(place, spec.task.container, around)
@@ -87,6 +88,10 @@ def service(name: str, place: Place, around: Surroundings) -> specs_pb2.ServiceS
     if restart.value is not None and place.at("deploy").at("restart_policy").value is None:
         restart_of_containers(restart, spec.task.restart)
     spec.endpoint.ports.extend(ports(place.at("ports"), is_process(spec.task.container.image)))
+    if process or around.networks is None:
+        _no_networks(place.at("networks"), process)
+    else:
+        compose_networks.attach(name, place, spec, around.networks)
     spec.annotations.labels[NAMESPACE] = around.stack
     spec.annotations.labels[STACK_IMAGE] = spec.task.container.image
     spec.task.container.labels[NAMESPACE] = around.stack
@@ -109,16 +114,13 @@ def _check_fields(place: Place, process: bool) -> None:
                 value.fault("a process shares this machine's namespaces; only host is possible")
         else:
             value.fault("is no field that compose files have here")
-    for key, network in _networks(place.at("networks")):
-        if key != "default":
+
+
+def _no_networks(place: Place, process: bool) -> None:
+    for key, network in compose_networks.named(place):
+        if key != compose_networks.DEFAULT:
             text = "processes are on this machine's network; networks of their own cannot be given"
-            network.fault(text if process else compose_containers.NOT_HERE)
-
-
-def _networks(place: Place) -> list[tuple[str, Place]]:
-    if isinstance(place.value, list):
-        return [(item.text(), item) for item in place.items()]
-    return list(place.entries())
+            network.fault(text if process else compose_networks.NOT_CHOSEN)
 
 
 def _container(place: Place, container: specs_pb2.ContainerSpec, around: Surroundings) -> None:
@@ -142,6 +144,7 @@ def _container(place: Place, container: specs_pb2.ContainerSpec, around: Surroun
         _check_process(place, container)
     else:
         compose_containers.add(place, container)
+        compose_mounts.add(place, container, around)
     for kind, section in SECTIONS.items():
         references(place.at(section), kind, container, process, around)
     _security(place.at("security_opt"), container)

@@ -16,6 +16,7 @@ from typing import Any, Final
 from runtime.swarm.durations import INT64_MAX, parse_duration
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?b?)", re.IGNORECASE)
+_OCTAL: Final = re.compile(r"(0o?)?[0-7]{1,6}")
 _SIZE_POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
@@ -165,6 +166,12 @@ class Place:
             self.fault(f"must be a whole number from {least}" + (f" to {most}" if most < INT64_MAX else ""))
             return 0
         return value
+
+    def octal(self) -> int:
+        """Permissions: a text (also what begins with 0, which is none of YAML 1.2's numbers) is octal, a number not."""
+        if isinstance(self.value, str) and _OCTAL.fullmatch(self.value):
+            return int(self.value.replace("o", ""), 8)
+        return self.number(0, 0o7777)
 
     def fraction(self) -> float:
         """A number from 0 to 1."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runtime.wire.pb import control_pb2, objects_pb2, specs_pb2
-from swarmlet import deployed_payloads
+from swarmlet import deployed_networks, deployed_payloads
 from swarmlet.compose_service import NAMESPACE
 
 if TYPE_CHECKING:
@@ -53,10 +53,12 @@ def stack_services(node: Node, stack: str) -> list[objects_pb2.Service]:
 def deploy(node: Node, stack: Stack) -> list[str]:
     """Carries out the plan; a line for each thing done. Raises Refused with the manager's reason.
 
-    Secrets and configs are there before the services that want them, and go when no service needs them.
+    Secrets, configs and networks are there before the services that want them, and go when no service needs them.
     """
     names, done = deployed_payloads.ensure(node, stack.name, stack.payloads)
-    wanted = [deployed_payloads.resolved(spec, names) for spec in stack.services]
+    ids, made = deployed_networks.ensure(node, stack.networks)
+    done += made
+    wanted = [deployed_networks.resolved(deployed_payloads.resolved(spec, names), ids) for spec in stack.services]
     steps = plan(wanted, stack_services(node, stack.name))
     for service in steps.remove:
         node.control(
@@ -74,4 +76,5 @@ def deploy(node: Node, stack: Stack) -> list[str]:
     for spec in steps.create:
         node.control("CreateService", control_pb2.CreateServiceRequest(spec=spec), control_pb2.CreateServiceResponse)
         done.append(f"created service {spec.annotations.name}")
-    return done + deployed_payloads.clear(node, stack.name, names, stack_services(node, stack.name))
+    done += deployed_payloads.clear(node, stack.name, names, stack_services(node, stack.name))
+    return done + deployed_networks.clear(node, stack.name, ids)

@@ -75,6 +75,7 @@ class UpOptions:
     plain: bool = False
     executor: str = "process"
     engine_socket: str = ""
+    local_networks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ def _daemon_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "--task-user", default=absent, metavar="USER", help="user that tasks run as unless their service says otherwise"
     )
-    for name in ("tlsverify", "debug", "require-limits", "stop-tasks-on-exit", "local-networks"):
+    for name in ("tlsverify", "debug", "require-limits", "stop-tasks-on-exit"):
         short = ("-D",) if name == "debug" else ()
         add(*short, f"--{name}", action="store_true", default=absent)
 
@@ -165,6 +166,7 @@ def _executor_flags(parser: argparse.ArgumentParser) -> None:
     add, absent = parser.add_argument, argparse.SUPPRESS
     add("--executor", default=absent, metavar="KIND", help=", ".join(EXECUTORS))
     add("--engine-socket", default=absent, metavar="PATH", help="where the container engine listens")
+    add("--local-networks", action="store_true", default=absent, help="networks are each node's own, at its engine")
 
 
 _TYPES: Final[Mapping[str, type]] = {
@@ -350,7 +352,8 @@ def _up(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> UpOp
     given = {name.replace("_", "-"): value for name, value in vars(typed).items()}
     executor = _executor(given)
     socket = _engine_socket(given, executor)
-    return UpOptions(typed.file, typed.listen, typed.seconds, typed.name, typed.plain, executor, socket)
+    local = _local_networks(given, executor)
+    return UpOptions(typed.file, typed.listen, typed.seconds, typed.name, typed.plain, executor, socket, local)
 
 
 def _recovery(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> Options:

@@ -70,7 +70,8 @@ def make_executor(options: UpOptions) -> ExecutorFactory:
     """How the stack's tasks are run."""
     if options.executor == "process":
         return ProcessExecutor(linger=0.0)
-    return ContainerExecutor(options.engine_socket or None, options.executor)
+    socket = options.engine_socket or None
+    return ContainerExecutor(socket, options.executor, local_networks=options.local_networks)
 
 
 def read_stack(options: UpOptions, environ: Mapping[str, str]) -> compose.Stack:
@@ -84,7 +85,8 @@ def read_stack(options: UpOptions, environ: Mapping[str, str]) -> compose.Stack:
     beside = path.resolve().parent
     name = options.name or compose.stack_name(path.resolve())
     try:
-        return compose.load(text, name, _variables(beside, environ), lambda file: _read_beside(beside, file))
+        variables, local = _variables(beside, environ), options.local_networks
+        return compose.load(text, name, variables, lambda file: _read_beside(beside, file), str(beside), local)
     except ComposeError as error:
         lines = "\n".join(f"  {fault}" for fault in error.faults)
         raise StartError(f"{path} cannot be deployed:\n{lines}") from None

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +259,51 @@ def test_a_stack_finds_its_services_by_their_names_where_networks_are_local(star
     manager.docker("stack", "rm", "st")
     until(lambda: containers(engine) == [], "nothing is left")
     until(lambda: "swarmlet-" not in engine.docker("network", "ls"), "its network is gone")
+
+
+FILE = """
+services:
+  web:
+    image: busybox
+    command: sh -c "cp /page/hello /data/; exec httpd -f -p 80 -h /data"
+    volumes: [data:/data, ./page:/page:ro, {type: tmpfs, target: /scratch}]
+    networks: {inner: {aliases: [site]}}
+    stop_grace_period: 1s
+  ask:
+    image: busybox
+    command: sh -c "until wget -qO- site/hello; do sleep 0.2; done; sleep 600"
+    networks: [inner]
+    stop_grace_period: 1s
+volumes: {data: }
+networks: {inner: }
+"""
+
+
+def test_a_compose_files_containers_have_its_volumes_and_networks(engine: Peer) -> None:
+    root = engine.lab.root
+    (root / "page").mkdir()
+    (root / "page" / "hello").write_text("it is me\n")
+    (root / "app.yml").write_text(FILE)
+    program = Path(sys.executable).with_name("swarmlet")
+    place = {"PATH": os.environ["PATH"], "XDG_STATE_HOME": str(root / "state"), "TMPDIR": str(root)}
+
+    def up(*flags: str) -> str:
+        """What two runs of it say, of which the second finds what the first has left."""
+        socket = ["--executor", "docker", "--engine-socket", str(engine.socket)]
+        words = ["nsenter", f"--net=/run/netns/{engine.namespace}", program, "up", root / "app.yml", *socket, *flags]
+        done = subprocess.run([*map(str, words)], capture_output=True, timeout=120, check=False, env=place)
+        return f"{done.returncode} {done.stdout.decode()} {done.stderr.decode()}"
+
+    assert "with --local-networks each node has this one as its own" in up("--for", "1")
+    for told in ("created network app_inner", "app_ask: 1/1 converged"):
+        said = up("--local-networks", "--for", "12")
+        assert said.startswith("0 "), said
+        assert told in said
+        assert "it is me" in said
+    assert "created network" not in said
+    volume = json.loads(engine.docker("volume", "inspect", "app_data"))[0]
+    assert volume["Labels"] == {"com.docker.stack.namespace": "app"}
+    assert running(engine) == []
 
 
 def test_tasks_outlive_daemons_and_engines_and_none_runs_twice(start: Start, engine: Peer) -> None:

@@ -338,7 +338,7 @@ def test_a_container_is_given_what_a_process_is_refused() -> None:
     assert not one({"image": "busybox"}).task.container.HasField("dns_config")
 
 
-@pytest.mark.parametrize("field", ["volumes", "devices", "network_mode", "networks", "privileged"])
+@pytest.mark.parametrize("field", ["volumes_from", "devices", "network_mode", "privileged"])
 def test_what_is_not_honoured_for_containers_is_a_fault_that_says_so(field: str) -> None:
     value = "host" if field == "network_mode" else ["x"]
     assert any("is not honoured for containers by swarmlet up" in each for each in faults({"image": "b", field: value}))

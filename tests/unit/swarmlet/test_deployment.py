@@ -9,6 +9,7 @@ import pytest
 from runtime.errors import Code, Refused
 from runtime.wire.pb import objects_pb2, specs_pb2
 from swarmlet.compose import Stack
+from swarmlet.compose_networks import Network
 from swarmlet.compose_payloads import Payload
 from swarmlet.deployment import deploy
 from swarmlet.node import Node
@@ -172,3 +173,55 @@ def test_another_name_in_the_swarm_is_a_new_object() -> None:
     put(node, stack(secret()))
     renamed = Payload("secret", "key", "other", b"one", {})
     assert put(node, stack(renamed))[0] == "created secret other"
+
+
+# Networks
+
+
+def on(*keys: str, internal: bool = False, present: bool = True) -> Stack:
+    """A stack whose service is on networks of its file."""
+    spec = using()
+    made = []
+    for key in keys:
+        spec.task.networks.add(target=key, aliases=["web"])
+        network = specs_pb2.NetworkSpec(internal=internal)
+        network.annotations.name, network.driver_config.name = f"st_{key}", "overlay"
+        network.annotations.labels["com.docker.stack.namespace"] = "st"
+        made.append(Network(key, f"st_{key}", network if present else None))
+    return Stack("st", (spec,), (), (), tuple(made))
+
+
+def test_networks_are_made_before_the_services_that_are_on_them_and_then_left_alone() -> None:
+    node = FakeNode()
+    assert put(node, on("a", "b")) == ["created network st_a", "created network st_b", "created service st_web"]
+    (service,) = node.swarm.store.all(objects_pb2.Service)
+    ids = {each.spec.annotations.name: each.id for each in node.swarm.store.all(objects_pb2.Network)}
+    assert [each.target for each in service.spec.task.networks] == [ids["st_a"], ids["st_b"]]
+    assert put(node, on("a", "b")) == []
+
+
+def test_a_network_that_the_file_has_no_more_goes_once_nothing_is_on_it() -> None:
+    node = FakeNode()
+    put(node, on("a", "b"))
+    assert put(node, on("a")) == ["updated service st_web", "removed network st_b"]
+    other = service_spec("other")
+    (kept,) = (each for each in node.swarm.store.all(objects_pb2.Network) if each.spec.annotations.name == "st_a")
+    other.task.networks.add(target=kept.id)
+    node.swarm.call("CreateService", spec=other)
+    done = put(node, on("c"))
+    assert done[-1] == "network st_a is still in use and stays until the next run"
+
+
+def test_a_network_that_is_not_as_the_file_says_is_refused() -> None:
+    node = FakeNode()
+    put(node, on("a"))
+    with pytest.raises(Refused, match="network st_a is there and is not as the file says: remove it first"):
+        put(node, on("a", internal=True))
+
+
+def test_an_external_network_must_be_there() -> None:
+    node = FakeNode()
+    with pytest.raises(Refused, match="network st_a is external, and there is none"):
+        put(node, on("a", present=False))
+    put(node, on("a"))
+    assert put(node, on("a", present=False))[-1:] != ["removed network st_a"]

@@ -145,6 +145,9 @@ def test_an_engine_is_named_with_its_socket() -> None:
     plain = daemon("--executor", "docker")
     assert (plain.engine_socket, plain.local_networks) == ("", False)
     assert daemon("--executor", "docker", "--local-networks").local_networks
+    up = options.parse(["up", "a.yml", "--executor", "docker", "--local-networks"], ENVIRON, 1)
+    assert isinstance(up, UpOptions)
+    assert up.local_networks
 
 
 @pytest.mark.parametrize(
@@ -183,6 +186,7 @@ def test_tcp_without_all_of_tls_is_refused_and_says_what_is_missing(left_out: st
         (("daemon", "--executor", "crio"), "no executor 'crio'; there are: process, docker, podman"),
         (("daemon", "--engine-socket", "/s"), "needs --executor"),
         (("daemon", "--local-networks"), "needs --executor"),
+        (("up", "a.yml", "--local-networks"), "needs --executor"),
         (("daemon", "--executor", "docker", "--engine-socket", "tcp://x"), "must be unix://PATH"),
         (("daemon", "--executor", "docker", "--engine-socket", "/" + "x" * 107), "too long"),
         (("daemon", "--executor", "docker", "--task-user", "me"), "--task-user is for the process executor"),
