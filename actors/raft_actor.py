@@ -130,7 +130,7 @@ class RaftActor(RaftMembers):
             return {"loaded": False}
         return {
             "raft id": f"{raft.id:x}",
-            "role": raft.role.value,
+            "role": raft.role.value.removeprefix("State").lower(),
             "term": raft.term,
             "leading": self._leading,
             "last": raft.log.last_index(),

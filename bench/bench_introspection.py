@@ -193,7 +193,7 @@ class Writing:
 
     def handled(self) -> int:
         """Messages that were observed so far."""
-        return sum(each.count for cell in self.stage.walk() for each in list(cell.stats.values()))
+        return sum(each.count for cell in self.stage.walk() for each in list(cell.tally.stats.values()))
 
     def close(self) -> None:
         """Ends the actors, whose last turns are taken here too."""

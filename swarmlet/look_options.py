@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
     _command(commands, "tree", "print the live actor tree of a running node")
     top = _command(commands, "top", "what the actors of a running node do, over a window of time")
     top.add_argument("--window", type=float, default=2.0, metavar="SECONDS", help="what is compared (1 to 60)")
-    top.add_argument("--rows", type=int, default=20, metavar="N", help="the busiest N")
+    top.add_argument("--rows", type=int, default=20, metavar="N", help="the N that are behind or busiest")
     _actor(_command(commands, "actor", "one actor: its state, its messages, its crashes; or act on it"))
     crashes = _command(commands, "crashes", "the last failures, each with the message that did it")
     crashes.add_argument("path", nargs="?", default="", metavar="PATH", help="of this actor only")

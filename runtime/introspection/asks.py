@@ -27,7 +27,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from runtime.errors import Refused
-from runtime.introspection import domain, metrics, protocol
+from runtime.introspection import domain, metrics, protocol, standing
 from runtime.introspection.metrics import Family
 from runtime.introspection.redact import redact
 from runtime.introspection.render import STUCK_S
@@ -138,14 +138,14 @@ class Asks:
         states = await read_states([cell])
         parent = cell.parent
         return {
-            **row(cell, self.stage.read_clock()),
+            **row(cell, self.stage.read_nanos()),
             "clock": self.stage.read_clock(),
             "snapshot": states[cell.path],
             "messages": message_figures([cell]),
             "parent": parent.path if parent is not None else "",
             "children": sorted(child.path for child in list(cell.children.values())),
             "watchers": self.stage.watchers_of(cell.path),
-            "stack": stack(cell, self.stage.read_clock()),
+            "stack": stack(cell, self.stage.read_nanos()),
             "waits_for": waits_for(cell),
             "crashes": [self._crash(each) for each in self._reports(cell.path)],
         }
@@ -172,7 +172,8 @@ class Asks:
         kind = request.get("kind", "")
         if kind not in ("", "service", "task", "node"):
             raise protocol.BadRequest("what is explained is a service, a task or a node")
-        return await self._leader(Explain(kind, str(request.get("name", ""))))
+        found = await self._leader(Explain(kind, str(request.get("name", ""))))
+        return {**found, "because": standing.kept(self.stage, found["silent"])}
 
     async def _plan(self, request: dict[str, Any]) -> Any:
         action = request.get("action")
@@ -193,8 +194,9 @@ class Asks:
             return f": ask on the leader's node{await self._why_no_manager()}"
         if not core["leader"]:
             return ", and nobody does now: swarmlet raft says which managers are reached"
-        named = (peer for peer in core["peers"] if isinstance(peer, dict) and peer["raft id"] == core["leader"])
-        where = next((f", {peer['node']} ({peer['addr']})" for peer in named), "")
+        leaders = [peer for peer in core["peers"] if isinstance(peer, dict) and peer["raft id"] == core["leader"]]
+        await self._name(leaders)
+        where = "".join(f", {peer['name']} ({peer['addr']})" for peer in leaders)
         return f": ask on the leader's node{where}"
 
     async def _why_no_manager(self) -> str:
@@ -216,17 +218,19 @@ class Asks:
         if MANAGER in self.stage.cells:
             with contextlib.suppress(protocol.BadRequest):  # it begins or ends: the rest is told all the same
                 view = (await self.published()).view
-        states = await self._raft({})
+        states = await self._domain()
         return await asyncio.to_thread(metrics.families, self.stage, view, states)
 
     async def _tasks(self, request: dict[str, Any]) -> Any:
         limit, text = _limit(request, domain.TASKS_LISTED), str(request.get("text", ""))
-        return await asyncio.to_thread(domain.tasks, (await self.published()).view, limit, text)
+        found = await asyncio.to_thread(domain.tasks, (await self.published()).view, limit, text)
+        return {**found, "behind": await self._behind()}
 
     async def _waiting(self, request: dict[str, Any]) -> Any:
         limit = _limit(request, domain.WAITING_SHOWN)
         view, now = (await self.published()).view, self.stage.world.clock.now()
-        return await asyncio.to_thread(domain.waiting, view, now, limit)
+        found = await asyncio.to_thread(domain.waiting, view, now, limit)
+        return {**found, "behind": await self._behind()}
 
     async def _beliefs(self, request: dict[str, Any]) -> Any:
         own, agent, manager = await self._own_id(), None, None
@@ -239,7 +243,26 @@ class Asks:
             manager = domain.node_tasks(view, node_id)
         if agent is None and manager is None:
             raise protocol.BadRequest("this node runs no manager: of other nodes it knows nothing")
-        return domain.beliefs(node_id, agent, manager)
+        return {**domain.beliefs(node_id, agent, manager), "behind": await self._behind()}
+
+    async def _behind(self) -> list[str]:
+        """Why what this node's manager knows of the swarm may be old; nothing where it is not."""
+        cell = self.stage.cells.get(DOMAIN["raft"])
+        return self._kept((await read_states([cell]))[cell.path] if cell is not None else None)
+
+    def _kept(self, core: Any) -> list[str]:
+        leaderless = isinstance(core, dict) and core.get("leader") == ""
+        found = [f"{path}: {why}" for path, why in standing.kept(self.stage).items()]
+        return found or (["no leader is known here"] if leaderless else [])
+
+    async def _name(self, peers: Sequence[Any]) -> None:
+        """Adds to what is said of managers how their machines are called."""
+        view: View | None = None
+        with contextlib.suppress(protocol.BadRequest):  # it runs none any more: ids will do
+            view = (await self.published()).view
+        for peer in peers:
+            if isinstance(peer, dict):
+                peer["name"] = domain.hostname(view, peer["node"]) if view is not None else peer["node"]
 
     async def _own_id(self) -> str:
         cell = self.stage.cells.get(DOMAIN["certificate"])
@@ -250,6 +273,13 @@ class Asks:
         return [{"from": cell.path, **each} for cell in self.stage.walk() for each in waits_for(cell)]
 
     async def _raft(self, request: dict[str, Any]) -> Any:
+        found = await self._domain()
+        core = found.get("raft")
+        if isinstance(core, dict):
+            await self._name(core.get("peers", ()))
+        return {**found, "behind": self._kept(core)}
+
+    async def _domain(self) -> dict[str, Any]:
         cells = {name: cell for name, path in DOMAIN.items() if (cell := self.stage.cells.get(path)) is not None}
         states = await read_states(list(cells.values()))
         return {name: states[cell.path] for name, cell in cells.items()} | {"clock": self.stage.read_clock()}
@@ -295,7 +325,7 @@ def message_figures(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     longer than the longest there was."""
     merged: dict[str, list[MessageStats]] = {}
     for cell in cells:
-        for kind, stats in list(cell.stats.items()):
+        for kind, stats in list(cell.tally.stats.items()):
             merged.setdefault(kind.__name__, []).append(stats)
     figures = [_figures(name, stats) for name, stats in merged.items()]
     return sorted(figures, key=lambda each: (-each["busy_s"], each["type"]))
@@ -304,7 +334,7 @@ def message_figures(cells: Sequence[Cell]) -> list[dict[str, Any]]:
 def _figures(name: str, stats: list[MessageStats]) -> dict[str, Any]:
     waits = [sum(column) for column in zip(*(each.wait_buckets for each in stats), strict=True)]
     busies = [sum(column) for column in zip(*(each.busy_buckets for each in stats), strict=True)]
-    wait_max, busy_max = max(each.wait_max for each in stats), max(each.busy_max for each in stats)
+    wait_max, busy_max = (max(each.wait_max for each in stats) / 1e9, max(each.busy_max for each in stats) / 1e9)
     return {
         "type": name,
         "count": sum(each.count for each in stats),
@@ -315,13 +345,13 @@ def _figures(name: str, stats: list[MessageStats]) -> dict[str, Any]:
         "busy_p50_s": min(busy_max, quantile(busies, 0.5)),
         "busy_p99_s": min(busy_max, quantile(busies, 0.99)),
         "busy_max_s": busy_max,
-        "busy_s": sum(each.busy for each in stats),
+        "busy_s": sum(each.busy_s for each in stats),
     }
 
 
-def stack(cell: Cell, now: float) -> list[str]:
+def stack(cell: Cell, now: int) -> list[str]:
     """Where the actor's thread is, if it has been at one message for a while: files, lines and functions, no values."""
-    if cell.handling is None or now - cell.handling_since < STUCK_S:
+    if cell.handling is None or (now - cell.handling_since) / 1e9 < STUCK_S:
         return []
     frame = sys._current_frames().get(cell.thread)
     if frame is None:

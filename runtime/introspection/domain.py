@@ -48,10 +48,10 @@ def waiting(view: View, now: float, limit: int = WAITING_SHOWN) -> dict[str, Any
     rows: list[dict[str, Any]] = [
         {
             "id": task.id,
-            "name": f"{task.service_annotations.name}.{task.slot or _hostname(view, task.node_id)}",
+            "name": f"{task.service_annotations.name}.{task.slot or hostname(view, task.node_id)}",
             "service": task.service_annotations.name,
             "state": _STATE(task.status.state).lower(),
-            "node": _hostname(view, task.node_id),
+            "node": hostname(view, task.node_id),
             "since_s": max(0.0, now - _since(task)),
             "who": who,
             "why": f"{why}; {how_it_ended(task)}" if ended(task) else why,
@@ -98,10 +98,10 @@ def _in_order(view: View) -> Iterator[objects.Task]:
 def _task_row(view: View, task: objects.Task) -> dict[str, str]:
     return {
         "id": task.id,
-        "name": f"{task.service_annotations.name}.{task.slot or _hostname(view, task.node_id)}",
+        "name": f"{task.service_annotations.name}.{task.slot or hostname(view, task.node_id)}",
         "state": _STATE(task.status.state).lower(),
         "desired": _STATE(task.desired_state).lower(),
-        "node": _hostname(view, task.node_id),
+        "node": hostname(view, task.node_id),
         "why": task.status.err or task.status.message,
     }
 
@@ -112,7 +112,8 @@ def _since(task: objects.Task) -> float:
     return float(at.seconds) + at.nanos / 1e9
 
 
-def _hostname(view: View, node_id: str) -> str:
+def hostname(view: View, node_id: str) -> str:
+    """How a node's machine is called, or its id where nobody knows."""
     node = view.get(objects.Node, node_id) if node_id else None
     return node.description.hostname or node_id if node is not None else node_id
 

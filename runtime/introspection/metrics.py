@@ -218,18 +218,18 @@ class _Class:
 
 def actors(stage: Stage) -> list[Family]:
     """Mailboxes, failures and work by class of actor; what is gone is in the counters."""
-    now, by_class = stage.read_clock(), _classes(stage)
+    now, by_class = stage.read_nanos(), _classes(stage)
     for cell in stage.walk():
-        figures, stats = by_class.setdefault(cell.cls.__name__, _Class()), list(cell.stats.values())
+        figures, stats = by_class.setdefault(cell.cls.__name__, _Class()), list(cell.tally.stats.values())
         oldest, in_hand = cell.mailbox.oldest(), cell.handling
         figures.here += 1
         figures.depth += cell.mailbox.depth
         figures.handled += sum(each.count for each in stats)
         figures.failed += sum(each.failed for each in stats)
-        figures.busy += sum(each.busy for each in stats)
+        figures.busy += sum(each.busy_s for each in stats)
         figures.restarts += cell.failures.total
-        figures.oldest = max(figures.oldest, now - oldest if oldest is not None else 0.0)
-        figures.stuck = max(figures.stuck, now - cell.handling_since if in_hand is not None else 0.0)
+        figures.oldest = max(figures.oldest, (now - oldest) / 1e9 if oldest is not None else 0.0)
+        figures.stuck = max(figures.stuck, (now - cell.handling_since) / 1e9 if in_hand is not None else 0.0)
     seen = stage.observations
     return [
         _by_class("swarmlet_actors", "gauge", "Actors", by_class, "here"),

@@ -89,11 +89,17 @@ def _draw(
 
 def window(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     """What happened between two answers to ``tree``: for each actor messages a second, share of busy time, growth of
-    the mailbox. Actors that were not there before count from nothing."""
+    the mailbox. Actors that were not there before count from nothing. First come those whose mailbox has a message that
+    waits for a second or more, longest first, then the busiest."""
     seconds = max(1e-6, after["stage"]["clock"] - before["stage"]["clock"])
     known = {row["path"]: row for row in before["actors"]}
     rows = [_between(known.get(row["path"], {}), row, seconds) for row in after["actors"]]
-    return {"seconds": seconds, "actors": sorted(rows, key=lambda row: (-row["busy"], -row["rate"], row["path"]))}
+    return {"seconds": seconds, "actors": sorted(rows, key=_behind_first)}
+
+
+def _behind_first(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    behind = row["oldest_s"] if row["depth"] and row["oldest_s"] >= STUCK_S else 0.0
+    return (-behind, -row["busy"], -row["rate"], row["path"])
 
 
 def _between(before: Mapping[str, Any], row: Mapping[str, Any], seconds: float) -> dict[str, Any]:
@@ -134,11 +140,12 @@ def _busy(row: Mapping[str, Any]) -> float:
 
 
 def top(value: Mapping[str, Any], rows: int) -> str:
-    """The busiest actors of a window."""
+    """The actors of a window that are behind, and the busiest."""
     heads = ("ACTOR", "MSG/S", "BUSY", "MAILBOX", "GROWN", "OLDEST", "FAILED", "NOW")
     table = [heads]
     for each in value["actors"][:rows]:
-        now = f"{each['handling']} for {duration(each['handling_s'])}" if each["handling"] else ""
+        at_rest = "" if each["state"] == "running" else f"({each['state']})"
+        now = f"{each['handling']} for {duration(each['handling_s'])}" if each["handling"] else at_rest
         oldest = duration(each["oldest_s"]) if each["depth"] else ""
         table.append(
             (

@@ -9,7 +9,7 @@ from runtime.introspection.render import columns, states
 from runtime.introspection.sequence import duration
 
 Answer = Mapping[str, Any]
-_PEER_HEADS = ("MEMBER", "ROLE", "REACHED", "MATCH", "LAG", "STATE", "ADDRESS", "NODE")
+_PEER_HEADS = ("NODE", "ROLE", "REACHED", "MATCH", "LAG", "STATE", "ADDRESS", "MEMBER", "NODE ID")
 _REST = ("log", "transport", "dispatcher", "scheduler")
 
 
@@ -17,12 +17,11 @@ def raft(value: Answer, before: Answer | None = None) -> str:
     """What ``raft`` was answered; with an answer of some time before also how much is written a second."""
     if not isinstance(value.get("raft"), Mapping):
         return _certificate(value) or "this node runs no manager"
-    core, lines = value["raft"], []
+    core, lines = value["raft"], behind(value)
     if core.get("loaded") is False:
         return "the log is being read"
-    leader = f", leader {core['leader']}" if core["leader"] and not core["leading"] else ""
-    role = core["role"].removeprefix("State").lower()
-    lines.append(f"{role} {core['raft id']} in term {core['term']}{leader}{_no_leader(core)}")
+    leader = f", leader {_called(core, core['leader'])}" if core["leader"] and not core["leading"] else ""
+    lines.append(f"{core['role']} {_called(core, core['raft id'])} in term {core['term']}{leader}{_no_leader(core)}")
     lines.append(f"log: last {core['last']}, committed {core['committed']}, applied {core['applied']}"
                  f", snapshot at {core['snapshot']}")  # fmt: skip
     lines.append(f"pace: {core['pace']} (a tick each {duration(core['tick'])}); appends in flight "
@@ -37,6 +36,18 @@ def raft(value: Answer, before: Answer | None = None) -> str:
     return "\n".join(lines)
 
 
+def behind(value: Answer) -> list[str]:
+    """A line that says why the answer may be old, if it may."""
+    why = value.get("behind")
+    return [f"WHAT IS KNOWN HERE MAY BE OLD: {'; '.join(why)}"] if why else []
+
+
+def _called(core: Answer, raft_id: str) -> str:
+    """A member by the name of its machine, where that is known."""
+    names = [each.get("name") for each in core["peers"] if isinstance(each, Mapping) and each["raft id"] == raft_id]
+    return f"{names[0]} ({raft_id})" if any(names) else raft_id
+
+
 def _no_leader(core: Answer) -> str:
     return "" if core["leader"] else ": NO LEADER is known, nothing can be written"
 
@@ -49,7 +60,7 @@ def _peer(peer: Answer) -> tuple[str, ...]:
     if peer.get("pending snapshot"):
         state += f" at {peer['pending snapshot']}"
     lag = (str(peer["match"]), str(peer["lag"])) if known else ("", "")
-    return (peer["raft id"], role, reached, *lag, state, peer["addr"], peer["node"])
+    return (peer.get("name") or peer["node"], role, reached, *lag, state, peer["addr"], peer["raft id"], peer["node"])
 
 
 def _store(value: Answer, before: Answer | None) -> str:
@@ -58,7 +69,7 @@ def _store(value: Answer, before: Answer | None) -> str:
         return f"store: {store}"
     objects = ", ".join(_counted(count, kind) for kind, count in store["objects"].items()) or "nothing"
     rate = _rate(value, before)
-    busy = f"{store['watchers']} watchers, {store['in flight']} writes in flight"
+    busy = f"{_counted(store['watchers'], 'watchers')}, {_counted(store['in flight'], 'writes')} in flight"
     return f"store: version {store['version']}{rate}; {busy}\n  {objects}"
 
 
@@ -87,7 +98,7 @@ def _certificate(value: Answer) -> str:
 def waiting(value: Answer) -> str:
     """What ``waiting`` was answered."""
     if not value["count"]:
-        return "no task waits"
+        return "\n".join([*behind(value), "no task waits"])
     table = [("TASK", "ID", "STATE", "NODE", "SINCE", "NEXT", "WHY")]
     table += [
         (
@@ -101,8 +112,8 @@ def waiting(value: Answer) -> str:
         )
         for each in value["tasks"]
     ]
-    lines = [columns(table, right=(4,)), first_of(len(value["tasks"]), value["count"], "tasks that wait")]
-    return "\n".join(lines)
+    closing = first_of(len(value["tasks"]), value["count"], "tasks that wait")
+    return "\n".join([*behind(value), columns(table, right=(4,)), closing])
 
 
 def first_of(shown: int, count: int, what: str) -> str:
@@ -119,8 +130,10 @@ def beliefs(value: Answer) -> str:
         side, rows = ("agent", agent) if agent is not None else ("manager", manager)
         table = [("TASK", "STATE", "DESIRED", "ID"), *((r["name"], r["state"], r["desired"], r["id"]) for r in rows)]
         other = "the manager's side is on a manager" if side == "agent" else "the agent's side is on that node"
-        return f"{columns(table)}\nthe {side} alone was asked: {other}\n(--manager SOCKET, --agent SOCKET)"
-    head = f"node {value['node']}: the agent has {len(agent)} tasks, the manager {len(manager)}"
+        alone = f"the {side} alone was asked: {other}\n(--manager SOCKET, --agent SOCKET)"
+        return "\n".join([*behind(value), columns(table), alone])
+    said = f"node {value['node']}: the agent has {_counted(len(agent), 'tasks')}, the manager {len(manager)}"
+    head = "\n".join([*behind(value), said])
     if not differ:
         return f"{head}; of all that live they say the same"
     table = [("TASK", "AGENT", "MANAGER", "WHICH MEANS"),

@@ -17,7 +17,8 @@ def explanation(value: dict[str, Any]) -> str:
         lines.append(f"      {', '.join(wait['subjects'])}" + (f" and {more} more" if more else ""))
     if not value["waits"]:
         lines.append("  nothing waits")
-    lines += [f"  {path} did not answer: it may know more" for path in value["silent"]]
+    because = value.get("because", {})
+    lines += [f"  {path} did not answer{_why(because.get(path, ''))}: it may know more" for path in value["silent"]]
     return "\n".join(lines)
 
 
@@ -35,6 +36,10 @@ def plan(value: dict[str, Any]) -> str:
         lines.append(f"  and {len(moves) - MOVES_SHOWN} more")
     lines += [f"  {end['task']} ends: {end['why']}" for end in ends]
     return "\n".join(lines)
+
+
+def _why(because: str) -> str:
+    return f" ({because})" if because else ""
 
 
 def _tasks(count: int) -> str:

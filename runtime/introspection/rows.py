@@ -19,14 +19,14 @@ Row = dict[str, Any]
 
 def rows(stage: Stage) -> list[Row]:
     """All actors of a stage, parents before children."""
-    now = stage.read_clock()
+    now = stage.read_nanos()
     return [row(cell, now) for cell in stage.walk()]
 
 
-def row(cell: Cell, now: float) -> Row:
+def row(cell: Cell, now: int) -> Row:
     """One actor. Its own thread goes on meanwhile: each figure is true, together they may be a moment apart."""
     # list() of a dict's values is one step for the interpreter; iterating over it would not be.
-    stats = list(cell.stats.values())
+    stats = list(cell.tally.stats.values())
     oldest = cell.mailbox.oldest()
     handling = cell.handling
     return {
@@ -35,15 +35,19 @@ def row(cell: Cell, now: float) -> Row:
         "state": "suspended" if cell.suspended and cell.life is Life.RUNNING else cell.life.value,
         "depth": cell.mailbox.depth,
         "highest": max(cell.mailbox.highest, cell.mailbox.depth),
-        "oldest_s": round(max(0.0, now - oldest), 3) if oldest is not None else 0.0,
+        "oldest_s": _seconds(now - oldest) if oldest is not None else 0.0,
         "handled": sum(each.count for each in stats),
         "failed": sum(each.failed for each in stats),
         "restarts": cell.failures.total,
         "last_error": cell.last_error[:ERROR_MAX],
-        "busy_s": round(sum(each.busy for each in stats), 6),
+        "busy_s": round(sum(each.busy_s for each in stats), 6),
         "handling": type(handling[0]).__name__ if handling is not None else "",
-        "handling_s": round(max(0.0, now - cell.handling_since), 3) if handling is not None else 0.0,
+        "handling_s": _seconds(now - cell.handling_since) if handling is not None else 0.0,
     }
+
+
+def _seconds(nanos: int) -> float:
+    return round(max(0, nanos) / 1e9, 3)
 
 
 def totals(stage: Stage) -> Row:

@@ -113,8 +113,9 @@ class Trace:
         self._links: deque[tuple[int, int]] = deque(maxlen=RECENT)
         self._told_links: deque[Link] = deque()
 
-    def note(self, cell: Cell, message: Envelope, begun: float, ended: float, outcome: str) -> None:
-        """Takes a handled message in if the filter says so, or if it came of one that was taken in."""
+    def note(self, cell: Cell, message: Envelope, begun: int, ended: int, outcome: str) -> None:
+        """Takes a handled message in if the filter says so, or if it came of one that was taken in. Times in
+        nanoseconds; a record has seconds."""
         if self.ended:
             return
         body, sender, _reply, enqueued, trace = message
@@ -126,13 +127,13 @@ class Trace:
         if not fits and not self.request.follow:
             return
         kept = body if self.request.bodies else None
-        record = (enqueued, begun, ended - begun, trace, origin, cell.path, kind, outcome, kept)
+        record = (enqueued / 1e9, begun / 1e9, (ended - begun) / 1e9, trace, origin, cell.path, kind, outcome, kept)
         if self.request.follow and trace not in self._followed:
             if not fits:
                 self._recent.append(record)
                 return
-            self._follow(trace, ended)
-        self._take_in(record, ended)
+            self._follow(trace, ended / 1e9)
+        self._take_in(record, ended / 1e9)
 
     def link(self, cause: int, effect: int, now: float) -> None:
         """The trace ``cause`` goes on in ``effect``."""
@@ -275,8 +276,8 @@ class Tracing:
         linked = any(each.request.follow or each.request.links for each in traces)
         self._stage.linker = self._link if linked else None
 
-    def _note(self, cell: Cell, message: Envelope, begun: float, outcome: str) -> None:
-        ended = self._stage.read_clock()
+    def _note(self, cell: Cell, message: Envelope, begun: int, outcome: str) -> None:
+        ended = self._stage.read_nanos()
         for trace in self._traces:
             trace.note(cell, message, begun, ended, outcome)
 

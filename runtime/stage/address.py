@@ -40,7 +40,7 @@ class Address:
             if cell is None:
                 self.stage.dead_letter(self.path, message, reply)
                 return
-        cell.put((message, sender, reply, self.stage.read_clock(), trace or self.stage.next_trace()))
+        cell.put((message, sender, reply, self.stage.read_nanos(), trace or self.stage.next_trace()))
 
     def ask(self, message: Any) -> Future:
         """Enqueues a question. For edges only: inside a handler use ``Actor.ask``."""

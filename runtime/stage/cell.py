@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import enum
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ from runtime.stage.address import Address
 from runtime.stage.answers import ActorUnavailable, Answer, enter_turn, leave_turn
 from runtime.stage.mailbox import Envelope, Mailbox, MailboxFull
 from runtime.stage.messages import ActorDown, ActorUp
-from runtime.stage.observe import CrashReport, MessageStats, describe_error, format_traceback
+from runtime.stage.observe import COUNTED_AT, NOTED, CrashReport, Tally, describe_error, format_traceback
 from runtime.stage.policy import Failures, Policy, Strategy, Verdict
 from runtime.stage.timers import Timer
 
@@ -76,7 +75,10 @@ class Inbox:
         failed."""
         cell = self.cell
         mailbox = cell.mailbox
-        return self.share <= 0 or not mailbox.user or bool(mailbox.control) or cell.instance is None
+        depth = len(mailbox.user)
+        if depth > mailbox.highest:  # nothing is taken but behind this, so no depth is missed
+            mailbox.highest = depth
+        return self.share <= 0 or not depth or bool(mailbox.control) or cell.instance is None
 
     def get(self) -> Inbox:
         self.share -= 1
@@ -108,17 +110,17 @@ class Cell:
         self.children: dict[str, Cell] = {}
         self.life = Life.NEW
         self.failures = Failures()
-        self.begun = 0.0
+        self.begun = 0
         self.instance: Actor | None = None
         self.inbox = Inbox(self)
         self.idle = threading.Lock()
         self.runner: Runner = stage.runner_for(policy)
-        self.stats: dict[type[Any], MessageStats] = {}
+        self.tally = Tally()
+        self.noted = self.tally.noted
         self.handling: Envelope | None = None
-        self.handling_since = 0.0
+        self.handling_since = 0
         self.thread = 0
         self.last_error: str = ""
-        self.recent: deque[type[Any]] = deque(maxlen=10)
         self._timers: set[Timer] = set()
         self._timers_looked_at = TIMERS_LOOKED_AT
         self._restart_timer: Timer | None = None
@@ -155,9 +157,6 @@ class Cell:
         """Handles up to ``share`` messages; called with the idle token held, gives it back."""
         enter_turn()
         self.thread = threading.get_ident()
-        depth = len(self.mailbox.user)
-        if depth > self.mailbox.highest:
-            self.mailbox.highest = depth
         try:
             control = self.mailbox.control
             while control:
@@ -170,6 +169,8 @@ class Cell:
                     pass
             elif self.life in (Life.GONE, Life.DOWN):
                 self._refuse_waiting()
+            if len(self.noted) >= COUNTED_AT * NOTED:
+                self.tally.count_if_free()
         finally:
             leave_turn()
             self.idle.release()
@@ -204,7 +205,7 @@ class Cell:
         if self._starts_when_alone:
             return  # the children of the last life are still on their way out, and their names are taken
         self.life = Life.STARTING
-        self.begun = self.stage.read_clock()
+        self.begun = self.stage.read_nanos()
         try:
             self.instance = self._new_instance()
             self.instance._trace, self._spawned_over = self._spawned_over, 0
@@ -243,8 +244,7 @@ class Cell:
         self._report(error, envelope)
         if envelope is not None:
             reply = envelope[2]
-            stats = self.stats.setdefault(type(envelope[0]), MessageStats())
-            stats.failed += 1
+            self.tally.failed(type(envelope[0]))
             if reply is not None:
                 reply.fail(ActorUnavailable(f"{self.path} failed: {self.last_error}"))
         self._end_instance(crashed=True)
@@ -272,7 +272,7 @@ class Cell:
                 at=self.stage.world.clock.now(),
                 error=self.last_error,
                 message=message,
-                before=tuple(kind.__name__ for kind in self.recent),
+                before=tuple(kind.__name__ for kind in self.tally.recent),
                 state=state,
                 traceback=self.stage.hide(format_traceback(error)),
             ),
@@ -399,7 +399,7 @@ class Cell:
 
         def fire() -> None:
             if self.instance is owner:
-                self.put((message, self.address, None, self.stage.read_clock(), self.stage.next_trace()))
+                self.put((message, self.address, None, self.stage.read_nanos(), self.stage.next_trace()))
 
         timer = self.stage.timers.set(delay, fire, period)
         self._timers.add(timer)
@@ -411,7 +411,7 @@ class Cell:
 
         def deliver(answer: Answer) -> None:
             if self.instance is owner:
-                self.put((_Answered(number, answer), None, None, self.stage.read_clock(), trace))
+                self.put((_Answered(number, answer), None, None, self.stage.read_nanos(), trace))
             else:
                 self.stage.observations.late_answers += 1
 
@@ -423,7 +423,7 @@ class Cell:
         def deliver(value: Any) -> None:
             if self.instance is owner:
                 message = _Delivered(owner, then, value)
-                self.put((message, None, None, self.stage.read_clock(), trace or self.stage.next_trace()))
+                self.put((message, None, None, self.stage.read_nanos(), trace or self.stage.next_trace()))
             else:
                 self.stage.observations.late_answers += 1
 

@@ -1,7 +1,7 @@
 """A mailbox of two lanes: control ahead of user.
 
 It belongs to an address, not to an actor's instance, and so outlives restarts. An envelope is a plain tuple
-``(message, sender, reply, enqueued at, trace id)``: making one is on the path of every message.
+``(message, sender, reply, enqueued at (nanoseconds), trace id)``: making one is on the path of every message.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from runtime.stage.address import Address
     from runtime.stage.answers import Reply
 
-Envelope: TypeAlias = "tuple[Any, Address | None, Reply | None, float, int]"
+Envelope: TypeAlias = "tuple[Any, Address | None, Reply | None, int, int]"
 
 
 class MailboxFull(Exception):
@@ -61,8 +61,8 @@ class Mailbox:
         """How many messages wait."""
         return len(self.user) + len(self.control)
 
-    def oldest(self) -> float | None:
-        """When the message that waits longest was enqueued."""
+    def oldest(self) -> int | None:
+        """When the message that waits longest was enqueued, in nanoseconds."""
         try:
             return self.user[0][3]
         except IndexError:

@@ -1,7 +1,10 @@
 """Figures about actors, counted in passing: nobody is stopped to be looked at.
 
-A histogram has one bucket per power of two microseconds: bucket b counts durations in [2^(b-1), 2^b) us, bucket 0
-those under one.
+In passing, what is known of a message is put at the end of a list; it is counted when there is much of it, or when
+somebody looks (``Tally``). Amid an actor's own work each step touches what no cache of the processor holds any more,
+and so costs several times what it costs among its like.
+
+A histogram has one bucket per power of two nanoseconds: bucket b counts durations in [2^(b-1), 2^b) ns, bucket 0 none.
 """
 
 from __future__ import annotations
@@ -18,11 +21,18 @@ if TYPE_CHECKING:
     from runtime.stage.cell import Cell
     from runtime.stage.mailbox import Envelope
 
-BUCKETS = 40
+BUCKETS = 64
+"""Enough for 292 years."""
+COUNTED_AT = 64
+"""How many handled messages an actor leaves uncounted."""
+REMEMBERED = 10
+"""How many of an actor's last messages a crash report names."""
+NOTED = 4
+"""Entries of a message in ``Tally.noted``."""
 
-Tracer: TypeAlias = "Callable[[Cell, Envelope, float, str], None]"
-"""Is told of every message once it was handled, on the actor's thread: the cell, the envelope, when handling began (the
-stage's clock) and how it ended (``ok``, ``refused``, ``failed``). It must be quick and may not raise."""
+Tracer: TypeAlias = "Callable[[Cell, Envelope, int, str], None]"
+"""Is told of every message once it was handled, on the actor's thread: the cell, the envelope, when handling began
+(nanoseconds) and how it ended (``ok``, ``refused``, ``failed``). It must be quick and may not raise."""
 
 Linker: TypeAlias = "Callable[[int, int], None]"
 """Is told that a trace goes on in another one (cause, effect), on the actor's thread. As quick as a Tracer."""
@@ -68,34 +78,93 @@ class Moment:
 
 
 class MessageStats:
-    """What one actor did with messages of one type. Times in seconds."""
+    """What one actor did with messages of one type: how many it handled and failed over, how long they waited in its
+    mailbox and kept it busy. Times in nanoseconds."""
 
-    __slots__ = ("busy", "busy_buckets", "busy_max", "count", "failed", "wait", "wait_buckets", "wait_max")
+    __slots__ = ("busy", "busy_buckets", "busy_max", "failed", "wait_buckets", "wait_max")
 
     def __init__(self) -> None:
-        self.count = 0
-        self.failed = 0
-        self.wait = 0.0
-        self.busy = 0.0
-        self.wait_max = 0.0
-        self.busy_max = 0.0
+        self.failed = self.busy = self.wait_max = self.busy_max = 0
         self.wait_buckets = [0] * BUCKETS
         self.busy_buckets = [0] * BUCKETS
 
-    def note(self, wait: float, busy: float) -> None:
-        """Counts one handled message."""
-        self.count += 1
-        self.wait += wait
-        self.busy += busy
-        if wait > self.wait_max:
-            self.wait_max = wait
-        if busy > self.busy_max:
-            self.busy_max = busy
-        try:
-            self.busy_buckets[int(busy * 1e6).bit_length()] += 1
-            self.wait_buckets[int(wait * 1e6).bit_length()] += 1
-        except IndexError:  # over six days: only virtual time gets there, and only in a mailbox
-            self.wait_buckets[-1] += 1
+    @property
+    def count(self) -> int:
+        """How many were handled."""
+        return sum(self.busy_buckets)
+
+    @property
+    def busy_s(self) -> float:
+        """All of the time in the handler, in seconds."""
+        return self.busy / 1e9
+
+
+class Tally:
+    """What one actor did, by type of message.
+
+    The actor's thread puts four entries for each message it handled at the end of ``noted``: its type, and when it was
+    enqueued, when its handler began and when it ended, in nanoseconds. Counting them is for one thread at a time: who
+    looks waits for its turn, the actor itself does not (``count_if_free``).
+    """
+
+    __slots__ = ("_counted", "_counting", "_last", "noted")
+
+    def __init__(self) -> None:
+        self.noted: list[Any] = []
+        self._counted: dict[type[Any], MessageStats] = {}
+        self._last: tuple[type[Any], ...] = ()
+        self._counting = threading.Lock()
+
+    @property
+    def stats(self) -> dict[type[Any], MessageStats]:
+        """The figures, with all that is noted up to now."""
+        if self.noted:
+            with self._counting:
+                self._count()
+        return self._counted
+
+    @property
+    def recent(self) -> tuple[type[Any], ...]:
+        """The types of the last ten messages, the newest last."""
+        with self._counting:
+            return (*self._last, *self.noted[::NOTED])[-REMEMBERED:]
+
+    def failed(self, kind: type[Any]) -> None:
+        """The actor failed over a message of this type."""
+        with self._counting:
+            self._of(kind).failed += 1
+
+    def count_if_free(self) -> None:
+        """Counts what is noted, unless somebody else does so just now."""
+        if self._counting.acquire(False):
+            try:
+                self._count()
+            finally:
+                self._counting.release()
+
+    def _count(self) -> None:
+        taken = self.noted[:]  # what the actor goes on to put behind these stays
+        del self.noted[: len(taken)]
+        self._last = (*self._last, *taken[-REMEMBERED * NOTED :: NOTED])[-REMEMBERED:]
+        fields, known = iter(taken), None
+        for kind, enqueued, begun, ended in zip(fields, fields, fields, fields, strict=True):
+            if kind is not known:
+                stats, known = self._of(kind), kind
+                waits, busies = stats.wait_buckets, stats.busy_buckets
+            wait, busy = begun - enqueued, ended - begun
+            stats.busy += busy
+            if wait > stats.wait_max:
+                stats.wait_max = wait
+            if busy > stats.busy_max:
+                stats.busy_max = busy
+            busies[busy.bit_length()] += 1
+            waits[wait.bit_length()] += 1
+
+    def _of(self, kind: type[Any]) -> MessageStats:
+        found = self._counted.get(kind)
+        if found is None:
+            found = self._counted[kind] = MessageStats()
+        return found
 
 
 class Durations:
@@ -125,10 +194,10 @@ class Past:
 
     def add(self, cell: Cell) -> None:
         """Takes over the figures of a cell."""
-        stats = list(cell.stats.values())
+        stats = list(cell.tally.stats.values())
         self.handled += sum(each.count for each in stats)
         self.failed += sum(each.failed for each in stats)
-        self.busy += sum(each.busy for each in stats)
+        self.busy += sum(each.busy_s for each in stats)
         self.restarts += cell.failures.total
 
 
@@ -141,8 +210,8 @@ def quantile(buckets: list[int], share: float) -> float:
     for exponent, count in enumerate(buckets):
         seen += count
         if seen >= share * total:
-            return float(2**exponent) / 1e6
-    return float(2**BUCKETS) / 1e6
+            return (1 << exponent) / 1e9 if exponent else 0.0
+    return (1 << BUCKETS) / 1e9
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,9 +287,9 @@ class SimulatedDispatcher:
         self._simulator = simulator
         self.stage_timers = _StageTimers(simulator)
 
-    def read_clock(self) -> float:
+    def read_nanos(self) -> int:
         """Virtual time stands for the processor's clock, so that figures are reproducible too."""
-        return self._simulator.time
+        return int(self._simulator.time * 1e9)
 
     def runner_for(self, policy: Policy, name: str) -> Runner:
         return self._simulator

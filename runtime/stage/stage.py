@@ -59,7 +59,8 @@ class Stage:
         self.crash_listeners: list[Callable[[CrashReport], None]] = []
         self.moment_listeners: list[Callable[[Moment], None]] = []
         self.cells: dict[str, Cell] = {}
-        self.read_clock = getattr(self.dispatcher, "read_clock", time.perf_counter)
+        self.read_nanos: Callable[[], int] = getattr(self.dispatcher, "read_nanos", time.perf_counter_ns)
+        """The clock of all that is observed: nanoseconds since some time in the past."""
         self._watchers: dict[str, list[Address]] = {}
         self._watching: dict[str, set[str]] = {}
         self._traces = itertools.count(((zlib.crc32(name.encode()) if mark is None else mark) % MARKS << 32) + 1)
@@ -79,6 +80,10 @@ class Stage:
                 if self._timers is None:
                     self._timers = self.dispatcher.timers(self.world.clock, self.name)
         return self._timers
+
+    def read_clock(self) -> float:
+        """Seconds on the clock of what is observed, for who looks."""
+        return self.read_nanos() / 1e9
 
     def runner_for(self, policy: Policy) -> Runner:
         """Who runs the turns of an actor with this policy."""

@@ -15,7 +15,7 @@ from rich.cells import cell_len, set_cell_size
 
 from runtime.introspection.lines import harmless
 from runtime.introspection.render import state, window
-from runtime.introspection.render_domain import first_of
+from runtime.introspection.render_domain import behind, first_of
 from runtime.introspection.sequence import OUTSIDE, duration, names, participants, trace_id
 
 Answer = Mapping[str, Any]
@@ -187,7 +187,7 @@ def waiting(found: Answer) -> Table:
         )
         for each in found["tasks"]
     ]
-    closing = first_of(len(rows), found["count"], "tasks that wait; Enter explains one")
+    closing = _closing(found, first_of(len(rows), found["count"], "tasks that wait; Enter explains one"))
     return Table(("TASK", "STATE", "NODE", "SINCE", "NEXT", "WHY"), tuple(rows), (3,), closing)
 
 
@@ -235,8 +235,13 @@ def tasks(found: Answer) -> Table:
         )
         for each in found["tasks"]
     )
-    closing = first_of(len(rows), found["found"], _what_of(found))
+    closing = _closing(found, first_of(len(rows), found["found"], _what_of(found)))
     return Table(("TASK", "STATE", "DESIRED", "NODE", "ID", "WHY"), rows, (), closing)
+
+
+def _closing(found: Answer, text: str) -> str:
+    """What ends a table; if what is in it may be old, that first."""
+    return "; ".join([*behind(found), text])
 
 
 def _what_of(found: Answer) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -52,6 +53,43 @@ def test_a_task_that_cannot_be_placed_waits_with_its_reason(running: Node) -> No
 
     assert {each["service"] for each in until(refused)} == {"picky"}
     assert len(ask(running, "waiting", limit=1)["tasks"]) == 1
+
+
+@contextlib.contextmanager
+def suspended(node: Node, path: str) -> Iterator[None]:
+    """An actor that is suspended until the block ends."""
+    cell = node.stage.cells[path]
+    cell.suspend(True)
+    try:
+        yield
+    finally:
+        cell.suspend(False)
+
+
+def test_a_manager_whose_consensus_stands_still_says_that_what_it_knows_may_be_old(running: Node) -> None:
+    questions = ("raft", "waiting", "tasks", "beliefs")
+    assert [ask(running, each)["behind"] for each in questions] == [[]] * len(questions)
+    path = "/cluster/node/manager/raft"
+    with suspended(running, path):
+        for each in questions:
+            (why,) = ask(running, each)["behind"]
+            assert why.startswith(f"{path}: suspended")
+    until(lambda: ask(running, "raft")["behind"] == [])
+
+
+def test_an_explanation_says_what_keeps_who_did_not_answer(running: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.explain_actor.PATIENCE_S", 0.2)
+    path = "/cluster/node/manager/leader/scheduler"
+    with suspended(running, path):
+        found = ask(running, "explain", name="picky")
+    assert found["silent"] == [path]
+    assert found["because"][path].startswith("suspended")
+    assert ask(running, "explain", name="picky")["because"] == {}
+
+
+def test_a_member_is_called_as_its_machine(running: Node) -> None:
+    (peer,) = ask(running, "raft")["raft"]["peers"]
+    assert ask(running, "plan", action="rm", name=peer["name"])["id"] == peer["node"] == running.info().node_id
 
 
 @pytest.mark.parametrize("limit", [0, -1, 10_001, "3", True, None])

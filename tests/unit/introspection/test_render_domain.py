@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.introspection import render, render_domain
+from runtime.introspection import render, render_domain, render_waits
 from tests.unit.console import answers
 
 
@@ -17,10 +17,44 @@ def test_consensus_shows_who_leads_who_follows_and_how_far_behind() -> None:
     text = render_domain.raft(answers.RAFT)
     assert text.startswith("leader 1 in term 7\nlog: last 20, committed 20, applied 19, snapshot at 0")
     one, two = (line.split() for line in text.splitlines() if "10.0.0." in line)
-    assert one == ["1", "leader", "yes", "20", "0", "replicate", "10.0.0.1:2377", "one"]
-    assert two == ["2", "follower", "NO", "5", "15", "snapshot", "at", "18", "10.0.0.2:2377", "two"]
-    assert "store: version 120; 3 watchers, 1 writes in flight\n  2 nodes, 4 tasks" in text
+    assert one == ["one", "leader", "yes", "20", "0", "replicate", "10.0.0.1:2377", "1", "one"]
+    assert two == ["two", "follower", "NO", "5", "15", "snapshot", "at", "18", "10.0.0.2:2377", "2", "two"]
+    assert "store: version 120; 3 watchers, 1 write in flight\n  2 nodes, 4 tasks" in text
     assert "certificate: swarm-manager one, 89.5 days left; root 7300 days left" in text
+
+
+def test_members_are_called_as_their_machines_where_those_are_known() -> None:
+    named = copy.deepcopy(answers.RAFT)
+    for peer, name in zip(named["raft"]["peers"], ("m1", "m2"), strict=True):
+        peer["name"] = name
+    text = render_domain.raft(named)
+    assert text.startswith("leader m1 (1) in term 7\n")
+    assert "\nm2    follower" in text
+    named["raft"] |= {"raft id": "2", "role": "follower", "leading": False}
+    assert render_domain.raft(named).startswith("follower m2 (2) in term 7, leader m1 (1)\n")
+
+
+def test_what_may_be_old_is_said_to_be_before_all_else() -> None:
+    behind = {"behind": ["/cluster/node/manager/raft: suspended", "no leader"]}
+    line = "WHAT IS KNOWN HERE MAY BE OLD: /cluster/node/manager/raft: suspended; no leader"
+    for text in (
+        render_domain.raft({**answers.RAFT, **behind}),
+        render_domain.waiting({**answers.WAITING, **behind}),
+        render_domain.waiting({"count": 0, "tasks": [], **behind}),
+        render_domain.beliefs({**belief(), **behind}),
+        render_domain.beliefs({**belief(agent=None, differ=None), **behind}),
+    ):
+        assert text.startswith(f"{line}\n")
+    assert render_domain.behind({"behind": []}) == []
+
+
+def test_who_did_not_answer_is_named_with_what_keeps_it() -> None:
+    found = {"kind": "task", "id": "t1", "name": "web.1", "state": "pending", "waits": [],
+             "silent": ["/a", "/b"], "because": {"/a": "suspended"}}  # fmt: skip
+    assert render_waits.explanation(found).splitlines()[-2:] == [
+        "  /a did not answer (suspended): it may know more",
+        "  /b did not answer: it may know more",
+    ]
 
 
 def test_a_window_gives_the_rate_of_writes() -> None:
@@ -56,7 +90,8 @@ def belief(**sides: Any) -> dict[str, Any]:
 
 
 def test_beliefs_say_that_they_agree_where_they_do_not_and_who_was_not_asked() -> None:
-    assert "they say the same" in render_domain.beliefs(belief())
+    text = render_domain.beliefs(belief())
+    assert text == "node n1: the agent has 1 task, the manager 1; of all that live they say the same"
     differ = [{"id": "t1", "name": "web.1", "agent": "", "manager": "running, to be running", "means": "lost"}]
     assert "web.1  -" in render_domain.beliefs(belief(differ=differ))
     alone = render_domain.beliefs(belief(manager=None, differ=None))
@@ -101,6 +136,21 @@ def test_an_actor_that_is_stuck_is_the_busiest_although_it_finished_nothing() ->
     other = answers.row("/other", handled=5, busy_s=0.5)
     found = render.window(answers.tree(0.0, earlier, answers.row("/other")), answers.tree(2.0, stuck, other))
     assert [(row["path"], row["busy"]) for row in found["actors"]] == [("/stuck", 1.0), ("/other", 0.25)]
+
+
+def test_actors_that_are_behind_come_before_the_busiest_and_those_at_rest_say_why() -> None:
+    rows = (
+        answers.row("/busy", handled=9, busy_s=0.9, depth=1, oldest_s=0.1),
+        answers.row("/late", depth=1, oldest_s=3.0),
+        answers.row("/suspended", state="suspended", depth=4, oldest_s=60.0),
+        answers.row("/emptied", oldest_s=0.0),
+    )
+    before = answers.tree(0.0, *(answers.row(each["path"]) for each in rows))
+    found = render.window(before, answers.tree(2.0, *rows))
+    assert [row["path"] for row in found["actors"]] == ["/suspended", "/late", "/busy", "/emptied"]
+    lines = render.top(found, 10).splitlines()
+    assert lines[1].split() == ["/suspended", "0.0", "0.0", "%", "4", "+4", "60.0", "s", "(suspended)"]
+    assert lines[4].split() == ["/emptied", "0.0", "0.0", "%", "0"]
 
 
 def test_failures_that_repeat_are_counted() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.stage.observe import Crashes, CrashReport, Durations, MessageStats
+from runtime.stage.observe import Crashes, CrashReport, Durations
 
 
 def report(path: str, number: int) -> CrashReport:
@@ -44,12 +44,6 @@ def test_the_newest_of_each_are_there_in_their_order(paths: list[str]) -> None:
     for path in "abc":
         mine = [float(number) for number, each in enumerate(paths) if each == path]
         assert [at for each, at in found if each == path] == mine[-Crashes.PER_PATH :]
-
-
-def test_a_message_that_waited_for_years_counts_with_its_time_in_the_handler() -> None:
-    stats = MessageStats()
-    stats.note(1e9, 0.001)
-    assert (stats.count, sum(stats.wait_buckets), sum(stats.busy_buckets)) == (1, 1, 1)
 
 
 @given(st.lists(st.floats(min_value=0, max_value=1e6), max_size=50))
