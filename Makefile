@@ -66,6 +66,7 @@ bench: venv
 	$(BIN)/python bench/bench_scheduler.py
 	$(BIN)/python bench/bench_daemon.py
 	$(BIN)/python bench/bench_joins.py
+	$(BIN)/python bench/bench_state.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -41,6 +41,7 @@ from runtime.protocol.raft import (
     RaftSetup,
     RaftTick,
     RemovedFromRaft,
+    SnapshotDropped,
     SnapshotTaken,
     StepRaft,
     TakeSnapshot,
@@ -68,10 +69,10 @@ from runtime.raft.types import (
     Snapshot,
 )
 from runtime.stage import Address, Answer, Policy, Reply, handles
+from runtime.store.snapshot import Content, read
 from runtime.store.view import Published
 from runtime.swarm.membership import LOST_LEADERSHIP, draw_raft_id
 from runtime.swarm.raft_pace import RaftPace, all_can_be_fast
-from runtime.wire.pb import snapshot_pb2
 
 APPENDS_IN_FLIGHT = 2
 LOAD_WAIT = 600.0
@@ -91,7 +92,7 @@ class _Write:
     entries: Sequence[Entry]
     snapshot: Snapshot | None
     responses: list[Message]
-    content: snapshot_pb2.Snapshot | None
+    content: Content | None
 
 
 class RaftActor(RaftMembers):
@@ -119,9 +120,9 @@ class RaftActor(RaftMembers):
         self._last_refusal = ""
         self._applied = 0
         self._may_campaign = False
-        self._content: snapshot_pb2.Snapshot | None = None
+        self._content: Content | None = None
         self._snapshots = RaftSnapshots(
-            self.members, self.removed, published, lambda taken: self.tell(self._log, taken)
+            self.members, self.removed, published, lambda taken: self.tell(self._log, taken), lambda: self._leading
         )
 
     def snapshot(self) -> dict[str, Any]:
@@ -238,12 +239,12 @@ class RaftActor(RaftMembers):
             self.pace = RaftPace(all_can_be_fast(self.published.view, managers))
             self._keep_pace()
 
-    def _restore(self, snapshot: Snapshot, decoded: snapshot_pb2.Snapshot | None) -> None:
-        content = decoded if decoded is not None else snapshot_pb2.Snapshot.FromString(snapshot.data)
+    def _restore(self, snapshot: Snapshot, decoded: Content | None) -> None:
+        content = decoded if decoded is not None else read(snapshot.data)
         members = [Member(each.raft_id, each.node_id, each.addr) for each in content.membership.members]
         self.roster.restore(members, content.membership.removed)
         self._snapshots.restored(snapshot.index, snapshot.conf_state)
-        self.tell(self.store, Restore(snapshot.index, content.store))
+        self.tell(self.store, Restore(snapshot.index, content.objects))
 
     # What comes in
 
@@ -306,6 +307,11 @@ class RaftActor(RaftMembers):
         """A snapshot of ours is in force."""
         self._snapshots.taken(message)
         self._snapshots.take_when_due()
+
+    @handles(SnapshotDropped)
+    def snapshot_dropped(self, message: SnapshotDropped) -> None:
+        """None of ours is under way; whether there should be one is looked at by the next entries, or the next tick."""
+        self._snapshots.dropped()
 
     @handles(ChangeDataKey)
     def change_data_key(self, message: ChangeDataKey) -> None:

@@ -2,11 +2,16 @@
 
 Only RaftActor talks to it. It has a thread of its own, since every append waits for the disk. After any error it
 fails, which its parent and then the manager answer for: the handle is closed and everything is read from disk again.
+
+A snapshot of ours is made in pieces, one a turn, so that an append waits for one of them at most and not for all of a
+large state. If the leader sends a snapshot meanwhile, which is a newer one, ours is dropped.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 from google.protobuf.message import DecodeError
 
@@ -14,14 +19,15 @@ from runtime.disk.data_root import RAFT_DATABASE, RAFT_MEMBER, note_raft_member,
 from runtime.disk.errors import LogDamaged
 from runtime.disk.force import force_new_cluster
 from runtime.disk.port import Database
-from runtime.disk.raft_log import Loaded, RaftLog
+from runtime.disk.raft_log import Loaded, Parts, RaftLog
 from runtime.disk.sealer import Sealer
-from runtime.failpoints import failpoint
+from runtime.failpoints import failpoint, rare
 from runtime.protocol.raft import (
     Append,
     Appended,
     BeginLog,
     LoadLog,
+    SnapshotDropped,
     SnapshotTaken,
     TakeSnapshot,
     UseDataKeys,
@@ -30,7 +36,7 @@ from runtime.protocol.raft import (
 from runtime.raft.admission import entry_trouble
 from runtime.raft.types import Snapshot
 from runtime.stage import Actor, Policy, handles
-from runtime.store.snapshot import dump
+from runtime.store.snapshot import PIECE_BYTES, Content, pieces, read
 from runtime.wire.pb import snapshot_pb2
 
 SNAPSHOT = "swarm_raft_snapshot_latency_seconds"
@@ -38,6 +44,25 @@ WHAT_NEXT = (
     "Nothing of it was changed. Where other managers run: leave the swarm by force here, remove this node there, and "
     "join again; else restore a backup"
 )
+
+
+@dataclass(slots=True)
+class _Taking:
+    """A snapshot of ours on its way: what it is of, what is to come, what is on disk, and all of that together."""
+
+    state: TakeSnapshot
+    rest: Iterator[bytes]
+    parts: Parts
+    begun: float
+    data: io.BytesIO = field(default_factory=io.BytesIO)
+
+
+@dataclass(frozen=True, slots=True)
+class _NextPiece:
+    """Told to itself: there is more of a snapshot to write."""
+
+    taking: _Taking = field(repr=False)
+    piece: bytes = field(repr=False)
 
 
 class RaftLogActor(Actor):
@@ -51,6 +76,7 @@ class RaftLogActor(Actor):
         self._rekeyed = False
         self._db: Database | None = None
         self._log: RaftLog | None = None
+        self._taking: _Taking | None = None
 
     def stopped(self) -> None:
         self._close()
@@ -59,7 +85,7 @@ class RaftLogActor(Actor):
         self._close()
 
     def _close(self) -> None:
-        db, self._db, self._log = self._db, None, None
+        db, self._db, self._log, self._taking = self._db, None, None, None
         if db is not None:
             db.close()
 
@@ -106,6 +132,7 @@ class RaftLogActor(Actor):
         hard_state = message.hard_state
         if message.snapshot is not None:
             failpoint("install.received")
+            self._drop_taking()
             # One batch switches to the snapshot and to the term it came in, unless entries follow it.
             self.log.save_snapshot(message.snapshot, None if message.entries else hard_state)
         if message.entries or (message.snapshot is None and hard_state is not None):
@@ -121,28 +148,58 @@ class RaftLogActor(Actor):
     @handles(WipeLog)
     def wipe(self, message: WipeLog) -> None:
         """Nothing is left of it."""
+        self._taking = None
         self.world.disk.files.remove(RAFT_MEMBER)
         self.log.wipe()
 
     @handles(TakeSnapshot)
     def take_snapshot(self, message: TakeSnapshot) -> None:
-        """Encodes a state, puts it in force and drops what it makes dispensable."""
-        begun = self.monotonic()
-        snapshot = snapshot_of(message)
-        self.log.save_snapshot(snapshot)
+        """Encodes a state, puts it in force and drops what it makes dispensable: at once where it is of one piece."""
+        if message.index <= self.log.snapshot_index:
+            self._tell_parent(SnapshotDropped())
+            return
+        assert self._taking is None, f"a snapshot at {message.index} while one is being taken"
+        self._taking = _Taking(message, encoded(message), self.log.begin_snapshot(), self.monotonic())
+        self._write_piece(self._taking, next(self._taking.rest))
+
+    @handles(_NextPiece)
+    def next_piece(self, message: _NextPiece) -> None:
+        """Goes on where other writes were let in between."""
+        if message.taking is self._taking:
+            self._write_piece(message.taking, message.piece)
+
+    def _write_piece(self, taking: _Taking, piece: bytes) -> None:
+        self.log.write_part(taking.parts, piece)
+        taking.data.write(piece)
+        following = next(taking.rest, None)
+        if following is None:
+            self._taken(taking)
+        else:
+            self.tell(self.address, _NextPiece(taking, following))
+
+    def _taken(self, taking: _Taking) -> None:
+        state, self._taking = taking.state, None
+        snapshot = Snapshot(state.index, state.term, state.conf_state, taking.data.getvalue())
+        self.log.put_in_force(taking.parts, snapshot)
         if self._rekeyed:
             failpoint("dek.half_reencrypted")
-        if message.keep_after > 0:
-            self.log.compact(message.keep_after)
-        self.timed(SNAPSHOT, self.monotonic() - begun)
-        self._tell_parent(SnapshotTaken(snapshot, message.keep_after))
+        if state.keep_after > 0:
+            self.log.compact(state.keep_after)
+        self.timed(SNAPSHOT, self.monotonic() - taking.begun)
+        self._tell_parent(SnapshotTaken(snapshot, state.keep_after))
+
+    def _drop_taking(self) -> None:
+        taking, self._taking = self._taking, None
+        if taking is not None:
+            self.log.drop_parts(taking.parts)
+            self._tell_parent(SnapshotDropped())
 
     def _tell_parent(self, message: object) -> None:
         assert self.parent is not None
         self.tell(self.parent, message)
 
 
-def _decoded(loaded: Loaded) -> snapshot_pb2.Snapshot | None:
+def _decoded(loaded: Loaded) -> Content | None:
     """What the snapshot holds. What the disk gives back whole may still be nothing that can be applied: that is said
     before anybody tries."""
     for entry in loaded.entries:
@@ -152,15 +209,21 @@ def _decoded(loaded: Loaded) -> snapshot_pb2.Snapshot | None:
     if loaded.snapshot is None:
         return None
     try:
-        return snapshot_pb2.Snapshot.FromString(loaded.snapshot.data)
+        return read(loaded.snapshot.data)
     except DecodeError:
         raise LogDamaged(f"the snapshot at {loaded.snapshot.index} cannot be decoded") from None
 
 
-def snapshot_of(state: TakeSnapshot) -> Snapshot:
-    """A state encoded, with its members, as SwarmKit's snapshots are."""
-    content = snapshot_pb2.Snapshot(store=dump(state.view))
-    content.membership.removed.extend(state.removed)
+def encoded(state: TakeSnapshot) -> Iterator[bytes]:
+    """A state with its members as SwarmKit's snapshots are, in pieces (see ``pieces``)."""
+    head = snapshot_pb2.Snapshot()
+    head.membership.removed.extend(state.removed)
     for member in state.members:
-        content.membership.members.add(raft_id=member.raft_id, node_id=member.node_id, addr=member.addr)
-    return Snapshot(state.index, state.term, state.conf_state, content.SerializeToString(deterministic=True))
+        head.membership.members.add(raft_id=member.raft_id, node_id=member.node_id, addr=member.addr)
+    size = 1 if rare("snapshot.tiny_parts") else PIECE_BYTES
+    yield from pieces(head.SerializeToString(deterministic=True), state.view, size)
+
+
+def snapshot_of(state: TakeSnapshot) -> Snapshot:
+    """A state encoded as a whole."""
+    return Snapshot(state.index, state.term, state.conf_state, b"".join(encoded(state)))

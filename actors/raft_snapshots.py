@@ -32,7 +32,7 @@ class _Rekeying:
 
 class RaftSnapshots:
     """``members`` and ``removed`` are the consensus actor's own, ``published`` is what snapshots are made of, ``order``
-    has one taken."""
+    has one taken, ``leads`` says whether newcomers get theirs from here."""
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class RaftSnapshots:
         removed: Set[int],
         published: Published,
         order: Callable[[TakeSnapshot], None],
+        leads: Callable[[], bool],
     ) -> None:
         self.storage = MemoryStorage()
         self.index = 0
@@ -50,6 +51,7 @@ class RaftSnapshots:
         self._removed = removed
         self._published = published
         self._order = order
+        self._leads = leads
         self._conf_states: list[tuple[int, ConfState]] = []
         self._running = False
         self._rekeying: _Rekeying | None = None
@@ -78,6 +80,10 @@ class RaftSnapshots:
         if self._rekeying is not None and self._rekeying.snapshot == message.snapshot.index:
             self._rekeying.reply.set()
             self._rekeying = None
+
+    def dropped(self) -> None:
+        """One of ours was overtaken by the leader's."""
+        self._running = False
 
     # The data key
 
@@ -108,13 +114,15 @@ class RaftSnapshots:
         if self._running or self.ended:
             return
         version, rekeying = self._published.view.version, self._rekeying
+        if version <= self.index:
+            return  # there is nothing new, or the store has yet to take over a snapshot of the leader's
         if rekeying is not None:
             if version >= rekeying.barrier:
                 rekeying.snapshot = version
                 self._take(kept=0)
             return
         behind = version - self.index if self._interval else -1
-        if behind >= self._interval or self._newcomer_waits(version):
+        if behind >= self._interval or (self._leads() and self._newcomer_waits(version)):
             self._take(self._kept)
 
     def _newcomer_waits(self, version: int) -> bool:

@@ -40,7 +40,7 @@ from runtime.raft import types as raft
 from runtime.raft.chunks import ASSEMBLY_MAX, Assembly, decode_message
 from runtime.raft.types import MessageType
 from runtime.stage import Address, Answer, Policy, Reply, handles
-from runtime.store.snapshot import trouble
+from runtime.store.snapshot import Content, read, trouble
 from runtime.swarm.membership import MEMBER_REMOVED, UNKNOWN_MEMBER
 from runtime.wire.pb import raft_pb2, raftpb_pb2, snapshot_pb2
 from runtime.wire.port import Call, Channel, Credentials
@@ -329,17 +329,17 @@ class RaftTransportActor(Serving):
         return raft_pb2.ResolveAddressResponse(addr=member.addr)
 
 
-def _content(message: raft.Message) -> snapshot_pb2.Snapshot | None:
+def _content(message: raft.Message) -> Content | None:
     """What a message's snapshot holds, if it has one and a store can be made from it."""
     if message.snapshot is None:
         return None
     try:
-        content = snapshot_pb2.Snapshot.FromString(message.snapshot.data)
+        content = read(message.snapshot.data)
     except DecodeError:
         raise Refused(Code.INVALID_ARGUMENT, "the snapshot cannot be decoded") from None
     if content.version != snapshot_pb2.Snapshot.V0:
         raise Refused(Code.INVALID_ARGUMENT, f"the snapshot has the unknown version {content.version}")
-    wrong = trouble(content.store)
+    wrong = trouble(content.objects)
     if wrong:
         raise Refused(Code.INVALID_ARGUMENT, f"no store can be made from the snapshot: {wrong}")
     return content

@@ -215,7 +215,7 @@ class StoreActor(Actor):
     @handles(Restore)
     def restore_snapshot(self, message: Restore) -> None:
         """The store becomes equal to a snapshot; watchers hear of the differences as one commit."""
-        view, changes = restore(self.published.view, message.snapshot, message.index)
+        view, changes = restore(self.published.view, message.objects, message.index)
         self._history.reset(self.published.view.version)
         self._publish(view, [Commit(message.index, tuple(changes), view)] if changes else [])
         self._history.reset(message.index)

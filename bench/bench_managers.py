@@ -89,38 +89,44 @@ class Member:
 
 
 class Swarm:
-    """Three managers."""
+    """Three managers, or as many as are asked for."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, managers: int = 3) -> None:
         self.kind = kind
         self.root = Path(tempfile.mkdtemp(prefix="bm"))
-        self.members = [Member(kind, number, self.root) for number in (1, 2, 3)]
+        self.members = [Member(kind, number, self.root) for number in range(1, managers + 1)]
         self.names = (f"s{number:07}" for number in itertools.count())
 
-    async def form(self) -> None:
-        """Starts them and makes them one swarm."""
-        first, *others = self.members
-        for member in self.members:
+    async def form(self, managers: int = 0) -> None:
+        """Starts them, or the first few, and makes them one swarm."""
+        managers = managers or len(self.members)
+        first, *others = self.members[:managers]
+        for member in (first, *others):
             member.start()
             await member.until("GET", "/info")
         address = f"{first.address}:{PORT}"
         await first.until("POST", "/swarm/init", {"ListenAddr": address, "AdvertiseAddr": address})
         token = (await first.until("GET", "/swarm"))["JoinTokens"]["Manager"]
         for member in others:
-            own = f"{member.address}:{PORT}"
-            join = {"ListenAddr": own, "AdvertiseAddr": own, "RemoteAddrs": [address], "JoinToken": token}
-            await member.until("POST", "/swarm/join", join)
-        await self.whole()
+            await self.join(member, first, token)
+        await self.whole(managers)
 
-    async def whole(self) -> None:
-        """Waits until every manager sees all three, and one of them leads."""
+    async def join(self, member: Member, first: Member, token: str) -> None:
+        """Makes one a manager of the swarm of another."""
+        own, there = f"{member.address}:{PORT}", f"{first.address}:{PORT}"
+        join = {"ListenAddr": own, "AdvertiseAddr": own, "RemoteAddrs": [there], "JoinToken": token}
+        await member.until("POST", "/swarm/join", join)
+
+    async def whole(self, managers: int = 0) -> None:
+        """Waits until every manager, or the first few, sees all of them, and one of them leads."""
+        present = self.members[: managers or None]
         limit = time.monotonic() + 120
         while time.monotonic() < limit:
-            seen = [await self._seen(member) for member in self.members]
-            if all(each == seen[0] and each[1] == 3 and each[0] for each in seen):
+            seen = [await self._seen(member) for member in present]
+            if all(each == seen[0] and each[1] == len(present) and each[0] for each in seen):
                 return
             await asyncio.sleep(0.2)
-        raise TimeoutError(f"the three never saw each other: {seen}")
+        raise TimeoutError(f"they never saw each other: {seen}")
 
     async def _seen(self, member: Member) -> tuple[str, int]:
         status, nodes = await member.call("GET", "/nodes")
@@ -198,15 +204,16 @@ def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True)
 
 
-def namespaces() -> Iterator[None]:
-    """Four namespaces: a bridge, and one for each dockerd; gone afterwards."""
-    names = [NAMESPACE, *(f"{NAMESPACE}{number}" for number in (1, 2, 3))]
+def namespaces(count: int = 3) -> Iterator[None]:
+    """A namespace with a bridge, and one for each dockerd; gone afterwards."""
+    numbers = range(1, count + 1)
+    names = [NAMESPACE, *(f"{NAMESPACE}{number}" for number in numbers)]
     try:
         for name in names:
             ip("netns", "add", name)
         ip("-n", NAMESPACE, "link", "add", "br0", "type", "bridge")
         ip("-n", NAMESPACE, "link", "set", "br0", "up")
-        for number in (1, 2, 3):
+        for number in numbers:
             there = f"{NAMESPACE}{number}"
             ip("-n", there, "link", "add", "e0", "type", "veth", "peer", "name", f"v{number}", "netns", NAMESPACE)
             ip("-n", NAMESPACE, "link", "set", f"v{number}", "master", "br0", "up")

@@ -25,7 +25,7 @@ from runtime.failpoints import failpoint
 from runtime.raft.types import Entry, HardState, Snapshot
 
 if TYPE_CHECKING:
-    from runtime.wire.pb import snapshot_pb2
+    from runtime.store.snapshot import Content
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,13 +49,23 @@ class Loaded:
     member: Member | None
     lost_id: int = 0
     """The raft id of a log that this node had and has no more; set by whoever knows."""
-    content: snapshot_pb2.Snapshot | None = field(default=None, repr=False)
+    content: Content | None = field(default=None, repr=False)
     """What the snapshot holds, decoded; set by whoever did that."""
 
     @property
     def empty(self) -> bool:
         """True when nothing was ever written: this node has no raft state."""
         return self.member is None and self.hard_state.empty and self.snapshot is None and not self.entries
+
+
+@dataclass(slots=True)
+class Parts:
+    """What of a snapshot is on disk, under keys of this ``sequence`` that nothing refers to yet."""
+
+    sequence: int
+    count: int = 0
+    size: int = 0
+    crc: int = 0
 
 
 class RaftLog:
@@ -72,6 +82,7 @@ class RaftLog:
         self._base = Base()
         self._hard_state = HardState()
         self._pointer: Pointer | None = None
+        self._sequence = 0  # of the snapshot that was begun last
         # Term and checksum of every entry kept, by distance from the base: what appending and compacting must know.
         self._marks: list[tuple[int, int]] = []
 
@@ -128,7 +139,35 @@ class RaftLog:
         self._db.write([(records.MEMBER, record)], sync=True)
 
     def save_snapshot(self, snapshot: Snapshot, hard_state: HardState | None = None) -> None:
-        """Puts a snapshot in force.
+        """Writes a snapshot and puts it in force; see ``put_in_force``."""
+        parts = self.begin_snapshot()
+        data = memoryview(snapshot.data)
+        for start in range(0, len(data), self._chunk_bytes):
+            self.write_part(parts, bytes(data[start : start + self._chunk_bytes]))
+        self.put_in_force(parts, snapshot, hard_state)
+
+    def begin_snapshot(self) -> Parts:
+        """A snapshot that is written part by part, between other writes. If a newer one comes into force meanwhile, it
+        is to be dropped."""
+        self._check_loaded()
+        failpoint("snap.before_write")
+        self._sequence += 1
+        return Parts(self._sequence)
+
+    def write_part(self, parts: Parts, data: bytes) -> None:
+        """The next part, in one synced batch under a key that nothing refers to."""
+        sealed = self._sealer.seal(data, records.chunk_place(parts.sequence, parts.count))
+        self._db.write([(records.chunk_key(parts.sequence, parts.count), sealed)], sync=True)
+        parts.count, parts.size, parts.crc = parts.count + 1, parts.size + len(data), zlib.crc32(sealed, parts.crc)
+        if parts.count == 1:
+            failpoint("snap.half_written")
+
+    def drop_parts(self, parts: Parts) -> None:
+        """Forgets a snapshot that is not to come into force."""
+        self._db.write([], _chunk_keys(parts.sequence, parts.count), sync=False)
+
+    def put_in_force(self, parts: Parts, snapshot: Snapshot, hard_state: HardState | None = None) -> None:
+        """Puts a snapshot in force whose data was written in these parts.
 
         One of our own making leaves the log as it is. One from the leader, whose entry this log does not hold, takes
         the log's place: the entries go and the snapshot becomes the base, in the batch that switches.
@@ -137,7 +176,11 @@ class RaftLog:
         """
         self._check_loaded()
         assert snapshot.index > self.snapshot_index, f"snapshot {snapshot.index} after {self.snapshot_index}"
-        old, pointer = self._pointer, self._write_chunks(snapshot)
+        assert parts.size == len(snapshot.data), f"{parts.size} of {len(snapshot.data)} bytes were written"
+        old = self._pointer
+        pointer = Pointer(
+            parts.sequence, snapshot.index, snapshot.term, snapshot.conf_state, parts.count, parts.size, parts.crc
+        )
         puts: list[Pair] = [(records.POINTER, records.pack_pointer(pointer))]
         deletes: list[bytes] = []
         replaces = self._term_at(snapshot.index) != snapshot.term
@@ -157,7 +200,7 @@ class RaftLog:
         if replaces:
             self._base, self._marks = base, []
         if old is not None:
-            self._db.write([], _chunk_keys(old), sync=False)
+            self._db.write([], _chunk_keys(old.sequence, old.chunks), sync=False)
 
     def compact(self, index: int) -> None:
         """Forgets entries up to ``index``, which the snapshot in force must cover."""
@@ -244,21 +287,6 @@ class RaftLog:
         gone = range(first + len(entries), self.last_index + 1)
         return puts, [records.entry_key(index) for index in gone], kept, marks
 
-    def _write_chunks(self, snapshot: Snapshot) -> Pointer:
-        failpoint("snap.before_write")
-        sequence = self._pointer.sequence + 1 if self._pointer else 1
-        data, size = memoryview(snapshot.data), len(snapshot.data)
-        starts = range(0, size, self._chunk_bytes)
-        crc = 0
-        for number, start in enumerate(starts):
-            if number == len(starts) // 2:
-                failpoint("snap.half_written")
-            piece = bytes(data[start : start + self._chunk_bytes])
-            sealed = self._sealer.seal(piece, records.chunk_place(sequence, number))
-            crc = zlib.crc32(sealed, crc)
-            self._db.write([(records.chunk_key(sequence, number), sealed)], sync=True)
-        return Pointer(sequence, snapshot.index, snapshot.term, snapshot.conf_state, len(starts), size, crc)
-
     def _read_base(self) -> Base:
         record = self._db.get(records.BASE)
         return Base(*_guard("the base record", records.unpack_plain, record, 3)) if record is not None else Base()
@@ -306,7 +334,7 @@ class RaftLog:
         data = b"".join(pieces)
         if len(data) != pointer.size or crc != pointer.crc:
             raise LogDamaged(f"{where}: its checksum does not match")
-        self._pointer = pointer
+        self._pointer, self._sequence = pointer, pointer.sequence
         return Snapshot(pointer.index, pointer.term, pointer.conf_state, data)
 
     def _check(self, state: HardState, has_entries: bool, snapshot: Snapshot | None) -> None:
@@ -324,7 +352,8 @@ class RaftLog:
 
     def _drop_leftover_chunks(self) -> None:
         """Chunks of a snapshot that never came into force, or of one that was replaced."""
-        inside = set(_chunk_keys(self._pointer)) if self._pointer else set()
+        pointer = self._pointer
+        inside = set(_chunk_keys(pointer.sequence, pointer.chunks)) if pointer else set()
         keys = [key for key, _ in self._db.iterate(records.CHUNKS, records.CHUNKS_END) if key not in inside]
         if keys:
             self._db.write([], keys, sync=False)
@@ -342,5 +371,5 @@ def _pack_base(base: Base) -> bytes:
     return records.pack_plain(base.index, base.term, base.crc)
 
 
-def _chunk_keys(pointer: Pointer) -> list[bytes]:
-    return [records.chunk_key(pointer.sequence, number) for number in range(pointer.chunks)]
+def _chunk_keys(sequence: int, count: int) -> list[bytes]:
+    return [records.chunk_key(sequence, number) for number in range(count)]

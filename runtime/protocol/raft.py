@@ -10,8 +10,8 @@ from runtime.raft.types import ConfState, Entry, HardState, Message, Snapshot
 
 if TYPE_CHECKING:
     from runtime.disk.raft_records import Member
+    from runtime.store.snapshot import Content
     from runtime.store.view import View
-    from runtime.wire.pb import snapshot_pb2
     from runtime.wire.port import Credentials
 
 
@@ -78,7 +78,8 @@ class Appended:
 @dataclass(frozen=True, slots=True)
 class TakeSnapshot:
     """Told: make the state ``view`` (the one after entry ``index``) durable as a snapshot, then forget the entries up
-    to ``keep_after``; then say ``SnapshotTaken``."""
+    to ``keep_after``; then say ``SnapshotTaken``. Appends are carried out meanwhile. If one of them brings a snapshot
+    of the leader's, ``SnapshotDropped`` is said instead."""
 
     index: int
     term: int
@@ -101,6 +102,11 @@ class SnapshotTaken:
 
     snapshot: Snapshot
     keep_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotDropped:
+    """Told: the snapshot that was to be taken is not, since a newer one is in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +159,7 @@ class StepRaft:
 
     message: Message
     fast: bool = False
-    content: snapshot_pb2.Snapshot | None = field(default=None, repr=False)
+    content: Content | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

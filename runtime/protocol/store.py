@@ -14,7 +14,7 @@ from runtime.store.transaction import Transaction
 from runtime.store.view import View
 
 if TYPE_CHECKING:
-    from runtime.wire.pb import snapshot_pb2
+    from runtime.store.snapshot import Objects
 
 Step = Callable[[Transaction], Any]
 
@@ -115,4 +115,4 @@ class Restore:
     """Told by the consensus: the store is to equal this snapshot taken at ``index``, which nobody changes any more."""
 
     index: int
-    snapshot: snapshot_pb2.StoreSnapshot = field(repr=False)
+    objects: Objects = field(repr=False)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.errors import Code, Refused
+from runtime.store.by_hand import key, varint
 from runtime.store.kinds import BY_FIELD, TABLES, Kind
 from runtime.store.view import TableEdit, View
 from runtime.wire.pb import raft_pb2
@@ -67,8 +68,8 @@ def encode_action(change: Change) -> bytes:
     Put together by hand from the object's own bytes: a message around each object would copy it twice.
     """
     data = change.object.SerializeToString(deterministic=True)
-    action = b"".join((_KINDS[change.action], _TARGETS[change.kind], _varint(len(data)), data))
-    return b"".join((_ACTION, _varint(len(action)), action))
+    action = b"".join((_KINDS[change.action], _TARGETS[change.kind], varint(len(data)), data))
+    return b"".join((_ACTION, varint(len(action)), action))
 
 
 def join_actions(request_id: int, actions: Iterable[bytes]) -> bytes:
@@ -84,24 +85,8 @@ def encode_request(request_id: int, changes: Iterable[Change]) -> bytes:
     return join_actions(request_id, map(encode_action, changes))
 
 
-def _varint(number: int) -> bytes:
-    if number < 0x80:
-        return bytes((number,))
-    pieces = bytearray()
-    while number >= 0x80:
-        pieces.append(number & 0x7F | 0x80)
-        number >>= 7
-    pieces.append(number)
-    return bytes(pieces)
-
-
-def _tag(message: Any, field: str) -> bytes:
-    return _varint(message.DESCRIPTOR.fields_by_name[field].number << 3 | _LENGTH_DELIMITED)
-
-
-_LENGTH_DELIMITED = 2
-_ACTION = _tag(raft_pb2.InternalRaftRequest, "action")
-_TARGETS = {kind: _tag(raft_pb2.StoreAction, table.field) for kind, table in TABLES.items()}
+_ACTION = key(raft_pb2.InternalRaftRequest, "action")
+_TARGETS = {kind: key(raft_pb2.StoreAction, table.field) for kind, table in TABLES.items()}
 _KINDS = {each: raft_pb2.StoreAction(action=int(each)).SerializeToString() for each in Action}  # type: ignore[arg-type]
 
 

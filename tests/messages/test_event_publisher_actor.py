@@ -15,7 +15,6 @@ from runtime.stage.simulator import Simulator
 from runtime.store.changes import Action, Change, encode_request
 from runtime.store.view import Published
 from runtime.wire.pb import objects_pb2 as objects
-from runtime.wire.pb import snapshot_pb2
 
 
 class Reader:
@@ -168,7 +167,7 @@ def test_a_store_that_cannot_go_on_from_there_ends_the_streams_with_a_gap() -> N
     bench.create("one")
     bench.stop_store()
     bench.start_store()
-    bench.store.tell(Restore(50, snapshot_pb2.StoreSnapshot(services=[_named("two")])))
+    bench.store.tell(Restore(50, {objects.Service: [_named("two")]}))
     bench.simulator.settle()
     bench.connect()
     assert reader.names == ["create one", "gap (gap)"]

@@ -9,7 +9,7 @@ import pytest
 from runtime.disk.data_root import RAFT_DATABASE
 from runtime.errors import Refused
 from runtime.failpoints import armed
-from runtime.protocol.raft import ChangeDataKey, RaftStatus, StepRaft
+from runtime.protocol.raft import ChangeDataKey, RaftStatus, SnapshotDropped, StepRaft
 from runtime.protocol.store import Write
 from runtime.stage import ActorUnavailable
 from runtime.store.transaction import Transaction
@@ -258,6 +258,25 @@ def test_a_crash_before_the_change_is_over_needs_both_keys_and_loses_nothing() -
     bench.boot()
     bench.lead()
     assert "a" in bench.ids()
+
+
+def test_a_change_of_the_data_key_whose_snapshot_was_dropped_takes_another_one() -> None:
+    """As it is where the leader's snapshot overtakes one of ours."""
+    bench = Bench()
+    bench.lead()
+    bench.simulator.ask(bench.store, Write(create("a")))
+    bench.raft._snapshots._running = True  # one is under way
+    change = bench.stage.at("/manager/raft").ask(ChangeDataKey((OTHER, KEY)))
+    bench.simulator.run_for(1)
+    assert not change.done
+    bench.stage.at("/manager/raft").tell(SnapshotDropped())
+    bench.simulator.run_until(lambda: change.done, 30)
+    change.result(0)
+    bench.kill()
+    bench.keys = (OTHER,)
+    bench.boot()
+    bench.lead()
+    assert bench.ids() == ["a"]
 
 
 def test_one_change_of_the_data_key_at_a_time() -> None:

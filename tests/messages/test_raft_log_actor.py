@@ -6,19 +6,32 @@ from typing import Any
 
 import pytest
 
-from actors.raft_log_actor import RaftLogActor
+from actors.raft_log_actor import RaftLogActor, _NextPiece, _Taking, encoded
 from runtime.disk.data_root import RAFT_DATABASE
 from runtime.disk.errors import DiskFailed, DiskInUse
 from runtime.disk.memory import MemoryDisk
-from runtime.disk.raft_log import Loaded
+from runtime.disk.raft_log import Loaded, Parts
 from runtime.disk.raft_records import Member
-from runtime.protocol.raft import Append, Appended, BeginLog, LoadLog, SnapshotTaken, TakeSnapshot
+from runtime.introspection.bodies import to_plain
+from runtime.protocol.raft import (
+    Append,
+    Appended,
+    BeginLog,
+    LoadLog,
+    SnapshotDropped,
+    SnapshotTaken,
+    TakeSnapshot,
+    UseDataKeys,
+    WipeLog,
+)
 from runtime.raft.types import ConfState, Entry, EntryType, HardState, Snapshot
 from runtime.stage import Actor, ActorDown, Address, GiveUp, Policy, handles
 from runtime.stage.answers import ActorUnavailable
 from runtime.stage.simulator import Simulator
+from runtime.store.changes import Action, Change, apply
+from runtime.store.snapshot import dump, read
 from runtime.store.view import View
-from runtime.wire.pb import snapshot_pb2
+from runtime.wire.pb import objects_pb2, snapshot_pb2
 
 KEY = bytes(range(32))
 ME = Member(7, "node-1", "10.0.0.1:2377")
@@ -40,15 +53,17 @@ class Consensus(Actor):
     def started(self) -> None:
         self.watch(self.spawn("log", RaftLogActor, self.keys, policy=Policy(give_up=GiveUp.NEVER)))
 
-    @handles(Appended, SnapshotTaken, ActorDown)
+    @handles(Appended, SnapshotTaken, SnapshotDropped, ActorDown)
     def keep(self, message: Any) -> None:
         self.told.append(message)
 
-    @handles(Append, TakeSnapshot)
-    def hand_on(self, message: Any) -> None:
+    @handles(tuple)
+    def hand_on(self, messages: tuple[Any, ...]) -> None:
+        """All of them lie in the log's mailbox before it looks at the first one."""
         child = self.child("log")
         assert child is not None
-        self.tell(child, message)
+        for message in messages:
+            self.tell(child, message)
 
 
 class Bench:
@@ -72,11 +87,16 @@ class Bench:
         self.load()
         self.simulator.ask(self.log, BeginLog(ME, [entry(1)], HardState(term=1, commit=1)))
 
+    def killed(self, *keys: bytes) -> Bench:
+        """Another life on the same disk, with these keys, after the process is gone at once."""
+        self.simulator.crash(self.stage)
+        self.disk.kill()
+        return Bench(self.disk, keys or (KEY,))
+
     def say(self, *messages: Any) -> list[Any]:
         """Tells the log in order; what it said since."""
         del self.told[:]
-        for message in messages:
-            self.consensus.tell(message)
+        self.consensus.tell(messages)
         self.simulator.settle()
         return self.told
 
@@ -94,9 +114,7 @@ def test_appends_are_said_to_be_durable_in_their_order_and_are() -> None:
     bench.begin()
     appends = [Append(number, [entry(number + 1)], HardState(term=1, commit=number)) for number in range(1, 20)]
     assert bench.say(*appends) == [Appended(number) for number in range(1, 20)]
-    bench.simulator.crash(bench.stage)
-    bench.disk.kill()
-    again = Bench(bench.disk).load()
+    again = bench.killed().load()
     assert [each.index for each in again.entries] == list(range(1, 21))
     assert again.hard_state == HardState(term=1, commit=19)
 
@@ -152,6 +170,117 @@ def test_a_snapshot_of_ours_is_in_force_with_its_members_and_forgets_what_it_may
     assert list(content.membership.removed) == [99]
 
 
+CONF = ConfState(voters=(7,))
+
+
+def a_view(count: int, size: int) -> View:
+    """So many configs of so many bytes."""
+    changes = []
+    for number in range(count):
+        config = objects_pb2.Config(id=f"c{number}")
+        config.spec.data = bytes(size)
+        changes.append(Change(Action.CREATE, objects_pb2.Config, None, config))
+    return apply(View(), changes, 10)
+
+
+LARGE = a_view(5, 700_000)
+"""Three pieces, of two objects each but the last."""
+THEIRS = Snapshot(50, 3, CONF, snapshot_pb2.Snapshot(store={}).SerializeToString())
+"""The leader's, of one part."""
+
+
+def a_log_of_ten() -> Bench:
+    bench = Bench()
+    bench.begin()
+    bench.say(Append(1, [entry(index) for index in range(2, 11)], HardState(term=1, commit=10)))
+    return bench
+
+
+def take(view: View = LARGE, index: int = 10) -> TakeSnapshot:
+    return TakeSnapshot(index, 1, CONF, (ME,), (), view, keep_after=6)
+
+
+def test_appends_are_durable_before_a_large_snapshot_that_was_begun_before_them_is() -> None:
+    bench = a_log_of_ten()
+    told = bench.say(take(), *(Append(number, [entry(number + 9)], None) for number in (2, 3)))
+    assert [type(each) for each in told] == [Appended, Appended, SnapshotTaken]
+    loaded = bench.load()
+    assert loaded.snapshot == told[-1].snapshot
+    assert loaded.content is not None
+    assert loaded.content.objects == dump(LARGE)
+    assert [each.index for each in loaded.entries] == [7, 8, 9, 10, 11, 12]
+
+
+def test_an_uncommitted_tail_is_replaced_while_a_snapshot_is_taken() -> None:
+    bench = a_log_of_ten()
+    bench.say(Append(2, [entry(11), entry(12)], None))
+    told = bench.say(take(), Append(3, [entry(11, term=2)], HardState(term=2, commit=10)))
+    assert [type(each) for each in told] == [Appended, SnapshotTaken]
+    assert [(each.index, each.term) for each in bench.load().entries][-2:] == [(10, 1), (11, 2)]
+
+
+def parts_on_disk(bench: Bench) -> int:
+    return sum(key.startswith(b"c") for key in bench.disk.image(RAFT_DATABASE).current())
+
+
+def test_a_snapshot_of_the_leaders_drops_one_of_ours_that_is_being_taken() -> None:
+    bench = a_log_of_ten()
+    told = bench.say(take(), Append(2, [], HardState(term=3, commit=50), THEIRS))
+    assert told == [SnapshotDropped(), Appended(2)]
+    assert bench.say(take(index=50)) == [SnapshotDropped()]
+    assert bench.say(take(index=49)) == [SnapshotDropped()]
+    assert parts_on_disk(bench) == 1
+    assert bench.load().snapshot == THEIRS
+
+
+def test_the_next_snapshot_is_taken_after_one_that_was_dropped() -> None:
+    bench = a_log_of_ten()
+    bench.say(take(), Append(2, [], HardState(term=3, commit=50), THEIRS))
+    bench.say(Append(3, [entry(51, term=3)], HardState(term=3, commit=51)))
+    (taken,) = bench.say(TakeSnapshot(51, 3, CONF, (ME,), (), LARGE, keep_after=0))
+    assert isinstance(taken, SnapshotTaken)
+    assert read(taken.snapshot.data).objects == dump(LARGE)
+    assert parts_on_disk(bench) == 3
+
+
+def test_of_a_snapshot_that_a_crash_interrupts_nothing_is_left() -> None:
+    bench = a_log_of_ten()
+    bench.consensus.tell((take(),))
+    bench.simulator.run_until(lambda: parts_on_disk(bench) == 2, 5)
+    assert bench.told == [Appended(1)]
+    again = bench.killed()
+    loaded = again.load()
+    assert (loaded.snapshot, loaded.base_index, len(loaded.entries)) == (None, 0, 10)
+    assert parts_on_disk(again) == 0
+
+
+def test_what_waits_of_a_snapshot_is_in_no_trace() -> None:
+    secret = objects_pb2.Secret(id="s")
+    secret.spec.data = b"hush-hush"
+    view = apply(LARGE, [Change(Action.CREATE, objects_pb2.Secret, None, secret)], 10)
+    (piece,) = (each for each in encoded(take(view)) if b"hush-hush" in each)
+    waiting = _NextPiece(_Taking(take(view), iter([piece]), Parts(1), 0.0), piece)
+    assert "hush-hush" not in repr(waiting)
+    assert "hush-hush" not in str(to_plain(waiting))
+
+
+def test_a_log_that_is_wiped_while_a_snapshot_is_taken_stays_empty() -> None:
+    bench = a_log_of_ten()
+    bench.consensus.tell((take(),))
+    bench.simulator.ask(bench.log, WipeLog())
+    assert parts_on_disk(bench) == 0
+
+
+def test_a_snapshot_may_be_under_two_keys() -> None:
+    bench = a_log_of_ten()
+    told = bench.say(take(), UseDataKeys((bytes(32), KEY)))
+    assert [type(each) for each in told] == [SnapshotTaken]
+    both = bench.killed(bytes(32), KEY)
+    assert both.load().snapshot == told[0].snapshot
+    with pytest.raises(Exception, match="which this node does not have"):
+        both.killed(bytes(32)).load()
+
+
 def test_a_snapshot_from_the_leader_takes_the_place_of_a_log_that_does_not_reach_it() -> None:
     bench = Bench()
     bench.begin()
@@ -166,9 +295,7 @@ def test_a_snapshot_from_the_leader_takes_the_place_of_a_log_that_does_not_reach
 def test_without_the_key_that_sealed_it_the_log_is_refused() -> None:
     bench = Bench()
     bench.begin()
-    bench.simulator.crash(bench.stage)
-    bench.disk.kill()
-    other = Bench(bench.disk, keys=(bytes(32),))
+    other = bench.killed(bytes(32))
     with pytest.raises(Exception, match=r"(?i)key|unseal"):
         other.load()
 

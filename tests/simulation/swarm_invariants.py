@@ -242,7 +242,7 @@ class Watcher:
         self.watches.restored(cell, message.index)
         wanted = self.model.at(message.index)
         for table in TABLES.values():
-            for each in getattr(message.snapshot, table.list_field):
+            for each in message.objects.get(table.kind, ()):
                 self.compared += 1
                 if wanted.pop((table.field, each.id), None) != each:
                     raise Violation(f"{cell.stage.name}: {table.field} {each.id} of snapshot {message.index} differs")

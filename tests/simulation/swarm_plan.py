@@ -92,6 +92,7 @@ RARE = (
     "snapshot.tiny_pieces",
     "store.short_history",
     "dispatcher.one_change",
+    "snapshot.tiny_parts",
 )
 """The legal but unusual paths of the code (``rare("...")``); each may be taken in half of the seeds."""
 STRUCK = (*KINDS, *(f"rare {path}" for path in RARE))

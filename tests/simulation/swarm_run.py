@@ -17,6 +17,7 @@ from typing import Any
 from runtime.failpoints import armed
 from runtime.protocol.cluster import Inspect
 from runtime.stage.cell import Cell, Life
+from runtime.store.kinds import TABLES
 from runtime.store.snapshot import dump
 from runtime.wire.pb import specs_pb2
 from runtime.wire.pb import types_pb2 as types
@@ -240,11 +241,9 @@ class SwarmSimulation(Faults):
         tables = self.watcher.model.tables
         for host in self._managers():
             found: Counter[str] = Counter()
-            snapshot = dump(self.view(host))
-            for descriptor, objects in snapshot.ListFields():
+            for kind, objects in dump(self.view(host)).items():
                 for each in objects:
-                    field = descriptor.name.removesuffix("s")
-                    field = {"secret": "secret"}.get(field, field)
+                    field = TABLES[kind].field
                     found[field] += 1
                     if tables[field].get(each.id) != each:
                         raise Violation(f"{host.name}: {field} {each.id} differs from the log's")

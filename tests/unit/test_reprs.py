@@ -13,6 +13,7 @@ from runtime.protocol.cluster import Join, JoinRequest, Unlock
 from runtime.protocol.raft import Append, BeginLog, SendRaft, SnapshotTaken, StepRaft
 from runtime.protocol.store import Entries, Propose, Restore
 from runtime.raft.types import Entry, EntryType, HardState, Message, MessageType, Snapshot
+from runtime.store.snapshot import read
 from runtime.wire.pb import snapshot_pb2
 from runtime.wire.port import Credentials
 
@@ -20,7 +21,7 @@ SECRET = "hush-hush"
 HELD = SECRET.encode()
 ENTRY = Entry(1, 1, EntryType.NORMAL, HELD)
 SNAPSHOT = Snapshot(1, 1, data=HELD)
-HOLDS = snapshot_pb2.Snapshot(store=snapshot_pb2.StoreSnapshot(secrets=[{"id": "s", "spec": {"data": HELD}}]))
+HOLDS = read(snapshot_pb2.Snapshot(store={"secrets": [{"id": "s", "spec": {"data": HELD}}]}).SerializeToString())
 MESSAGE = Message(MessageType.APP, 2, 1, entries=[ENTRY], snapshot=SNAPSHOT)
 
 
@@ -37,8 +38,9 @@ MESSAGE = Message(MessageType.APP, 2, 1, entries=[ENTRY], snapshot=SNAPSHOT)
         SnapshotTaken(SNAPSHOT, 1),
         Propose(1, HELD),
         Entries(((1, 1, HELD),)),
-        Restore(1, HOLDS.store),
+        Restore(1, HOLDS.objects),
         StepRaft(MESSAGE, False, HOLDS),
+        HOLDS,
         DataKeys(HELD, HELD),
         UnlockKeyBox(HELD),
         Credentials(b"roots", b"certificate", HELD),

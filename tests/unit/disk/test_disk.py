@@ -313,6 +313,36 @@ def test_snapshots_follow_each_other_and_leave_nothing_behind(disk: Disk) -> Non
     db.close()
 
 
+def test_a_snapshot_written_between_appends_is_one_and_one_that_is_dropped_leaves_nothing(disk: Disk) -> None:
+    log, _, db = a_log(disk)
+    log.append(entries(1, 9), HardState(1, 1, 8))
+    parts, dropped = log.begin_snapshot(), log.begin_snapshot()
+    snapshot = Snapshot(8, 1, CONF, bytes(range(200)))
+    for start in (0, 70):
+        log.write_part(parts, snapshot.data[start : start + 70])
+        log.write_part(dropped, b"other")
+        log.append(entries(log.last_index + 1, log.last_index + 2))
+    log.write_part(parts, snapshot.data[140:])
+    log.drop_parts(dropped)
+    log.put_in_force(parts, snapshot)
+    assert len(list(db.iterate(b"c", b"d"))) == 3
+    with pytest.raises(AssertionError, match="snapshot 7 after 8"):
+        log.put_in_force(dropped, Snapshot(7, 1, CONF, b"otherother"))
+    loaded = reload(disk, db)
+    assert loaded.snapshot == snapshot
+    assert loaded.entries == entries(1, 13)
+
+
+def test_a_snapshot_of_which_a_part_is_missing_does_not_come_into_force() -> None:
+    log, _, _ = a_log(MemoryDisk())
+    log.append(entries(1, 9), HardState(1, 1, 8))
+    parts = log.begin_snapshot()
+    log.write_part(parts, b"half")
+    with pytest.raises(AssertionError, match="4 of 8 bytes"):
+        log.put_in_force(parts, Snapshot(8, 1, CONF, b"halfhalf"))
+    assert log.snapshot_index == 0
+
+
 def test_a_compaction_beyond_the_snapshot_is_a_broken_promise() -> None:
     log, _, _ = a_log(MemoryDisk())
     log.append(entries(1, 5), HardState(1, 1, 5))

@@ -314,10 +314,9 @@ def test_a_status_is_set_on_what_the_transaction_gave_alone() -> None:
 
 
 def test_a_snapshot_with_one_id_twice_is_a_failure() -> None:
-    snapshot = dump(commit(View(), lambda tx: tx.create(service("a", "web"))))
-    snapshot.services.append(snapshot.services[0])
+    twice = [service("a", "web"), service("a", "web")]
     with pytest.raises(AssertionError, match="two services"):
-        restore(View(), snapshot, 9)
+        restore(View(), {pb.Service: twice}, 9)
 
 
 def test_a_refused_step_of_a_batch_leaves_nothing_and_ends_nothing() -> None:
