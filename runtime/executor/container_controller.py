@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os.path
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from runtime.errors import Code, Refused
@@ -17,47 +17,29 @@ from runtime.executor import container_files as files
 from runtime.executor.container_logs import BrokenLog, Frames, Reading, TerminalLines, line_of
 from runtime.executor.container_plan import Plan
 from runtime.executor.container_state import ContainerState
+from runtime.executor.coroutine_controller import DRAIN_S, CoroutineController, not_running, why_not_given
 from runtime.executor.engine_client import EngineRefused, EngineUnavailable
 from runtime.executor.engine_containers import CONFLICT, GONE, EngineContainers
 from runtime.executor.engine_events import EngineEvents
-from runtime.executor.inspection import Look, OnLooked
+from runtime.executor.inspection import Look
 from runtime.executor.port import (
-    CONTROLLER_CLOSED,
     Already,
     Done,
     Failed,
     LogOptions,
-    OnDone,
     OnEnd,
     OnLine,
     Outcome,
     TaskContext,
 )
 from runtime.executor.work import Loop, Work
-from runtime.wire.pb import objects_pb2
 
-DRAIN_S: Final = 2.0
 AGAIN_S: Final = 1.0
 DESTROYED: Final = "dockerexec: container destroyed"
 UNHEALTHY: Final = "dockerexec: unhealthy container"
 
 
-def outcome_of(result: Any) -> Outcome:
-    """What a coroutine's end means for the task."""
-    if isinstance(result, Done | Already | Failed):
-        return result
-    if result == CONTROLLER_CLOSED:
-        return Failed(CONTROLLER_CLOSED)
-    if result == "cancelled" or isinstance(result, asyncio.CancelledError):
-        return Failed("cancelled", cancelled=True)
-    if isinstance(result, EngineUnavailable):
-        return Failed(str(result), temporary=True)
-    if isinstance(result, EngineRefused):
-        return Failed(result.text)
-    return Failed(f"{type(result).__name__}: {result}")
-
-
-class ContainerController:
+class ContainerController(CoroutineController):
     """``root`` is the directory for files of secrets and configs."""
 
     def __init__(
@@ -69,108 +51,52 @@ class ContainerController:
         context: TaskContext,
         root: str,
     ) -> None:
-        self._loop = loop
+        super().__init__(loop)
         self._containers = containers
         self._events = events
         self._plan = plan
         self._context = context
         self._root = root
         self._id = ""
-        self._open: list[Work] = []
-        self._closed = False
 
     @property
     def task_id(self) -> str:
         """Whose container it is."""
         return self._plan.task_id
 
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed."""
-        return self._closed
-
     # The port
-
-    def update(self, task: objects_pb2.Task, done: OnDone) -> Work:
-        """As the port's: nothing of a container changes."""
-        return self._begin(self._updated(), done)
-
-    def prepare(self, done: OnDone) -> Work:
-        """As the port's: there is a container afterwards."""
-        return self._begin(self._prepare(), done)
-
-    def start(self, done: OnDone) -> Work:
-        """As the port's."""
-        return self._begin(self._start(), done)
-
-    def wait(self, done: OnDone) -> Work:
-        """As the port's; an unhealthy container is stopped."""
-        return self._begin(self._wait(), done)
-
-    def shutdown(self, done: OnDone) -> Work:
-        """As the port's."""
-        return self._begin(self._shutdown(), done)
-
-    def terminate(self, done: OnDone) -> Work:
-        """As the port's."""
-        return self._begin(self._terminate(), done)
-
-    def remove(self, done: OnDone) -> Work:
-        """As the port's."""
-        return self._begin(self._remove(), done)
-
-    def close(self, done: OnDone) -> Work:
-        """As the port's."""
-        self._closed = True
-        for work in self._open:
-            work.cancel(CONTROLLER_CLOSED)
-        work = Work(lambda result: done(outcome_of(result)))
-        work.ended(Done())
-        return work
 
     def logs(self, options: LogOptions, on_line: OnLine, on_end: OnEnd) -> Work:
         """As the port's."""
+        return self._read(self._logs(options, Reading(options, on_line)), on_end)
 
-        def ended(result: Any) -> None:
-            quiet = result is None or result == "cancelled"
-            on_end(None if quiet else _trouble(result))
+    @staticmethod
+    def own_failure(error: Any) -> Failed | None:
+        """As the base's."""
+        if isinstance(error, EngineUnavailable):
+            return Failed(str(error), temporary=True)
+        if isinstance(error, EngineRefused):
+            return Failed(error.text)
+        return Failed(str(error)) if isinstance(error, BrokenLog) else None
 
-        return self._run(self._logs(options, Reading(options, on_line)), ended)
+    @staticmethod
+    def own_refusal(error: Any) -> Refused | None:
+        """As the base's."""
+        return Refused(Code.UNAVAILABLE, str(error)) if isinstance(error, EngineUnavailable) else None
 
-    # Looking at it
-
-    def look(self, question: Look, done: OnLooked) -> Work:
-        """As ``Inspectable.look``: the engine's own answers."""
-        return self._run(self._look(question), lambda result: done(_looked(result)))
+    # Looking at it: the engine's own answers
 
     async def _look(self, question: Look) -> Any:
         found = await self._state()
         if found is None or not found.running:
-            raise _not_running()
+            raise not_running()
         try:
             return await self._containers.look(found.id, question)
         except EngineRefused as refused:
             ended = refused.status in (GONE, CONFLICT)
-            raise _not_running() if ended else Refused(Code.UNKNOWN, refused.text) from None
+            raise not_running() if ended else Refused(Code.UNKNOWN, refused.text) from None
 
     # Operations
-
-    def _begin(self, coro: Coroutine[Any, Any, Outcome], done: OnDone) -> Work:
-        return self._run(coro, lambda result: done(outcome_of(result)))
-
-    def _run(self, coro: Coroutine[Any, Any, Any], finish: Callable[[Any], None]) -> Work:
-        work = Work(finish)
-        if self._closed:
-            coro.close()
-            work.ended(Failed(CONTROLLER_CLOSED))
-            return work
-        self._open = [each for each in self._open if not each.over]
-        self._open.append(work)
-        work.begin(self._loop, coro)
-        return work
-
-    async def _updated(self) -> Outcome:
-        return Done()
 
     async def _prepare(self) -> Outcome:
         found = await self._state()
@@ -208,7 +134,7 @@ class ContainerController:
             return await self._containers.start(container, before)
         except (KeyError, Refused, OSError) as error:
             self._clear()
-            return Failed(f"starting container failed: {_why(error)}")
+            return Failed(f"starting container failed: {why_not_given(error)}")
         except EngineRefused as refused:
             found = await self._state()
             self._clear()
@@ -353,14 +279,14 @@ class ContainerController:
             return reading.begun or not options.follow
         reading.begun = True
         try:
-            await self._read(found, reading, follow=options.follow and found.running)
+            await self._read_pieces(found, reading, follow=options.follow and found.running)
         except EngineRefused as refused:
             if refused.status != GONE:
                 raise
             return True  # removed a moment ago
         return not options.follow or found.ended
 
-    async def _read(self, found: ContainerState, reading: Reading, *, follow: bool) -> None:
+    async def _read_pieces(self, found: ContainerState, reading: Reading, *, follow: bool) -> None:
         path, query = f"/containers/{found.id}/logs", reading.query(follow)
         async with self._containers.client.stream("GET", path, query=query) as pieces:
             cut: Frames | TerminalLines = TerminalLines() if found.tty else Frames()
@@ -370,36 +296,3 @@ class ContainerController:
             if isinstance(cut, TerminalLines):
                 for stream, payload in cut.rest():
                     reading.give(line_of(stream, payload))
-
-
-def _looked(result: Any) -> Any:
-    """What a coroutine's end means for who looks."""
-    if isinstance(result, Refused):
-        return result
-    if isinstance(result, Failed):
-        return Refused(Code.UNAVAILABLE, result.text)
-    if result in (CONTROLLER_CLOSED, "cancelled") or isinstance(result, EngineUnavailable):
-        return Refused(Code.UNAVAILABLE, str(result))
-    if isinstance(result, BaseException):
-        return Refused(Code.UNKNOWN, f"{type(result).__name__}: {result}")
-    return result
-
-
-def _not_running() -> Refused:
-    return Refused(Code.FAILED_PRECONDITION, "the task does not run")
-
-
-def _trouble(result: Any) -> str:
-    if isinstance(result, BrokenLog):
-        return str(result)
-    outcome = outcome_of(result)
-    assert isinstance(outcome, Failed)
-    return outcome.text
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, Refused):
-        return error.text
-    if isinstance(error, OSError):
-        return f"{error.strerror}: {error.filename}"
-    return f"a secret or config is not on this node: {error.args[0]}"

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 from runtime.errors import Code, Refused
 from runtime.executor import usage
 from runtime.executor.accounts import account_of
+from runtime.executor.coroutine_controller import DRAIN_S, CoroutineController, not_running, why_not_given
 from runtime.executor.health import HealthRules, watch_health
-from runtime.executor.inspection import Look, NotBegun, OnLooked, RunCommand, SendSignal, TakeUsage, Top
+from runtime.executor.inspection import Look, NotBegun, RunCommand, SendSignal, TakeUsage, Top
 from runtime.executor.journal import Record
 from runtime.executor.keeper import KNOWS_NO, LOGS
 from runtime.executor.keeper_client import KeeperClient, KeeperRefused, KeeperUnavailable
@@ -24,12 +24,10 @@ from runtime.executor.log_reading import read_log
 from runtime.executor.logfile import Position
 from runtime.executor.payload_files import payload_environment, remove_payloads, write_payloads
 from runtime.executor.port import (
-    CONTROLLER_CLOSED,
     Already,
     Done,
     Failed,
     LogOptions,
-    OnDone,
     OnEnd,
     OnLine,
     Outcome,
@@ -42,50 +40,14 @@ from runtime.executor.procfs import TASK_MARK
 from runtime.executor.ps import run_ps
 from runtime.executor.task_ports import TaskPorts, as_record, environment, from_record
 from runtime.executor.work import Loop, Work
-from runtime.wire.pb import objects_pb2, types_pb2
+from runtime.wire.pb import types_pb2
 
-DRAIN_S = 2.0
 NO_READING = "configured logging driver does not support reading"
 NOT_RUNNABLE = 126
 UNKNOWN_EXIT = -1  # a container status's exit code where nobody knows it
 
 
-def _outcome(result: Any) -> Outcome:
-    """What a coroutine's end means for the task."""
-    if isinstance(result, Done | Already | Failed):
-        return result
-    if result == CONTROLLER_CLOSED:
-        return Failed(CONTROLLER_CLOSED)
-    if result == "cancelled" or isinstance(result, asyncio.CancelledError):
-        return Failed("cancelled", cancelled=True)
-    if isinstance(result, KeeperUnavailable):
-        return Failed(str(result), temporary=True)
-    if isinstance(result, KeeperRefused):
-        return Failed(result.text, temporary=result.code == "temporary")
-    return Failed(f"{type(result).__name__}: {result}")
-
-
-def _looked(result: Any) -> Any:
-    """What a coroutine's end means for who looks."""
-    if isinstance(result, Refused):
-        return result
-    if isinstance(result, KeeperRefused):
-        if result.text.startswith(KNOWS_NO):
-            return Refused(
-                Code.UNIMPLEMENTED, f"{result.text}: it is of an older version, and stays while its tasks run"
-            )
-        code = Code.FAILED_PRECONDITION if result.code == "unknown" else Code.UNAVAILABLE
-        return Refused(code, result.text)
-    if result in (CONTROLLER_CLOSED, "cancelled") or isinstance(result, KeeperUnavailable):
-        return Refused(Code.UNAVAILABLE, str(result))
-    if isinstance(result, Failed):
-        return Refused(Code.UNAVAILABLE, result.text)
-    if isinstance(result, BaseException):
-        return Refused(Code.UNKNOWN, f"{type(result).__name__}: {result}")
-    return result
-
-
-class ProcessController:
+class ProcessController(CoroutineController):
     """``payloads`` is the directory for files of secrets and configs."""
 
     def __init__(
@@ -97,83 +59,49 @@ class ProcessController:
         payloads: str,
         ports: TaskPorts | None = None,
     ) -> None:
-        self._loop = loop
+        super().__init__(loop)
         self._client = client
         self._plan = plan
         self._context = context
         self._payloads = payloads
         self._task_ports = ports or TaskPorts()
-        self._open: list[Work] = []
-        self._closed = False
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed."""
-        return self._closed
 
     # The port
 
-    def update(self, task: objects_pb2.Task, done: OnDone) -> Work:
-        """As the port's: nothing of a process changes."""
-        return self._begin(self._updated(), done)
-
-    def prepare(self, done: OnDone) -> Work:
-        """As the port's: there is a keeper afterwards."""
-        return self._begin(self._prepare(), done)
-
-    def start(self, done: OnDone) -> Work:
-        """As the port's."""
-        return self._begin(self._start(), done)
-
-    def wait(self, done: OnDone) -> Work:
-        """As the port's; watches the task's health meanwhile."""
-        return self._begin(self._wait(), done)
-
-    def shutdown(self, done: OnDone) -> Work:
-        """As the port's."""
-        return self._begin(self._stop(self._plan.stop_signal, self._plan.grace), done)
-
-    def terminate(self, done: OnDone) -> Work:
-        """As the port's."""
-        return self._begin(self._stop(signal.SIGKILL, 0.0), done)
-
-    def remove(self, done: OnDone) -> Work:
-        """As the port's."""
-        return self._begin(self._remove(), done)
-
-    def close(self, done: OnDone) -> Work:
-        """As the port's."""
-        self._closed = True
-        for work in self._open:
-            work.cancel(CONTROLLER_CLOSED)
-        work = Work(lambda result: done(_outcome(result)))
-        work.ended(Done())
-        return work
-
     def logs(self, options: LogOptions, on_line: OnLine, on_end: OnEnd) -> Work:
         """As the port's."""
-
-        def ended(result: Any) -> None:
-            quiet = result is None or result == "cancelled"
-            on_end(None if quiet else _outcome(result).text)  # type: ignore[union-attr]  # never Done here
-
         if not self._plan.spec["log_files"]:
             work = Work(on_end)
             work.ended(NO_READING)
             return work
         directory = os.path.join(self._client.directory, LOGS, self._plan.task_id)
-        return self._run(read_log(directory, options, on_line, self._grown, self._written), ended)
+        return self._read(read_log(directory, options, on_line, self._grown, self._written), on_end)
+
+    @staticmethod
+    def own_failure(error: Any) -> Failed | None:
+        """As the base's."""
+        if isinstance(error, KeeperUnavailable):
+            return Failed(str(error), temporary=True)
+        return Failed(error.text, temporary=error.code == "temporary") if isinstance(error, KeeperRefused) else None
+
+    @staticmethod
+    def own_refusal(error: Any) -> Refused | None:
+        """As the base's."""
+        if isinstance(error, KeeperUnavailable):
+            return Refused(Code.UNAVAILABLE, str(error))
+        if not isinstance(error, KeeperRefused):
+            return None
+        if error.text.startswith(KNOWS_NO):
+            text = f"{error.text}: it is of an older version, and stays while its tasks run"
+            return Refused(Code.UNIMPLEMENTED, text)
+        return Refused(Code.FAILED_PRECONDITION if error.code == "unknown" else Code.UNAVAILABLE, error.text)
 
     # Looking at it
-
-    def look(self, question: Look, done: OnLooked) -> Work:
-        """As ``Inspectable.look``."""
-        return self._run(self._look(question), lambda result: done(_looked(result)))
 
     async def _look(self, question: Look) -> Any:
         record = await self._client.call("record", id=self._plan.task_id) if self._client.kept else None
         if record is None or record["state"] != "running":
-            raise Refused(Code.FAILED_PRECONDITION, "the task does not run")
+            raise not_running()
         loop = asyncio.get_running_loop()
         match question:
             case Top(arguments):
@@ -216,23 +144,6 @@ class ProcessController:
 
     # Operations
 
-    def _begin(self, coro: Coroutine[Any, Any, Outcome], done: OnDone) -> Work:
-        return self._run(coro, lambda result: done(_outcome(result)))
-
-    def _run(self, coro: Coroutine[Any, Any, Any], finish: Callable[[Any], None]) -> Work:
-        work = Work(finish)
-        if self._closed:
-            coro.close()
-            work.ended(Failed(CONTROLLER_CLOSED))
-            return work
-        self._open = [each for each in self._open if not each.over]
-        self._open.append(work)
-        work.begin(self._loop, coro)
-        return work
-
-    async def _updated(self) -> Outcome:
-        return Done()
-
     async def _prepare(self) -> Outcome:
         record = await self._client.call("record", id=self._plan.task_id)
         return Done() if record is None else Already(self._status(record), self._ports(record))
@@ -251,7 +162,7 @@ class ProcessController:
                 spec = {**spec, "env": env, "ports": as_record(given)}
         except (KeyError, Refused, OSError) as error:
             self._clear()
-            return Failed(f"starting container failed: {_why(error)}")
+            return Failed(f"starting container failed: {why_not_given(error)}")
         record = await self._client.call("start", spec=spec)
         status = self._status(record)
         if record["error"]:
@@ -267,6 +178,12 @@ class ProcessController:
         if self._plan.health is None:
             return self._exit(await self._client.call("wait", id=self._plan.task_id))
         return await self._watched(None)
+
+    async def _shutdown(self) -> Outcome:
+        return await self._stop(self._plan.stop_signal, self._plan.grace)
+
+    async def _terminate(self) -> Outcome:
+        return await self._stop(signal.SIGKILL, 0.0)
 
     async def _stop(self, number: int, grace: float) -> Outcome:
         record = None
@@ -288,7 +205,7 @@ class ProcessController:
         self._task_ports.release(self._plan.task_id)
 
     async def _remove(self) -> Outcome:
-        await self._stop(self._plan.stop_signal, self._plan.grace)
+        await self._shutdown()
         if self._client.kept:
             await self._client.call("remove", id=self._plan.task_id)
         return Done()
@@ -384,11 +301,3 @@ class ProcessController:
         return types_pb2.ContainerStatus(
             container_id=self._plan.container_id, pid=record["pid"] if running else 0, exit_code=code
         )
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, Refused):
-        return error.text
-    if isinstance(error, OSError):
-        return f"{error.strerror}: {error.filename}"
-    return f"a secret or config is not on this node: {error.args[0]}"

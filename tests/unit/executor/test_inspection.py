@@ -18,7 +18,7 @@ from runtime.errors import Code, Refused
 from runtime.executor import usage
 from runtime.executor.keeper import KNOWS_NO
 from runtime.executor.keeper_client import KeeperRefused
-from runtime.executor.process_controller import _looked
+from runtime.executor.process_controller import ProcessController
 from runtime.executor.ps import ARGUMENTS_MAX, parse, run_ps
 from runtime.executor.signals import signal_number
 
@@ -207,10 +207,11 @@ def test_every_text_is_a_signal_or_said_to_be_none(text: str) -> None:
 
 
 def test_a_keeper_of_an_older_version_says_that_it_is() -> None:
-    old = _looked(KeeperRefused("unknown", f"{KNOWS_NO} run"))
+    said = ProcessController.own_refusal
+    old = said(KeeperRefused("unknown", f"{KNOWS_NO} run"))
+    assert old is not None
     assert old.code is Code.UNIMPLEMENTED
     assert "older version" in old.text
-    assert _looked(KeeperRefused("unknown", "task t does not run")).code is Code.FAILED_PRECONDITION
-    assert _looked(KeeperRefused("temporary", "no new process")).code is Code.UNAVAILABLE
-    assert _looked(OSError(5, "x")).code is Code.UNKNOWN
-    assert _looked("an answer") == "an answer"
+    others = [said(KeeperRefused(*each)) for each in (("unknown", "task t does not run"), ("temporary", "no process"))]
+    assert [each and each.code for each in others] == [Code.FAILED_PRECONDITION, Code.UNAVAILABLE]
+    assert said(OSError(5, "x")) is None
