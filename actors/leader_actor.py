@@ -13,6 +13,7 @@ from actors.constraint_enforcer_actor import ConstraintEnforcerActor
 from actors.dispatcher_actor import DispatcherActor
 from actors.explain_actor import ExplainActor
 from actors.global_actor import GlobalActor
+from actors.job_schedule_actor import JobScheduleActor
 from actors.jobs_actor import JobsActor
 from actors.key_manager_actor import KeyManagerActor
 from actors.log_broker_actor import LogBrokerActor
@@ -50,8 +51,9 @@ PARTS: tuple[tuple[str, type[Actor]], ...] = (
     ("replicated", ReplicatedActor),
     ("global", GlobalActor),
     ("jobs", JobsActor),
+    ("job_schedule", JobScheduleActor),
 )
-ASKED_OF_WAITS = ("allocator", "scheduler", "dispatcher", "replicated", "global", "jobs", "node_reaper")
+ASKED_OF_WAITS = ("allocator", "scheduler", "dispatcher", "replicated", "global", "jobs", "job_schedule", "node_reaper")
 TOLD_OF_MEMBERS = ("dispatcher", "role_manager")
 FOUNDING_WAIT = 20.0
 

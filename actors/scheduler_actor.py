@@ -30,9 +30,10 @@ from runtime.store.changes import Action
 from runtime.store.events import Commit, WatchFilter
 from runtime.store.transaction import Transaction
 from runtime.store.view import Published, View
+from runtime.swarm import schedules
 from runtime.swarm.scheduling import GATHER_S, REST_MAX_S, Decision, Scheduler
 from runtime.swarm.scheduling import commit as carry_out
-from runtime.swarm.start_order import hold
+from runtime.swarm.start_order import Hold, hold
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
 
@@ -53,7 +54,7 @@ class SchedulerActor(StoreWatcher):
 
     def __init__(self, context: LeaderContext) -> None:
         super().__init__(context)
-        self.scheduler = Scheduler(hold_of=lambda service: hold(self.view, service))
+        self.scheduler = Scheduler(hold_of=self._hold)
         self._settled = False
         self._unwritten: deque[Decision] = deque()
         self._in_flight: list[Decision] = []
@@ -67,6 +68,9 @@ class SchedulerActor(StoreWatcher):
             "in flight": len(self._in_flight),
             "unwritten": len(self._unwritten),
         }
+
+    def _hold(self, service: objects.Service) -> Hold | None:
+        return schedules.hold(service, self.now()) or hold(self.view, service)
 
     def begin(self, view: View) -> None:
         """Reads all nodes and tasks."""

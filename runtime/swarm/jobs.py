@@ -61,6 +61,18 @@ def is_alive(task: objects.Task) -> bool:
     return task.desired_state <= types.COMPLETE
 
 
+def is_under_way(view: View, service: objects.Service) -> bool:
+    """Whether the present iteration is to go on: a task has not come to its end, or one is still to be made.
+
+    A task that failed counts until the restart policy has been asked, upon which it is replaced or not wanted any more.
+    """
+    current = [task for task in view.find(objects.Task, "service", service.id) if is_current(task, service)]
+    if any(is_alive(task) and task.status.state != types.COMPLETE for task in current):
+        return True
+    places = len(by_place(current, service))
+    return not is_per_node(service) and places < service.spec.replicated_job.total_completions
+
+
 def needs_restart(view: View, task: objects.Task) -> bool:
     """Whether a job's task failed, or cannot go on where it is."""
     if not is_alive(task) or task.status.state == types.COMPLETE:

@@ -15,6 +15,8 @@ from runtime.swarm.durations import parse_duration
 
 START_AFTER: Final = "swarmlet.start-after"
 """Of services: names of services, between commas, that are to be up before its first task starts."""
+SCHEDULE: Final = "swarmlet.schedule"
+"""Of jobs: when they run, as `schedules` reads it."""
 LOST_AFTER: Final = "swarmlet.lost-after"
 """Of nodes: how long one that is out of touch keeps its tasks before it counts as down."""
 REMOVE_AFTER: Final = "swarmlet.remove-after"

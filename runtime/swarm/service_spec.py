@@ -76,7 +76,7 @@ def updated(service: objects.Service, spec: specs.ServiceSpec, base: types.Versi
     new.spec.CopyFrom(spec)
     new.spec_version.CopyFrom(base)
     new.ClearField("update_status")
-    _next_iteration(new, now)
+    next_iteration(new, now)
     return new
 
 
@@ -97,7 +97,7 @@ def rolled_back(service: objects.Service, now: float) -> objects.Service:
             state=types.UpdateStatus.ROLLBACK_STARTED, message=MANUAL_ROLLBACK, started_at=to_timestamp(now)
         )
     )
-    _next_iteration(new, now)
+    next_iteration(new, now)
     return new
 
 
@@ -112,7 +112,8 @@ def _set_version(target: types.Version, service: objects.Service, field: str) ->
     target.CopyFrom(getattr(service, field))
 
 
-def _next_iteration(service: objects.Service, now: float) -> None:
+def next_iteration(service: objects.Service, now: float) -> None:
+    """A job, in place, is to run anew."""
     if is_job(service.spec):
         service.job_status.job_iteration.index += 1
         service.job_status.last_execution.CopyFrom(to_timestamp(now))

@@ -158,3 +158,56 @@ def test_a_label_that_cannot_be_read_is_refused_when_it_is_written() -> None:
         for key in ("swarmlet.lost-after", "swarmlet.remove-after"):
             with pytest.raises(RequestRefused, match=f"label {key}: 'soon' is no duration, such as 10s or 1m30s"):
                 put_label(c, "worker-1", key, "soon")
+
+
+# Jobs by the clock
+
+
+def create_job(c: TestCluster, name: str, schedule: str, command: str = "exit 0 after 2") -> None:
+    mode = {"ReplicatedJob": {"TotalCompletions": 2, "MaxConcurrent": 2}}
+    policy = {"ContainerSpec": {"Image": "host", "Command": command.split()}, "RestartPolicy": {"Condition": "none"}}
+    c.create_service(name, spec={"Mode": mode, "TaskTemplate": policy, "Labels": {"swarmlet.schedule": schedule}})
+
+
+def iteration(c: TestCluster, name: str) -> int:
+    status = c.api().get(f"/services/{name}").value["JobStatus"]
+    return int(status["JobIteration"].get("Index", 0))
+
+
+def test_a_job_runs_by_the_clock_and_not_before_its_first_time() -> None:
+    with TestCluster(managers=1, workers=2, seed=12) as c:
+        create_job(c, "backup", "@every 10m")
+        c.advance(300)
+        assert {task.status.err.split(" at ")[0] for task in c.tasks("backup")} == {"it first runs"}
+        c.advance(3_330)  # an hour and half a minute
+        assert iteration(c, "backup") == 6
+        current = [task for task in c.tasks("backup") if task.job_iteration.index == 6]
+        assert [task.status.state for task in current] == [types_pb2.COMPLETE] * 2
+
+
+def test_leaders_that_are_lost_lose_no_run_and_make_none_twice() -> None:
+    with TestCluster(managers=3, workers=2, seed=13) as c:
+        create_job(c, "backup", "@every 1m")
+        for _ in range(3):
+            leader = c.leader
+            c.crash(leader)
+            c.advance(60)
+            c.restart(leader)
+        c.advance(15)
+        assert iteration(c, "backup") == 3
+
+
+def test_a_run_that_takes_longer_than_its_schedule_is_not_run_over() -> None:
+    with TestCluster(managers=1, workers=1, seed=14) as c:
+        create_job(c, "slow", "@every 1m", "exit 0 after 90")
+        c.advance(60 + 125 + 5)
+        assert iteration(c, "slow") == 2
+        assert all(task.status.state != types_pb2.SHUTDOWN for task in c.tasks("slow"))
+
+
+def test_services_have_no_schedule() -> None:
+    with (
+        TestCluster(managers=1, workers=1, seed=15) as c,
+        pytest.raises(RequestRefused, match="only jobs run by the clock"),
+    ):
+        c.create_service("web", spec={"Labels": {"swarmlet.schedule": "@daily"}})

@@ -17,6 +17,7 @@ from runtime.swarm.control.checks import unimplemented
 from runtime.swarm.control.image import is_image
 from runtime.swarm.defaults import nanoseconds
 from runtime.swarm.labels import check_service_labels
+from runtime.swarm.schedules import check_schedule
 from runtime.swarm.service_spec import is_job
 from runtime.swarm.template_eval import quoted
 from runtime.wire.pb import specs_pb2 as specs
@@ -35,6 +36,7 @@ def check_service_spec(spec: specs.ServiceSpec, parse_constraints: ParseConstrai
     """Refuses a service spec that can never be right."""
     naming.check_name(spec.annotations.name)
     check_service_labels(spec.annotations.labels)
+    check_schedule(spec)
     check_task_spec(spec.task, parse_constraints)
     _check_mode(spec)
     if spec.HasField("update"):
