@@ -185,7 +185,7 @@ async def volumes(call: Call) -> Answer:
 
 async def volume(call: Call) -> Answer:
     """``GET /volumes/{name}``."""
-    kept = await call.backend.engine(f"/volumes/{quote(call.target)}", {})
+    kept = await call.backend.engine(f"/volumes/{quote(call.target, safe='')}", {})
     if kept is None:
         raise ApiError(404, f"get {call.target}: no such volume")
     return answer(kept)
