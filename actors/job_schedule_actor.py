@@ -46,7 +46,7 @@ class JobScheduleActor(StoreWatcher):
     def __init__(self, context: LeaderContext) -> None:
         super().__init__(context)
         self.schedules = Schedules()
-        self._seen = float("-inf")
+        self._time_of_day = float("-inf")
         self._timer: Timer | None = None
 
     def snapshot(self) -> dict[str, Any]:
@@ -57,9 +57,9 @@ class JobScheduleActor(StoreWatcher):
         self._arm()
 
     def _reckon(self, view: View) -> None:
-        self._seen = self.now()
+        self._time_of_day = self.now()
         for service in view.all(objects.Service):
-            self.schedules.put(service, self._seen)
+            self.schedules.put(service, self._time_of_day)
 
     def commit(self, commit: Commit) -> None:
         for event in commit.events:
@@ -74,10 +74,10 @@ class JobScheduleActor(StoreWatcher):
         """Begins what is due."""
         self._timer = None
         now = self.now()
-        if now < self._seen:
-            log.warning("the time of day went back by %.0f s: schedules are reckoned anew", self._seen - now)
+        if now < self._time_of_day:
+            log.warning("the time of day went back by %.0f s: schedules are reckoned anew", self._time_of_day - now)
             self._reckon(self.view)
-        self._seen = now
+        self._time_of_day = now
         due = self.schedules.take_due(now)
         if due:
             self.write_batch([partial(_run, each) for each in due], partial(self._begun, due))
