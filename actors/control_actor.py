@@ -37,6 +37,7 @@ from runtime.swarm.dirty import is_dirty
 from runtime.swarm.membership import LOST_LEADERSHIP, NO_LEADER_MAX, NO_QUORUM, OUTCOME_UNKNOWN, survives_without
 from runtime.swarm.offered import check_offered
 from runtime.swarm.raft_pace import pace_warning
+from runtime.swarm.sleeping_labels import sleeping_labels
 from runtime.swarm.task_model import the_cluster
 from runtime.swarm.troubles import authority_warning, warnings
 from runtime.wire.authorise import REDIRECT, check_redirect
@@ -213,9 +214,11 @@ class ControlActor(Actor):
         lost = since is not None and self.monotonic() - since >= NO_LEADER_MAX
         error = Refused(Code.UNKNOWN, NO_QUORUM).rpc_text if lost else ""
         assert self._context is not None
-        slow = pace_warning(self.published.view, self._context.members)
+        view, members = self.published.view, self._context.members
+        leader = next((node_id for node_id, member in members.items() if member.leader), "")
+        others = [each for each in (pace_warning(view, members), sleeping_labels(view, leader)) if each]
         authority = authority_warning(self.authority.text, self.authority.waiting)
-        return Standing((*full, *([slow] if slow else []), *authority, *warnings(self.published.view)), error)
+        return Standing((*full, *others, *authority, *warnings(view)), error)
 
     @handles(UnlockKey)
     def unlock_key(self, message: UnlockKey) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -134,6 +135,26 @@ def test_a_manager_that_keeps_the_others_from_ticking_fast_is_named_in_a_warning
     bench.control.tell(MembersChanged({7: MEMBER, 8: other}))
     (told,) = bench.simulator.ask(bench.control, GetWarnings()).warnings
     assert told.endswith("since these tick but once a second: node-2")
+
+
+def test_labels_that_whoever_leads_does_not_follow_are_a_warning() -> None:
+    bench = ControlBench()
+
+    def join(tx: Transaction) -> None:
+        node = pb.Node(id="node-2")
+        node.description.hostname = "dockerd"
+        tx.create(node)
+
+    bench.simulator.ask(bench.store, Write(join))
+    spec = service()
+    spec.annotations.labels["swarmlet.start-after"] = "db"
+    bench.call("CreateService", control_pb2.CreateServiceRequest(spec=spec))
+    other = MemberStatus(8, "node-2", "10.0.0.2:2377", True, True)
+    bench.control.tell(MembersChanged({7: replace(MEMBER, leader=False), 8: other}))
+    (told,) = bench.simulator.ask(bench.control, GetWarnings()).warnings
+    assert told == "WARNING: dockerd leads and does nothing about the labels swarmlet.* of service web"
+    bench.control.tell(MembersChanged({7: MEMBER, 8: replace(other, leader=False)}))
+    assert not any("labels" in each for each in bench.simulator.ask(bench.control, GetWarnings()).warnings)
 
 
 @pytest.mark.parametrize("method", ["CreateVolume", "UpdateVolume"])
