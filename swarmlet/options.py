@@ -104,7 +104,9 @@ class _Parser(argparse.ArgumentParser):
 
 def parse(arguments: Sequence[str], environ: Mapping[str, str], uid: int) -> Options:
     """The options of one call. Raises UsageError; ``--help`` and ``--version`` end the process, as argparse does."""
-    typed = _parser().parse_args(arguments)
+    typed, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        raise UsageError(f"unrecognized arguments: {' '.join(unknown)}\nSee 'swarmlet {typed.command} --help'.")
     commands: dict[str, Callable[[argparse.Namespace, Mapping[str, str], int], Options]] = {
         "daemon": _daemon,
         "up": _up,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -119,9 +121,17 @@ class Link:
     def _no_answer(self, error: OSError) -> NoAnswer:
         path = self._path
         if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
-            return NoAnswer(f"no node answers at {path}: is it running, and is this its socket?")
+            return NoAnswer(f"no node answers at {path}: {_why_nobody(path)}")
         if isinstance(error, PermissionError):
             return NoAnswer(f"{path} belongs to another user: the socket is its owner's alone")
         if isinstance(error, TimeoutError):
             return NoAnswer(f"no answer from {path} within {self._timeout_s:g} s")
         return NoAnswer(f"cannot ask {path}: {error.strerror or error}")
+
+
+def _why_nobody(path: str) -> str:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return "is it running, and is this its socket?"
+    return "whoever made this socket has ended" if stat.S_ISSOCK(mode) else "it is no socket"

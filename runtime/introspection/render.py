@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from runtime.introspection.sequence import duration
 
-_HEADS: Final = ("ACTOR", "STATE", "MAILBOX", "MOST", "HANDLED", "RESTARTS", "LAST ERROR")
+_HEADS: Final = ("ACTOR", "STATE", "DEPTH", "MOST", "HANDLED", "FAILS", "LAST ERROR")
 ERROR_SHOWN: Final = 80
 STUCK_S: Final = 1.0
 """An actor that is at one message for so long is said to be stuck."""
@@ -141,7 +141,7 @@ def _busy(row: Mapping[str, Any]) -> float:
 
 def top(value: Mapping[str, Any], rows: int) -> str:
     """The actors of a window that are behind, and the busiest."""
-    heads = ("ACTOR", "MSG/S", "BUSY", "MAILBOX", "GROWN", "OLDEST", "FAILED", "NOW")
+    heads = ("ACTOR", "MSG/S", "BUSY", "DEPTH", "GROWN", "OLDEST", "FAILS", "NOW")
     table = [heads]
     for each in value["actors"][:rows]:
         at_rest = "" if each["state"] == "running" else f"({each['state']})"
@@ -231,7 +231,7 @@ def crashes(reports: Sequence[Mapping[str, Any]], tracebacks: bool) -> str:
         return "nothing failed"
     often = Counter((each["path"], each["message"], " ".join(str(each["error"]).split())) for each in reports)
     in_all = {each["path"]: str(each["in_all"] or "") for each in reports}
-    table = [("TIMES", "IN ALL", "ACTOR", "OVER", "ERROR")]
+    table = [("TIMES", "FAILS", "ACTOR", "OVER", "ERROR")]
     table += [
         (str(count), in_all[path], path, over, error[:ERROR_SHOWN])
         for (path, over, error), count in often.most_common()

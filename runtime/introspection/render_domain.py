@@ -70,7 +70,7 @@ def _store(value: Answer, before: Answer | None) -> str:
     objects = ", ".join(_counted(count, kind) for kind, count in store["objects"].items()) or "nothing"
     rate = _rate(value, before)
     busy = f"{_counted(store['watchers'], 'watchers')}, {_counted(store['in flight'], 'writes')} in flight"
-    return f"store: version {store['version']}{rate}; {busy}\n  {objects}"
+    return f"store: version {store['version']}{rate}\n  {busy}\n  {objects}"
 
 
 def _counted(count: int, kinds: str) -> str:
@@ -91,8 +91,8 @@ def _certificate(value: Answer) -> str:
         return ""
     trouble = f"; {found['trouble']}" if found["trouble"] else ""
     failed = f"; {found['failed renewals']} renewals failed" if found["failed renewals"] else ""
-    return (f"certificate: {found['role']} {found['node']}, {found['days left']:.1f} days left; "
-            f"root {found['root days left']:.0f} days left{failed}{trouble}")  # fmt: skip
+    return (f"certificate: {found['role']}, {found['days left']:.1f} days left; "
+            f"root {found['root days left']:.0f} days left{failed}{trouble}\n  of node {found['node']}")  # fmt: skip
 
 
 def waiting(value: Answer) -> str:
@@ -138,7 +138,7 @@ def beliefs(value: Answer) -> str:
         return f"{head}; of all that live they say the same"
     table = [("TASK", "AGENT", "MANAGER", "WHICH MEANS"),
              *((r["name"], r["agent"] or "-", r["manager"] or "-", r["means"]) for r in differ)]  # fmt: skip
-    return f"{head}; of {len(differ)} they are of different minds\n{columns(table)}"
+    return f"{head}\nof {_counted(len(differ), 'tasks')} they are of different minds\n{columns(table)}"
 
 
 def waits(found: Sequence[Answer]) -> str:

@@ -6,6 +6,9 @@ one at a time, not more often than once a second. Rows keep their place and the 
 
 from __future__ import annotations
 
+import datetime
+import difflib
+import time
 from typing import Any, ClassVar, Final
 
 from rich.cells import cell_len
@@ -17,17 +20,35 @@ from textual.containers import Horizontal
 from textual.widgets import DataTable, Footer, Input, Static
 
 from runtime.introspection.lines import harmless
-from swarmlet.console.pages import JUMPS, PAGES, FollowPage, Page, TracePage, TreePage
+from swarmlet.console import saving
+from swarmlet.console.pages import (
+    EXPLAINED,
+    JUMPS,
+    PAGES,
+    ActorPage,
+    ExplainPage,
+    FollowPage,
+    Page,
+    TracePage,
+    TreePage,
+)
 from swarmlet.console.source import Lost, Source
 from swarmlet.console.views import NAME_MAX, Table, arranged, fitted
 from swarmlet.console.widgets import Help, Question, Rows, Sheet
 
 REFRESH_S: Final = 1.0
 HISTORY_MAX: Final = 20
+SILENT_S: Final = 2.0
+"""A question that has no answer for so long is said to have none."""
 NAME_SHARE: Final = 0.4
 """Of the width, for a cell that is not the last of its row, beyond what a name in the tree has."""
 OTHER_VERSION: Final = "The node is of another version: this page of its answer cannot be read here."
 THEMES: Final = ("textual-dark", "textual-light", "nord", "gruvbox", "solarized-light")
+TROUBLE: Final = (
+    r"NO LEADER[^\n]*|\bNO\b|WHAT IS KNOWN HERE MAY BE OLD:[^\n]*|\bwarning:|\bdid not answer\b|\bof different minds\b"
+    r"|\bstuck\b|\bsuspended\b|\bno suitable node\b"
+)
+"""What stands out in the text of a page that ``marks``."""
 # Words that are the whole of a cell, and how they stand out. What is well is not coloured.
 STANDS_OUT: Final = {
     **dict.fromkeys(("failed", "rejected", "orphaned", "down", "stuck", "disconnected", "unreachable"), "bold red"),
@@ -59,7 +80,6 @@ class Console(App[None]):
         # Before whoever has the focus is told: the keys behind them would still be told to the table.
         Binding("colon", "prompt(':')", "page", key_display="0-9 :", priority=True),
         Binding("slash", "prompt('/')", "filter", key_display="/", priority=True),
-        Binding("enter", "deeper", "deeper", show=False),
         Binding("escape", "back", "back", key_display="esc"),
         Binding("s", "sort", "sort"),
         Binding("S", "turn", "turn", show=False),
@@ -67,7 +87,12 @@ class Console(App[None]):
         Binding("t", "trace", "trace"),
         Binding("d", "diagram", "diagram", show=False),
         Binding("a", "again", "anew", show=False),
-        Binding("p", "pause", "pause"),
+        Binding("l", "logs", "logs", show=False),
+        Binding("e", "explain", "explain", show=False),
+        Binding("c", "copy", "copy", show=False),
+        Binding("w", "wrap", "wrap", show=False),
+        Binding("ctrl+s", "save", "save", show=False),
+        Binding("p", "pause", "pause", show=False),
         Binding("R", "act('restart')", "restart", show=False),
         Binding("Z", "act('suspend')", "suspend", show=False),
         Binding("U", "act('resume')", "resume", show=False),
@@ -94,6 +119,8 @@ class Console(App[None]):
         self.refused = ""
         self._fetched: Any = None
         self._asking = False
+        self._asked_at = 0.0
+        self._count = ""
         self._columns: tuple[str, ...] = ()
         self._prompt = ""
 
@@ -121,8 +148,10 @@ class Console(App[None]):
 
     def refresh_page(self, first: bool = False) -> None:
         """Asks for what the page shows, unless that is under way already; while it is paused only for the ``first``."""
-        if (first or not self.paused) and not self._asking:
-            self._asking = True
+        if self._asking:
+            self._show_head()  # which says so when that takes long
+        elif first or not self.paused:
+            self._asking, self._asked_at = True, time.monotonic()
             self.page.wanted = self.wanted
             self._fetch(self.page)
 
@@ -171,13 +200,14 @@ class Console(App[None]):
         if self._fetched is None and not self.refused:
             return
         shown = self._shown()
-        is_text = isinstance(shown, str)
+        is_text, self._count = isinstance(shown, str), ""
         self.table.set_class(is_text, "hidden")
         self.scroll.set_class(not is_text, "hidden")
         if isinstance(shown, str):
             self._show_text(shown)
         else:
             table = arranged(shown, self.wanted, self.column, self.descending)
+            self._count = table.count
             self._show_table(fitted(table, max(NAME_MAX, int(self.size.width * NAME_SHARE))))
 
     def _show_text(self, text: str) -> None:
@@ -185,7 +215,10 @@ class Console(App[None]):
             text = "\n".join(line for line in text.splitlines() if self.wanted.lower() in line.lower())
         at_end = self.scroll.scroll_offset.y >= self.scroll.max_scroll_y
         self.text.set_class(not self.page.wraps and not self.refused, "wide")
-        self.text.update(Text(harmless(text).expandtabs()))  # the terminal's widths are measured without tabs
+        found = Text(harmless(text).expandtabs())  # the terminal's widths are measured without tabs
+        if self.page.marks:
+            found.highlight_regex(TROUBLE, "bold red")
+        self.text.update(found)
         self.closing.update("")
         if isinstance(self.page, FollowPage) and at_end:
             self.scroll.scroll_end(animate=False)
@@ -203,7 +236,8 @@ class Console(App[None]):
             self._update_cells(shown)
         else:
             self._replace_rows(shown)
-        self.closing.update(shown.closing or ("" if shown.rows else "nothing to show"))
+        fits_none = f"nothing fits /{self.wanted}: Esc ends the filter" if self.wanted else self.page.empty
+        self.closing.update("; ".join(filter(None, (shown.closing, "" if shown.rows else fits_none))))
 
     def _update_cells(self, shown: Table) -> None:
         """Only what changed is drawn anew: nothing flickers."""
@@ -244,19 +278,29 @@ class Console(App[None]):
         return str(table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value)
 
     def _show_head(self) -> None:
-        said = [f" {self.page.title}"]
+        said = [f" {self.page.title} {self._count}".rstrip()]
         if self.wanted:
             said.append(f"/{self.wanted}")
         if self.column is not None and self.column < len(self._columns):
             said.append(f"by {self._columns[self.column].lower()}{' down' if self.descending else ''}")
         if self.paused:
-            said.append("paused")
-        waits = self._fetched is None and not self.refused
-        said.append(f"LOST: {harmless(self.trouble)}" if self.trouble else "asking" if waits else "live")
+            said.append("paused: p goes on")
+        said.append(self._stands())
         if self.write:
             said.append("write mode")
+        shown = self.table if self.scroll.has_class("hidden") else self.scroll
+        if shown.scroll_offset.x < shown.max_scroll_x:
+            said.append("more ▸")
         self.head.set_class(bool(self.trouble), "lost")
         self.head.update("  ·  ".join(said))
+
+    def _stands(self) -> str:
+        if self.trouble:
+            return f"LOST: {harmless(self.trouble)}"
+        silent = time.monotonic() - self._asked_at if self._asking else 0.0
+        if silent >= SILENT_S:
+            return f"no answer for {silent:.0f} s"
+        return "asking" if self._fetched is None and not self.refused else "live"
 
     # Ways
 
@@ -270,7 +314,8 @@ class Console(App[None]):
         self._change(page)
 
     def _change(self, page: Page) -> None:
-        self.page, self._fetched, self.refused = page, None, ""
+        self.page, self._fetched, self.refused, self._count = page, None, "", ""
+        self.table.leads = page.leads
         self.wanted, self.column, self.descending = page.wanted, page.column, page.descending
         self.table.clear(columns=True)
         self._columns = ()
@@ -278,6 +323,7 @@ class Console(App[None]):
         self.closing.update("")
         (self.scroll if page.is_text else self.table).focus()
         self._show_head()
+        self.refresh_bindings()
         self.refresh_page(first=True)
 
     def action_page(self, name: str) -> None:
@@ -317,8 +363,16 @@ class Console(App[None]):
     # The prompt
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """A prompt that is open has its own colons and slashes, and nothing opens one below a question."""
-        return action != "prompt" or (not self._prompt and len(self.screen_stack) == 1)
+        """A prompt that is open has its own colons and slashes, and nothing opens one below a question. Keys that do
+        nothing on a page are not offered there."""
+        if action == "prompt":
+            return not self._prompt and len(self.screen_stack) == 1
+        offered = {
+            "back": bool(self.history or self.wanted or self._prompt),
+            "sort": not self.page.is_text,
+            "trace": isinstance(self.page, (TreePage, ActorPage)),
+        }
+        return offered.get(action, True)
 
     def action_prompt(self, kind: str) -> None:
         """Asks for a page's name or for a filter."""
@@ -333,6 +387,7 @@ class Console(App[None]):
         """A filter works as it is typed."""
         if self._prompt == "/":
             self.wanted = event.value
+            self.refresh_bindings()
             self._show()
             self._show_head()
             self.refresh_page()
@@ -345,7 +400,9 @@ class Console(App[None]):
             name, _, subject = typed.partition(" ")
             found = [each for each in (*JUMPS, "quit") if each.startswith(name)]
             if not found:
-                self.notify(f"there is no page {name!r}", severity="error", markup=False)
+                near = difflib.get_close_matches(name, JUMPS, 1)
+                meant = f"; {near[0]} is one" if near else ""
+                self.notify(f"there is no page {name!r}{meant}", severity="error", markup=False)
             elif found[0] == "quit":
                 self.exit()
             else:
@@ -404,6 +461,41 @@ class Console(App[None]):
         if isinstance(self.page, FollowPage):
             self.page.again()
             self.refresh_page()
+
+    def action_logs(self) -> None:
+        """What the chosen service or task prints."""
+        page = self.page.logs(self.chosen) if self.chosen else None
+        if page is not None:
+            self.open(page)
+
+    def action_explain(self) -> None:
+        """What the chosen service, task or node waits for."""
+        if self.chosen and isinstance(self.page, EXPLAINED):
+            self.open(ExplainPage(self.chosen))
+
+    def action_copy(self) -> None:
+        """Hands the path or the id of the chosen row, or of what the page is about, to the terminal's clipboard."""
+        if text := self.chosen or self.page.subject:
+            self.copy_to_clipboard(text)
+            self.notify(f"copied {text}", markup=False)
+
+    def action_wrap(self) -> None:
+        """Wraps long lines of a text, or lets them run on."""
+        self.page.wraps = not self.page.wraps
+        self._show()
+
+    def action_save(self) -> None:
+        """Writes the page to a file."""
+        if self._fetched is None and not self.refused:
+            return
+        shown = self._shown()
+        if not isinstance(shown, str):
+            shown = arranged(shown, self.wanted, self.column, self.descending)
+        try:
+            said = f"saved as {saving.save(self.page.name, shown, datetime.datetime.now(datetime.UTC))}"
+        except OSError as error:
+            said = f"not saved: {error.strerror or error}"
+        self.notify(said, markup=False)
 
     def action_pause(self) -> None:
         """Shows nothing new until it is pressed again."""

@@ -46,10 +46,10 @@ class Engine:
         """What happens to the swarm from now on, one event an item."""
         return Stream(*self._request("/events", {}, None), _lines)
 
-    def logs(self, service: str) -> Stream:
-        """The last lines of a service's tasks and those to come, one line an item."""
+    def logs(self, name: str, kind: str = "services") -> Stream:
+        """The last lines of a service's tasks (or of one, if ``kind`` is tasks) and those to come, one line an item."""
         query = {"follow": 1, "stdout": 1, "stderr": 1, "tail": 200, "details": 1}
-        return Stream(*self._request(f"/services/{service}/logs", query, None), _frames)
+        return Stream(*self._request(f"/{kind}/{urllib.parse.quote(name, safe='')}/logs", query, None), _frames)
 
     def _request(
         self, path: str, query: dict[str, Any], timeout: float | None

@@ -32,7 +32,11 @@ class Page:
 
     name: ClassVar[str] = ""
     is_text: ClassVar[bool] = False
-    wraps: ClassVar[bool] = False
+    marks: ClassVar[bool] = False
+    """Whether words of its text that mean trouble stand out."""
+    empty: ClassVar[str] = "nothing to show"
+    """What is said where there are no rows."""
+    wraps: bool = False
     """Whether long lines of text are wrapped, as sentences want it, or run on to the right, as tables do."""
 
     def __init__(self, subject: str = "") -> None:
@@ -59,6 +63,15 @@ class Page:
 
     def deeper(self, key: str) -> Page | None:
         """Where Enter leads from the row with this key."""
+        return None
+
+    @property
+    def leads(self) -> bool:
+        """Whether Enter leads anywhere."""
+        return type(self).deeper is not Page.deeper
+
+    def logs(self, key: str) -> Page | None:
+        """Where ``l`` leads: what the chosen row's tasks print."""
         return None
 
     def close(self) -> None:
@@ -98,6 +111,7 @@ class ActorPage(Page):
 
     name = "actor"
     is_text = True
+    marks = True
 
     def __init__(self, subject: str = "") -> None:
         super().__init__(subject)
@@ -156,6 +170,7 @@ class CrashesPage(Page):
     """The last failures."""
 
     name = "crashes"
+    empty = "nothing failed"
 
     def fetch(self, source: Source) -> Any:
         return source.ask("crashes")
@@ -192,6 +207,7 @@ class RaftPage(Page):
 
     name = "raft"
     is_text = True
+    marks = True
 
     def __init__(self, subject: str = "") -> None:
         super().__init__(subject)
@@ -210,6 +226,7 @@ class WaitingPage(Page):
     """The tasks that wait, and why."""
 
     name = "waiting"
+    empty = "no task waits"
 
     def fetch(self, source: Source) -> Any:
         return source.ask("waiting")
@@ -226,6 +243,7 @@ class ExplainPage(Page):
 
     name = "explain"
     is_text = True
+    marks = True
     wraps = True
 
     def fetch(self, source: Source) -> Any:
@@ -242,6 +260,7 @@ class PlanPage(Page):
 
     name = "plan"
     is_text = True
+    marks = True
     wraps = True
 
     def fetch(self, source: Source) -> Any:
@@ -258,6 +277,7 @@ class WaitsPage(Page):
 
     name = "waits"
     is_text = True
+    marks = True
 
     def fetch(self, source: Source) -> Any:
         return source.ask("waits")
@@ -271,6 +291,7 @@ class BeliefsPage(Page):
 
     name = "beliefs"
     is_text = True
+    marks = True
 
     def fetch(self, source: Source) -> Any:
         return source.ask("beliefs", node=self.subject)
@@ -301,6 +322,7 @@ class ServicesPage(Page):
     """As docker service ls."""
 
     name = "services"
+    empty = "no services: docker service create makes one"
 
     def fetch(self, source: Source) -> Any:
         return source.get("/services", status="true")
@@ -311,11 +333,18 @@ class ServicesPage(Page):
     def deeper(self, key: str) -> Page:
         return LogsPage(key)
 
+    def logs(self, key: str) -> Page:
+        return LogsPage(key)
+
 
 class TasksPage(Page):
     """As docker service ps, of all services."""
 
     name = "tasks"
+    empty = "no tasks: those of a service are made by the manager that leads"
+
+    def logs(self, key: str) -> Page:
+        return LogsPage(key, "tasks")
 
     def fetch(self, source: Source) -> Any:
         return source.ask("tasks", text=self.wanted)
@@ -437,16 +466,21 @@ class LinesPage(FollowPage):
 
     def show(self, fetched: Any) -> str:
         lines, ended = fetched
-        return "\n".join([*lines, f"({ended})" if ended else ""]).rstrip() or "(nothing yet)"
+        return "\n".join([*lines, f"({ended})" if ended else ""]).rstrip() or f"({self.empty})"
 
 
 class LogsPage(LinesPage):
-    """What a service's tasks print."""
+    """What a service's tasks print, or (``kind`` tasks) one task."""
 
     name = "logs"
+    empty = "nothing was printed yet"
+
+    def __init__(self, subject: str = "", kind: str = "services") -> None:
+        super().__init__(subject)
+        self.kind = kind
 
     def opened(self, source: Source) -> tuple[Iterator[Any], Callable[[], None]]:
-        stream = source.engine.logs(self.subject)
+        stream = source.engine.logs(self.subject, self.kind)
         return iter(stream), stream.close
 
     def fetch(self, source: Source) -> Any:
@@ -459,6 +493,7 @@ class EventsPage(LinesPage):
     """What happens to the swarm."""
 
     name = "events"
+    empty = "nothing happened since this page was opened"
 
     def opened(self, source: Source) -> tuple[Iterator[Any], Callable[[], None]]:
         stream = source.engine.events()
@@ -472,3 +507,5 @@ PAGES: Final[dict[str, type[Page]]] = {page.name: page for page in (*_ACTORS, *_
 """What ``:`` leads to; the digits to the first ten of them, in their order."""
 JUMPS: Final[dict[str, type[Page]]] = {**PAGES, "actor": ActorPage, "explain": ExplainPage, "plan": PlanPage}
 """And what it leads to besides, with what it is about: ``:actor PATH``, ``:explain NAME``, ``:plan NODE``."""
+EXPLAINED: Final = (NodesPage, ServicesPage, TasksPage, WaitingPage)
+"""Pages whose rows can be explained."""

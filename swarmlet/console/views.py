@@ -43,12 +43,20 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """``right`` are the columns that stand at their right edge (figures)."""
+    """``right`` are the columns that stand at their right edge (figures); ``of`` is how many rows there are in all,
+    where these are not all of them."""
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     right: tuple[int, ...] = ()
     closing: str = ""
+    of: int = 0
+
+    @property
+    def count(self) -> str:
+        """How many rows there are, for the title."""
+        shown = len(self.rows)
+        return f"({shown} of {self.of})" if self.of > shown else f"({shown})"
 
 
 def arranged(table: Table, wanted: str, column: int | None, descending: bool) -> Table:
@@ -62,7 +70,7 @@ def arranged(table: Table, wanted: str, column: int | None, descending: bool) ->
         rows.sort(key=lambda row: _comparable(row.value(column or 0)), reverse=descending)
     if wanted or (sorted_ and column):
         rows = [Row(row.key, (row.alone or row.cells[0], *row.cells[1:]), row.sort) for row in rows]
-    return Table(table.columns, tuple(rows), table.right, table.closing)
+    return Table(table.columns, tuple(rows), table.right, table.closing, max(table.of, len(table.rows)))
 
 
 def fitted(table: Table, widest: int) -> Table:
@@ -72,7 +80,7 @@ def fitted(table: Table, widest: int) -> Table:
         Row(row.key, (*(_cut(cell, widest) for cell in row.cells[:-1]), *row.cells[-1:]), row.sort, row.alone)
         for row in table.rows
     ]
-    return Table(table.columns, tuple(rows), table.right, table.closing)
+    return Table(table.columns, tuple(rows), table.right, table.closing, table.of)
 
 
 def _cut(cell: str, widest: int) -> str:
@@ -145,7 +153,7 @@ def crashes(reports: Sequence[Answer]) -> Table:
         cells = (_time(each["at"]), each["path"], str(often or ""), each["message"], " ".join(each["error"].split()))
         sort = (each["at"], each["path"], often, each["message"], each["error"])
         rows.append(Row(f"{each['at']}-{each['path']}", cells, sort))
-    return Table(("AT", "ACTOR", "IN ALL", "OVER", "ERROR"), tuple(rows), (2,))
+    return Table(("AT", "ACTOR", "FAILS", "OVER", "ERROR"), tuple(rows), (2,))
 
 
 def trace(records: Sequence[Answer]) -> Table:
@@ -188,7 +196,7 @@ def waiting(found: Answer) -> Table:
         for each in found["tasks"]
     ]
     closing = _closing(found, first_of(len(rows), found["count"], "tasks that wait; Enter explains one"))
-    return Table(("TASK", "STATE", "NODE", "SINCE", "NEXT", "WHY"), tuple(rows), (3,), closing)
+    return Table(("TASK", "STATE", "NODE", "SINCE", "NEXT", "WHY"), tuple(rows), (3,), closing, found["count"])
 
 
 def nodes(found: Sequence[Answer]) -> Table:
@@ -236,12 +244,12 @@ def tasks(found: Answer) -> Table:
         for each in found["tasks"]
     )
     closing = _closing(found, first_of(len(rows), found["found"], _what_of(found)))
-    return Table(("TASK", "STATE", "DESIRED", "NODE", "ID", "WHY"), rows, (), closing)
+    return Table(("TASK", "STATE", "DESIRED", "NODE", "ID", "WHY"), rows, (), closing, found["count"])
 
 
 def _closing(found: Answer, text: str) -> str:
-    """What ends a table; if what is in it may be old, that first."""
-    return "; ".join([*behind(found), text])
+    """What ends a table; if what is in it may be old, that first. Of no rows there is nothing to say."""
+    return "; ".join([*behind(found), *([text] if found["tasks"] else [])])
 
 
 def _what_of(found: Answer) -> str:

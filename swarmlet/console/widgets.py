@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 from rich.style import Style
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import ScrollableContainer
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Static
@@ -18,13 +18,15 @@ HELP: Final = """[b]1-9 0 :[/b]    pages: tree, messages, trace, crashes, raft, 
            services, tasks, logs, events; by name alone also
            waiting, waits, beliefs; with what they are about
            actor PATH, explain NAME, plan NODE
-[b]arrows[/b]     rows; wide tables and texts to the side
+[b]arrows[/b]     rows (also j k g G); wide tables and texts to the side
 [b]Enter Esc[/b]  deeper (actor, crash, logs, trace, plan), back
-[b]/[/b]          show only rows with a text; Esc ends it
+[b]l e[/b]        logs of a service or a task; what it or a node waits for
+[b]/ [/b]         show only rows with a text; Esc ends it
 [b]s S[/b]        sort by the next column, turn the order round
 [b]Space[/b]      fold or unfold an actor of the tree
 [b]t d a[/b]      trace the chosen actor, as table or sequence, anew
-[b]p[/b]          pause and go on
+[b]p w[/b]        pause and go on; wrap long lines, or do not
+[b]c ^s[/b]       copy the chosen path or id; save the page as a file
 [b]R Z U[/b]      restart, suspend for 30 s, resume the chosen actor:
            with --write, after a question
 [b]T ? q[/b]      next theme, this page, quit
@@ -65,7 +67,20 @@ class Help(ModalScreen[None]):
 
 
 class Rows(DataTable[Text]):
-    """A table of which the arrows move the rows, and all of it to the side."""
+    """A table of which the arrows move the rows, and all of it to the side. ``leads``: whether Enter leads anywhere."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select_cursor", "open", key_display="enter"),
+        Binding("j", "cursor_down", show=False),
+        Binding("k", "cursor_up", show=False),
+        Binding("g", "scroll_top", show=False),
+        Binding("G", "scroll_bottom", show=False),
+    ]
+    leads = True
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Enter is not offered where it leads nowhere."""
+        return self.leads or action != "select_cursor"
 
     def action_cursor_right(self) -> None:
         """What is to the right."""
@@ -78,6 +93,13 @@ class Rows(DataTable[Text]):
 
 class Sheet(ScrollableContainer):
     """Text that the arrows move."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "scroll_down", show=False),
+        Binding("k", "scroll_up", show=False),
+        Binding("g", "scroll_home", show=False),
+        Binding("G", "scroll_end", show=False),
+    ]
 
     def action_scroll_right(self) -> None:
         """What is to the right."""

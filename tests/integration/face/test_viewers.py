@@ -454,3 +454,19 @@ def test_who_waits_for_whom_and_where_a_stuck_actor_is(bench: Bench, monkeypatch
         go_on.set()
     assert any("in stuck" in frame for frame in shown["stack"])
     assert shown["handling_s"] >= 0
+
+
+def test_a_socket_that_nobody_is_behind_is_told_from_what_is_none(short_path: Path) -> None:
+    left, plain = short_path / "left.sock", short_path / "plain"
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(left))
+    plain.touch()
+    for path, why in (
+        (left, "whoever made this socket has ended"),
+        (plain, "it is no socket"),
+        (short_path, "it is no socket"),
+        (short_path / "none", "is it running, and is this its socket?"),
+    ):
+        with pytest.raises(client.NoAnswer) as refused:
+            client.ask(str(path), "tree")
+        assert str(refused.value) == f"no node answers at {path}: {why}"

@@ -137,7 +137,7 @@ async def press(app: Console, pilot: Pilot[None], *pressed: str) -> None:
 def test_it_begins_with_the_tree_and_refreshes_it() -> None:
     async def test(app: Console, pilot: Pilot[None]) -> None:
         assert keys(app) == ["/a", "/a/b", "/a/c"]
-        assert said(app, "#head").startswith(" tree  ·  live")
+        assert said(app, "#head").startswith(" tree (3)  ·  live")
         source: Any = app.source
         source.rows = [row("/a", depth=5), row("/a/b"), row("/a/d")]
         await settled(pilot, lambda: keys(app) == ["/a", "/a/b", "/a/d"])
@@ -333,7 +333,7 @@ def test_what_stands_out_is_coloured_and_what_is_empty_says_so() -> None:
         assert str(app.table.get_cell("/a", "1").style) == ""
         source.table["crashes"] = []
         await press(app, pilot, "4")
-        await settled(pilot, lambda: said(app, "#closing") == "nothing to show")
+        await settled(pilot, lambda: said(app, "#closing") == "nothing failed")
 
     drive(test)
 

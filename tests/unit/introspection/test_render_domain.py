@@ -19,8 +19,8 @@ def test_consensus_shows_who_leads_who_follows_and_how_far_behind() -> None:
     one, two = (line.split() for line in text.splitlines() if "10.0.0." in line)
     assert one == ["one", "leader", "yes", "20", "0", "replicate", "10.0.0.1:2377", "1", "one"]
     assert two == ["two", "follower", "NO", "5", "15", "snapshot", "at", "18", "10.0.0.2:2377", "2", "two"]
-    assert "store: version 120; 3 watchers, 1 write in flight\n  2 nodes, 4 tasks" in text
-    assert "certificate: swarm-manager one, 89.5 days left; root 7300 days left" in text
+    assert "store: version 120\n  3 watchers, 1 write in flight\n  2 nodes, 4 tasks" in text
+    assert "certificate: swarm-manager, 89.5 days left; root 7300 days left\n  of node one" in text
 
 
 def test_members_are_called_as_their_machines_where_those_are_known() -> None:

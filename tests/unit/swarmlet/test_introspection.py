@@ -103,7 +103,7 @@ def test_an_error_is_one_short_line_and_work_in_hand_is_named() -> None:
 
 def test_an_empty_tree_has_its_heads() -> None:
     assert render.tree({"stage": TOTALS, "actors": []}).splitlines()[0].split() == [
-        "ACTOR", "STATE", "MAILBOX", "MOST", "HANDLED", "RESTARTS", "LAST", "ERROR",
+        "ACTOR", "STATE", "DEPTH", "MOST", "HANDLED", "FAILS", "LAST", "ERROR",
     ]  # fmt: skip
 
 

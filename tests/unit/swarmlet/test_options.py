@@ -173,7 +173,7 @@ def test_tcp_without_all_of_tls_is_refused_and_says_what_is_missing(left_out: st
     [
         ((), "COMMAND"),
         (("fly",), "invalid choice"),
-        (("daemon", "--frobnicate"), "unrecognized"),
+        (("daemon", "--frobnicate"), "unrecognized arguments: --frobnicate\nSee 'swarmlet daemon --help'"),
         (("daemon", "--data"), "unrecognized"),
         (("daemon", "-H", "http://x"), "invalid host"),
         (("daemon", "-H", "/a.sock"), "invalid host"),
