@@ -58,20 +58,11 @@ class Command:
 
     def _look(self) -> None:
         """The error pipe says something, or closed: the program has begun."""
-        fd = self.child.error_fd
-        if fd < 0:
-            return
-        try:
-            data = os.read(fd, 64)
-        except BlockingIOError:
-            return
-        self._reactor.forget(fd)
-        os.close(fd)
-        self.child.error_fd = -1
+        data = self.child.begun(self._reactor.forget)
         if data:
             text, code = spawn.explain(data, self.spec)
             self._tell({"error": text, "code": code})
-        else:
+        elif data is not None:
             self._tell({"pid": self.child.pid})
 
     def _tell(self, result: dict[str, Any]) -> None:

@@ -282,18 +282,10 @@ class Tasks:
 
     def _started(self, running: Running) -> None:
         """The error pipe says something, or closed: the program has begun."""
-        fd = running.child.error_fd
-        if fd < 0:
-            return
-        try:
-            data = os.read(fd, 64)
-        except BlockingIOError:
-            return
-        self._reactor.forget(fd)
-        os.close(fd)
-        running.child.error_fd = -1
+        data = running.child.begun(self._reactor.forget)
         if data:  # it ends now; its starters hear of it then
             running.error = spawn.explain(data, running.spec)
+        if data != b"":
             return
         starters, running.starters = running.starters, []
         for reply in starters:
@@ -468,9 +460,7 @@ class Tasks:
     def _abandon(self, running: Running) -> None:
         child = running.child
         child.abandon()
-        if child.error_fd >= 0:
-            self._reactor.forget(child.error_fd)
-            os.close(child.error_fd)
+        child.close_errors(self._reactor.forget)
         if running.output is not None:
             running.output.end()
             remove_logs(self.directory(running.record["id"]))

@@ -16,6 +16,7 @@ import resource
 import signal
 import struct
 import termios
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from runtime.executor import procfs
@@ -47,6 +48,25 @@ class Child:
         except BrokenPipeError:
             pass  # killed before it began: that is seen when it is reaped
         self.abandon()
+
+    def begun(self, forget: Callable[[int], None]) -> bytes | None:
+        """What its error pipe says, once: nothing if it closed because the program has begun, else what ``explain``
+        explains. None as long as it is silent, and ever after; ``forget`` is told of the pipe when it is over."""
+        if self.error_fd < 0:
+            return None
+        try:
+            data = os.read(self.error_fd, 64)
+        except BlockingIOError:
+            return None
+        self.close_errors(forget)
+        return data
+
+    def close_errors(self, forget: Callable[[int], None]) -> None:
+        """Nobody listens to its error pipe any more."""
+        fd, self.error_fd = self.error_fd, -1
+        if fd >= 0:
+            forget(fd)
+            os.close(fd)
 
     def abandon(self) -> None:
         """Without ``go``: it ends without having begun."""
