@@ -281,12 +281,9 @@ class Faults(Operator):
 
     def _bit_flip(self, fault: Planned) -> bool | None:
         """One bit of a manager's log, snapshot or state is another when it starts again: it may serve nothing of that,
-        and its machine is set up anew. Only one at a time: what the majority holds must be there. A manager that is on
-        its way out has no log any more."""
-        nodes = self.watcher.model.tables["node"].values()
-        managers = {node.description.hostname for node in nodes if node.role == types.MANAGER}
-        hosts = [host for host in self.up() if host.cell(STORE) is not None and host.name in managers]
-        if not hosts or self.damaged or not self._can_lose_one():
+        and its machine is set up anew. Only one at a time: what the majority holds must be there."""
+        hosts = self.damageable()
+        if not hosts:
             return False
         host = hosts[fault.args["host"] % len(hosts)]
         host.crash()
@@ -296,6 +293,15 @@ class Faults(Operator):
         self.simulator.set(fault.seconds, lambda: host.boot() if host.stage is None and host.lives == lives else None)
         self.simulator.set(fault.seconds + 5.0, lambda: self.look_at_damage(host))
         return None
+
+    def damageable(self) -> list[Host]:
+        """The managers that are up, and not on their way out: such a one has no log any more. None of them while the
+        group can lose none."""
+        if self.damaged or not self._can_lose_one():
+            return []
+        nodes = self.watcher.model.tables["node"].values()
+        managers = {node.description.hostname for node in nodes if node.role == types.MANAGER}
+        return [host for host in self.up() if host.cell(STORE) is not None and host.name in managers]
 
     def _can_lose_one(self) -> bool:
         """Whether the group is large enough, and nobody is on the way into it or out of it, or behind. A node that was

@@ -15,13 +15,17 @@ import pytest
 
 from actors.raft_actor import RaftActor
 from actors.store_actor import StoreActor
+from runtime.disk.data_root import RAFT_DATABASE
 from runtime.errors import Refused
 from runtime.protocol.store import Commits, Entries
+from runtime.stage.cell import Cell
+from runtime.stage.mailbox import Envelope
 from runtime.store.view import View
+from runtime.wire.pb import types_pb2 as types
 from tests.simulation import simulate, swarm_clients, swarm_run
 from tests.simulation.linearizable import linearizable
 from tests.simulation.plan import Planned
-from tests.simulation.swarm_clients import Request
+from tests.simulation.swarm_clients import STORE, Request
 from tests.simulation.swarm_plan import RARE
 from tests.simulation.swarm_run import SwarmSimulation
 
@@ -180,3 +184,26 @@ def test_the_rare_paths_of_the_code_are_those_that_are_documented_and_drawn() ->
     text = (ROOT / "docs/crash-points.md").read_text(encoding="utf-8")
     documented = re.findall(r"^\| `([a-z_.]+)` \| rare:", text, re.MULTILINE)
     assert sorted(RARE) == sorted(named) == sorted(documented)
+
+
+def test_a_manager_whose_disk_may_be_damaged_has_something_to_damage_also_while_one_is_demoted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A manager that is on its way out runs for a moment without a log: no bit of it can flip, however many vote."""
+    faults = [Planned(0, 3.0, "pause", 4.0, {"host": 2}), Planned(1, 3.1, "role change", 60.0, {"host": 2})]
+    simulation = SwarmSimulation(2, faults, seconds=9.0)
+    nodes = simulation.watcher.model.tables["node"]
+    monkeypatch.setattr(simulation, "voters", lambda: sum(1 for each in nodes.values() if each.role == types.MANAGER))
+    assert len([host for host in simulation.hosts if host.name.startswith("manager")]) == 5
+    without_log: set[str] = set()
+
+    def look(_cell: Cell, _envelope: Envelope) -> None:
+        up = [host for host in simulation.hosts if simulation.faulty and host.cell(STORE) is not None]
+        for host in up:
+            if not host.disk.image(RAFT_DATABASE).current():
+                without_log.add(host.name)
+                assert host not in simulation.damageable(), f"{host.name} has nothing to damage"
+
+    simulation.simulator.observers.append(look)
+    simulation.run()
+    assert without_log, "there was such a moment"
