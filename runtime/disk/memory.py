@@ -42,6 +42,8 @@ class MemoryImage:
     rotates: bool = False
     """LevelDB's log file is replaced before every write: a sync reaches its own batch, not the unsynced before it."""
     handle: MemoryDatabase | None = None
+    refused_writes: int = 0
+    failed_syncs: int = 0
 
     def current(self) -> dict[bytes, bytes]:
         """What a process that opens the database now would read."""
@@ -165,6 +167,7 @@ class MemoryDatabase:
     def _take_space(self) -> None:
         left = self._image.writes_until_full
         if left == 0:
+            self._image.refused_writes += 1
             raise self._failed("no space left on device")
         if left is not None:
             self._image.writes_until_full = left - 1
@@ -173,6 +176,7 @@ class MemoryDatabase:
         left = self._image.syncs_until_error
         if left == 0:
             self._image.syncs_until_error = None
+            self._image.failed_syncs += 1
             raise self._failed("input/output error while syncing")
         if left is not None:
             self._image.syncs_until_error = left - 1

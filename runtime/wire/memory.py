@@ -73,6 +73,8 @@ class MemoryNetwork:
         self._connections: dict[int, Connection] = {}
         self._transports: dict[str, MemoryTransport] = {}
         self._numbers = 0
+        self.lost = self.repeated = 0
+        """Calls that were lost, and that came twice, by the chances of their links."""
 
     def transport(self, host: str, clock: Callable[[], float] | None = None) -> MemoryTransport:
         """The transport of one host; a second one for the same host only after ``crash``."""
@@ -113,10 +115,12 @@ class MemoryNetwork:
         for connection in list(self._connections.values()):
             connection.resume()
 
-    def reset(self, one: str, other: str) -> None:
-        """Breaks every connection between two hosts at once, as a lost NAT entry does."""
-        for connection in self._between(one, other):
+    def reset(self, one: str, other: str) -> int:
+        """Breaks every connection between two hosts at once, as a lost NAT entry does; how many there were."""
+        broken = list(self._between(one, other))
+        for connection in broken:
             connection.break_off(reset())
+        return len(broken)
 
     def crash(self, host: str) -> None:
         """Takes a host's process away: no callback reaches it any more, and its peers' connections break."""

@@ -197,6 +197,7 @@ class MemoryCall:
         self.connection = connection
         connection.calls[self.number] = self
         if network.chance(link.drop):
+            network.lost += 1
             if network.chance(0.5):
                 connection.up.push(self._serve)
             network.schedule(link.latency * 2, self._lose)
@@ -205,6 +206,7 @@ class MemoryCall:
         self._flush_input()
         unary = not (self.method.client_streaming or self.method.server_streaming)
         if unary and network.chance(link.duplicate) and self.method.service != "Control":
+            network.repeated += 1
             connection.up.push(self._serve_again)
 
     def finish(self, message: Message | None, refused: Refused | None) -> None:

@@ -26,6 +26,8 @@ SELDOM = ("join", "demote", "install", "ca", "node", "conf")
 """Crash points that a run comes to a few times at most."""
 
 
+SYNCS_WITHIN = 60.0
+"""Seconds within which a disk whose next syncs are to fail is written to, or is never."""
 AHEAD_MAX = 120.0
 """Seconds by which clocks go ahead in runs with a new root: one that a leader makes an hour ahead holds in an hour."""
 
@@ -48,16 +50,47 @@ class Faults(Operator):
         self._point, self._mode, self._deaths = point, mode, deaths
         self._points: list[tuple[str, str, float]] = []
         self._rare: set[str] = set()
+        self._looks: list[Callable[[], None]] = []
         self.faults: list[Planned] = []
         self.damaged = {}
 
     def inject(self, fault: Planned) -> None:
-        """Strikes, unless the time of faults is over."""
+        """Strikes, unless the time of faults is over. What only may strike from here on (a point is come to, a sync is
+        made, a request is granted) says False, and is counted when it does."""
         if not self.faulty:
             return
         done = getattr(self, "_" + fault.kind.replace(" ", "_").replace("-", "_"))(fault)
         if done is not False:
             self.injected[fault.kind] += 1
+
+    def _once(self, kind: str) -> Callable[[], None]:
+        """Counts one fault when it is first called."""
+        uncounted = [kind]
+
+        def struck() -> None:
+            while uncounted:
+                self.injected[uncounted.pop()] += 1
+
+        return struck
+
+    def _when_it_strikes(self, kind: str, count: Callable[[], int], seconds: float) -> bool:
+        """Counts one fault if ``count`` has grown within so many seconds, or before all faults end."""
+        before, struck = count(), self._once(kind)
+
+        def look() -> None:
+            if look in self._looks:
+                self._looks.remove(look)
+                if count() > before:
+                    struck()
+
+        self._looks.append(look)
+        self.simulator.set(seconds, look)
+        return False
+
+    def look_what_struck(self) -> None:
+        """The time of faults is over."""
+        for look in list(self._looks):
+            look()
 
     def _host(self, fault: Planned, name: str = "host", prefix: str = "") -> Host | None:
         hosts = [host for host in self.hosts if host.stage is not None and host.name.startswith(prefix)]
@@ -71,13 +104,15 @@ class Faults(Operator):
             for other in self.hosts[number + 1 :]:
                 change(self.swarm.network.link(one.ip, other.ip))
 
-    def _loss(self, fault: Planned) -> None:
+    def _loss(self, fault: Planned) -> bool:
         self._each_link(lambda link: setattr(link, "drop", fault.args["rate"]))
         self._later(fault.seconds, lambda: self._each_link(lambda link: setattr(link, "drop", 0.0)))
+        return self._when_it_strikes(fault.kind, lambda: self.swarm.network.lost, fault.seconds)
 
-    def _duplication(self, fault: Planned) -> None:
+    def _duplication(self, fault: Planned) -> bool:
         self._each_link(lambda link: setattr(link, "duplicate", fault.args["rate"]))
         self._later(fault.seconds, lambda: self._each_link(lambda link: setattr(link, "duplicate", 0.0)))
+        return self._when_it_strikes(fault.kind, lambda: self.swarm.network.repeated, fault.seconds)
 
     def _latency(self, fault: Planned) -> None:
         self._each_link(lambda link: setattr(link, "jitter", fault.args["rate"]))
@@ -147,12 +182,11 @@ class Faults(Operator):
             self._later(step * number, lambda host=host, left=until - step * number: self._cut_off(host, left))  # type: ignore[misc]
         return None
 
-    def _reset(self, fault: Planned) -> bool | None:
+    def _reset(self, fault: Planned) -> bool:
         one, other = self._host(fault), self._host(fault, "other")
         if one is None or other is None or one is other:
             return False
-        self.swarm.network.reset(one.ip, other.ip)
-        return None
+        return self.swarm.network.reset(one.ip, other.ip) > 0
 
     def _down(self, host: Host, mode: str, seconds: float) -> None:
         power = None if mode == "kill" else self.rng.getrandbits(32)
@@ -172,13 +206,12 @@ class Faults(Operator):
             if host.stage is not None:
                 self._down(host, fault.args["mode"], fault.seconds * self.rng.random())
 
-    def _crash_at_a_point(self, fault: Planned) -> bool | None:
+    def _crash_at_a_point(self, fault: Planned) -> bool:
         """The next point that this host comes to ends it."""
         host = self._host(fault)
-        if host is None:
-            return False
-        self._points.append((host.name, fault.args["mode"], fault.seconds))
-        return None
+        if host is not None:
+            self._points.append((host.name, fault.args["mode"], fault.seconds))
+        return False
 
     def at_point(self, name: str) -> None:
         cell = self.simulator.current
@@ -197,17 +230,25 @@ class Faults(Operator):
                 self._points.remove(point)
                 host = self.swarm.host(point[0])
                 if host.stage is cell.stage:
+                    self.injected["crash at a point"] += 1
                     self._down(host, point[1], point[2])
                     raise NodeDied(name)
 
-    def _actor(self, fault: Planned) -> bool | None:
+    def _actor(self, fault: Planned) -> bool:
         host = self._host(fault)
         if host is None or host.stage is None:
             return False
         cells = sorted(host.stage.cells)
         cell = host.stage.cells[cells[fault.args["actor"] % len(cells)]]
-        cell.control(lambda: cell.failed(RuntimeError("injected"), None))
-        return None
+        struck = self._once(fault.kind)
+
+        def fail() -> None:
+            if cell.instance is not None:
+                struck()
+            cell.failed(RuntimeError("injected"), None)
+
+        cell.control(fail)
+        return False
 
     def _pause(self, fault: Planned) -> bool | None:
         host = self._host(fault)
@@ -217,28 +258,32 @@ class Faults(Operator):
         self.held_still += fault.seconds
         return None
 
-    def _starvation(self, fault: Planned) -> bool | None:
+    def _starvation(self, fault: Planned) -> bool:
         host = self._host(fault)
         if host is None or host.stage is None:
             return False
         cells = sorted(host.stage.cells)
         cell = host.stage.cells[cells[fault.args["actor"] % len(cells)]]
-        self._slow(cell, fault.args["delay"], fault.seconds)
-        return None
+        self._slow(cell, fault, self._once(fault.kind))
+        return False
 
-    def _slow(self, cell: Cell, delay: float, seconds: float) -> None:
-        self.simulator.slow(cell, lambda: delay * self.rng.random())
-        self.simulator.set(seconds, lambda: self.simulator.slow(cell, None))
+    def _slow(self, cell: Cell, fault: Planned, struck: Callable[[], None]) -> None:
+        def wait() -> float:
+            struck()
+            return float(fault.args["delay"]) * self.rng.random()
 
-    def _slow_disk(self, fault: Planned) -> bool | None:
-        host = self._host(fault)
+        self.simulator.slow(cell, wait)
+        self.simulator.set(fault.seconds, lambda: self.simulator.slow(cell, None))
+
+    def _slow_disk(self, fault: Planned) -> bool:
+        host, struck = self._host(fault), self._once(fault.kind)
         if host is None:
             return False
         for path in ("/cluster/node/manager/raft/log", "/cluster/node/agent"):
             cell = host.cell(path)
             if cell is not None:
-                self._slow(cell, fault.args["delay"], fault.seconds)
-        return None
+                self._slow(cell, fault, struck)
+        return False
 
     def _skew(self, fault: Planned) -> bool | None:
         host = self._host(fault)
@@ -257,7 +302,7 @@ class Faults(Operator):
         host.clock.drift(fault.args["rate"])
         return None
 
-    def _disk_full(self, fault: Planned) -> bool | None:
+    def _disk_full(self, fault: Planned) -> bool:
         host = self._host(fault)
         if host is None:
             return False
@@ -269,15 +314,19 @@ class Faults(Operator):
                 image.heal()
 
         self.simulator.set(fault.seconds, free)
-        return None
+        disk = host.disk
+        refused = lambda: sum(image.refused_writes for _name, image in disk.images)  # noqa: E731
+        return self._when_it_strikes(fault.kind, refused, fault.seconds)
 
-    def _sync_error(self, fault: Planned) -> bool | None:
+    def _sync_error(self, fault: Planned) -> bool:
         host = self._host(fault)
         if host is None:
             return False
         for _name, image in host.disk.images:
             image.sync_error_at(self.rng.randrange(3))
-        return None
+        disk = host.disk
+        failed = lambda: sum(image.failed_syncs for _name, image in disk.images)  # noqa: E731
+        return self._when_it_strikes(fault.kind, failed, SYNCS_WITHIN)
 
     def _bit_flip(self, fault: Planned) -> bool | None:
         """One bit of a manager's log, snapshot or state is another when it starts again: it may serve nothing of that,
@@ -333,23 +382,27 @@ class Faults(Operator):
 
     # Changes by an operator
 
-    def _drain(self, fault: Planned) -> bool | None:
+    def _drain(self, fault: Planned) -> bool:
         host = self._host(fault)
         if host is None:
             return False
 
+        struck = self._once(fault.kind)
+
         def available(how: int) -> None:
-            self.with_node(host.name, lambda node: self.update_node(node, lambda s: setattr(s, "availability", how)))
+            change = lambda spec: setattr(spec, "availability", how)  # noqa: E731
+            self.with_node(host.name, lambda node: self.update_node(node, change, struck))
 
         available(specs_pb2.NodeSpec.DRAIN)
         self.simulator.set(fault.seconds, lambda: available(specs_pb2.NodeSpec.ACTIVE))
-        return None
+        return False
 
-    def _role_change(self, fault: Planned) -> bool | None:
+    def _role_change(self, fault: Planned) -> bool:
         """A manager is demoted, or a worker promoted, and back."""
         host = self._host(fault)
         if host is None or host is self.first or self.damaged:
             return False
+        struck = self._once(fault.kind)
 
         def turn() -> None:
             if self.damaged:
@@ -358,13 +411,14 @@ class Faults(Operator):
             def flip(spec: Any) -> None:
                 spec.desired_role = types.WORKER if spec.desired_role == types.MANAGER else types.MANAGER
 
-            self.with_node(host.name, lambda node: self.update_node(node, flip))
+            self.with_node(host.name, lambda node: self.update_node(node, flip, struck))
 
         turn()
         self._later(fault.seconds, turn)
-        return None
+        return False
 
-    def _token_rotation(self, fault: Planned) -> None:
+    def _token_rotation(self, fault: Planned) -> bool:
+        struck = self._once(fault.kind)
         rotation = control_pb2.KeyRotation(worker_join_token=True, manager_join_token=self.rng.random() < 0.5)
 
         def listed(answer: Answer) -> None:
@@ -372,15 +426,19 @@ class Faults(Operator):
                 cluster = answer.value.clusters[0]
                 up = self.up()
                 message = Update(cluster.meta.version.index, cluster.spec, rotation)
-                self.ask_host(self.rng.choice(up) if up else None, message, lambda _answer: None)
+                host = self.rng.choice(up) if up else None
+                self.ask_host(host, message, lambda answer: struck() if answer.error is None else None)
 
         self.ask("ListClusters", control_pb2.ListClustersRequest(), listed)
+        return False
 
-    def _frequent_snapshots(self, fault: Planned) -> None:
+    def _frequent_snapshots(self, fault: Planned) -> bool:
         def often(spec: Any) -> None:
             spec.raft.snapshot_interval, spec.raft.log_entries_for_slow_followers = 8, 3
 
-        self.update_cluster(often)
+        self.update_cluster(often, self._once(fault.kind))
+        return False
 
-    def _root_rotation(self, fault: Planned) -> None:
-        self.rotate_root()
+    def _root_rotation(self, fault: Planned) -> bool:
+        self.rotate_root(self._once(fault.kind))
+        return False

@@ -23,12 +23,15 @@ class Operator(Clients):
     damaged: dict[str, Host]
     noticed = 0
 
-    def update_node(self, node: objects_pb2.Node, change: Callable[[Any], None]) -> None:
+    def update_node(
+        self, node: objects_pb2.Node, change: Callable[[Any], None], done: Callable[[], None] = lambda: None
+    ) -> None:
+        """``done`` hears that it was carried out."""
         spec = specs_pb2.NodeSpec()
         spec.CopyFrom(node.spec)
         change(spec)
         request = control_pb2.UpdateNodeRequest(node_id=node.id, node_version=node.meta.version, spec=spec)
-        self.ask("UpdateNode", request, lambda _done: None)
+        self.ask("UpdateNode", request, lambda answer: done() if answer.error is None else None)
 
     def with_node(self, name: str, then: Callable[[objects_pb2.Node], None]) -> None:
         def listed(answer: Answer) -> None:
@@ -39,12 +42,20 @@ class Operator(Clients):
 
         self.ask("ListNodes", control_pb2.ListNodesRequest(), listed)
 
-    def update_cluster(self, change: Callable[[Any], None], tries: int = 5) -> None:
-        """Tried again when whoever was asked is no manager, or another change came between."""
+    def update_cluster(
+        self, change: Callable[[Any], None], done: Callable[[], None] = lambda: None, tries: int = 5
+    ) -> None:
+        """Tried again when whoever was asked is no manager, or another change came between. ``done`` hears that it was
+        carried out."""
 
         def again(answer: Answer) -> None:
             if answer.error is not None and tries > 1:
-                self.simulator.set(2.0, lambda: self.update_cluster(change, tries - 1))
+                self.simulator.set(2.0, lambda: self.update_cluster(change, done, tries - 1))
+
+        def updated(answer: Answer) -> None:
+            again(answer)
+            if answer.error is None:
+                done()
 
         def listed(answer: Answer) -> None:
             again(answer)
@@ -56,7 +67,7 @@ class Operator(Clients):
                 request = control_pb2.UpdateClusterRequest(
                     cluster_id=cluster.id, cluster_version=cluster.meta.version, spec=spec
                 )
-                self.ask("UpdateCluster", request, again)
+                self.ask("UpdateCluster", request, updated)
 
         self.ask("ListClusters", control_pb2.ListClustersRequest(), listed)
 
@@ -70,13 +81,13 @@ class Operator(Clients):
 
         self.ask("ListNodes", control_pb2.ListNodesRequest(), listed)
 
-    def rotate_root(self) -> None:
+    def rotate_root(self, done: Callable[[], None] = lambda: None) -> None:
         """Another root CA, in place of one that is being moved to if there is one."""
 
         def force(spec: Any) -> None:
             spec.ca_config.force_rotate += 1
 
-        self.update_cluster(force)
+        self.update_cluster(force, done)
 
     # A machine whose disk is damaged
 

@@ -89,6 +89,7 @@ class SwarmSimulation(Faults):
                 self.start_client(client)
             self.simulator.run_until_time(began + self.seconds)
             self.faulty = False
+            self.look_what_struck()
             self._points.clear()
             self._settle()
             self._judge()

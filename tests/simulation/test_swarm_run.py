@@ -8,6 +8,7 @@ import pathlib
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -184,6 +185,27 @@ def test_the_rare_paths_of_the_code_are_those_that_are_documented_and_drawn() ->
     text = (ROOT / "docs/crash-points.md").read_text(encoding="utf-8")
     documented = re.findall(r"^\| `([a-z_.]+)` \| rare:", text, re.MULTILINE)
     assert sorted(RARE) == sorted(named) == sorted(documented)
+
+
+def test_a_fault_is_counted_when_it_strikes_and_not_when_it_is_drawn() -> None:
+    """No call is lost at a chance of 0; while nobody leads, no node is drained and nothing is rotated."""
+    everyone = {"mode": "kill"}
+    faults = [
+        Planned(0, 2.0, "loss", 3.0, {"rate": 0.0}),
+        Planned(1, 2.0, "duplication", 3.0, {"rate": 0.0}),
+        Planned(2, 2.0, "sync error", 0.0, {"host": 0}),
+        Planned(3, 6.0, "loss", 3.0, {"rate": 0.3}),
+        Planned(4, 6.0, "duplication", 3.0, {"rate": 0.2}),
+        Planned(5, 10.0, "drain", 2.0, {"host": 3}),
+        Planned(6, 14.0, "crash of all", 20.0, everyone),
+        Planned(7, 14.1, "token rotation", 0.0, {}),
+        Planned(8, 14.1, "drain", 0.1, {"host": 3}),
+        Planned(9, 14.1, "crash at a point", 0.1, {"host": 0, "mode": "kill"}),
+        Planned(10, 14.1, "actor", 0.0, {"host": 0, "actor": 0}),
+    ]
+    simulation = SwarmSimulation(5, faults, seconds=15.0).run()
+    struck = {"loss": 1, "duplication": 1, "sync error": 1, "drain": 1, "crash of all": 1}
+    assert simulation.injected == Counter(struck)
 
 
 def test_a_manager_whose_disk_may_be_damaged_has_something_to_damage_also_while_one_is_demoted(

@@ -170,6 +170,7 @@ def test_a_full_disk_and_a_failed_sync_kill_the_handle() -> None:
         with pytest.raises(DiskFailed):
             db.write([(b"c", b"3")], sync=True)
         image.heal()
+        assert (image.refused_writes, image.failed_syncs) == (1, switch == "sync")
 
 
 def test_files_are_written_whole_with_their_mode(disk: Disk) -> None:

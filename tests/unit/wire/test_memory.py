@@ -212,6 +212,8 @@ def test_a_lost_call_may_or_may_not_have_run() -> None:
     assert {answer.code for answer in answers} == {Code.UNAVAILABLE}
     assert 0 < len(ran) < 40
     assert recorder.calls == []
+    assert (world.network.lost, world.network.repeated) == (40, 0)
+    assert [world.network.reset("client", "server") for _ in range(2)] == [1, 0]
 
 
 def test_a_repeated_call_reaches_the_handler_twice_and_the_caller_once() -> None:
@@ -223,6 +225,7 @@ def test_a_repeated_call_reaches_the_handler_twice_and_the_caller_once() -> None
     world.settle()
     assert isinstance(answer, dispatcher_pb2.HeartbeatResponse)
     assert [call.request for call in ran] == [Beat(session_id="same")] * 2
+    assert (world.network.lost, world.network.repeated) == (0, 1)
 
 
 def test_calls_of_the_control_service_are_never_repeated() -> None:
