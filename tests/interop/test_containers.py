@@ -105,7 +105,8 @@ def test_a_service_lives_as_containers_of_the_engine(start: Start, engine: Peer,
     here = manager.docker("ps", "--quiet", "--no-trunc").split()
     assert sorted(here) == sorted(engine.docker("ps", "--quiet", "--no-trunc").split())
     assert "httpd" in manager.docker("top", here[0])
-    for asked in (("images", "--all"), ("image", "inspect", "busybox"), ("inspect", *sorted(here)), ("volume", "ls")):
+    images = ("images", "--format", "{{.ID}} {{.Repository}} {{.Size}}")
+    for asked in (images, ("image", "inspect", "busybox"), ("inspect", *sorted(here)), ("volume", "ls")):
         assert manager.docker(*asked) == engine.docker(*asked)
     assert manager.docker("system", "df", "--format", "{{.Type}} {{.Size}}") == engine.docker(
         "system", "df", "--format", "{{.Type}} {{.Size}}"
@@ -234,6 +235,7 @@ def test_secrets_and_configs_are_read_where_they_were_asked_for(start: Start, en
 
 
 STACK = """
+version: "3.8"
 services:
   web:
     image: busybox:latest
@@ -253,7 +255,7 @@ def test_a_stack_finds_its_services_by_their_names_where_networks_are_local(star
     manager.init()
     file = engine.lab.root / "stack.yml"
     file.write_text(STACK)
-    manager.docker("stack", "deploy", "--detach", "--resolve-image", "never", "--compose-file", str(file), "st")
+    manager.docker("stack", "deploy", "--resolve-image", "never", "--compose-file", str(file), "st")
     heard = ("web-1", "web-2")
     until(lambda: all(each in manager.docker("service", "logs", "st_ask") for each in heard), "both are found", 60)
     manager.docker("stack", "rm", "st")

@@ -8,6 +8,7 @@ from runtime.executor import process_controller
 from runtime.executor.port import Already, Done, Failed
 from runtime.wire.pb import objects_pb2, types_pb2
 from tests.integration.executor.conftest import Answer, Bench, processes_of, task
+from tests.waiting import until
 
 
 def publishing(identity: str, *command: str) -> objects_pb2.Task:
@@ -38,6 +39,7 @@ def test_each_task_is_given_a_port_of_its_own_and_keeps_it_through_a_restart_of_
     third = told(bench.do(bench.controller(publishing("c", "sleep", "60")).start))[0][1]
     assert third not in ports
     for controller, port in zip(again, ports, strict=True):
+        until(lambda controller=controller: bench.lines(controller), "it has begun")  # type: ignore[misc]
         bench.do(controller.shutdown)
         assert [line.data for line in bench.lines(controller)] == [f"{port} {port}\n".encode()]
 
