@@ -284,7 +284,7 @@ class CertificateActor(CertificateRequests):
         self.moment(log, "certificate", "renew", text, id=new.info.node_id, role=role, expires=until)
         self._see_dates()
         if self._renewal.succeeded(new.info.role):
-            self.tell(self.node, CertificateRenewed(new.info.role))
+            self.tell(self.node, CertificateRenewed(new.info.role, settled=not self._renewal.forced))
         self._schedule()
 
     def _refused(self, error: Refused) -> None:
@@ -327,7 +327,7 @@ class CertificateActor(CertificateRequests):
         if identity is None or bundle == identity.root.bundle:
             return
         if self._replace_root(bundle):
-            self.tell(self.node, CertificateRenewed(identity.info.role))
+            self.tell(self.node, CertificateRenewed(identity.info.role, settled=False))
             return
         self._refused_root = bundle
         if self._root_again is None:

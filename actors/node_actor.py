@@ -79,6 +79,8 @@ class NodeActor(Actor):
         self._manager_ready = False
         self._told_ready = False
         self._wanted: NodeChanged | None = None
+        self._renewal: RenewCertificate | None = None
+        self._root_seen: RootSeen | None = None
         self._removed = False
         self._let_go = False
         self._manager_wanted = False
@@ -147,6 +149,8 @@ class NodeActor(Actor):
     def certificate_renewed(self, message: CertificateRenewed) -> None:
         """The certificate was renewed, perhaps with another role."""
         changed, self.role = message.role != self.role, message.role
+        if message.settled:
+            self._renewal = None
         if changed:
             self._tell_part()
         if self._roles is not None:
@@ -174,11 +178,25 @@ class NodeActor(Actor):
         """Nothing can be read: this is no failure, and no matter for another try."""
         self.tell(self.cluster, message)
 
-    @handles(RenewCertificate, RootSeen)
-    def to_certificate(self, message: Any) -> None:
-        """What concerns the certificate."""
+    @handles(RenewCertificate)
+    def renew_certificate(self, message: RenewCertificate) -> None:
+        """Kept until it is done: nobody asks a second time, and a new life of the keeper knows of no request."""
+        role = message.expected_role or (self._renewal.expected_role if self._renewal is not None else "")
+        self._renewal = RenewCertificate(role)
         if self._certificate is not None:
             self.tell(self._certificate, message)
+
+    @handles(RootSeen)
+    def root_seen(self, message: RootSeen) -> None:
+        """What a session named last; told again as a renewal is."""
+        self._root_seen = message
+        if self._certificate is not None:
+            self.tell(self._certificate, message)
+
+    def _tell_wishes(self, keeper: Address) -> None:
+        for wish in (self._root_seen, self._renewal):
+            if wish is not None:
+                self.tell(keeper, wish)
 
     @handles(RenewSession)
     def to_agent(self, message: RenewSession) -> None:
@@ -218,10 +236,12 @@ class NodeActor(Actor):
     @handles(ActorUp)
     def up(self, message: ActorUp) -> None:
         """A new life of the agent, or of the certificate's keeper, knows no managers yet; one of the role watcher knows
-        the role of the start only."""
+        the role of the start only; one of the keeper nothing of what it was asked for."""
         for each in (self.agent, self._certificate):
             if each is not None and each.path == message.path:
                 self.tell(each, self._managers())
+        if self._certificate is not None and self._certificate.path == message.path:
+            self._tell_wishes(self._certificate)
         if self._roles is not None and self._roles.path == message.path:
             self.tell(self._roles, RoleObserved(self.role))
             if self._wanted is not None:

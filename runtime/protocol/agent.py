@@ -45,9 +45,11 @@ class Managers:
 
 @dataclass(frozen=True, slots=True)
 class CertificateRenewed:
-    """The node's certificate was renewed; ``role`` is what it says now (empty: whatever the certificate says)."""
+    """The node's certificate was renewed, or its root replaced; ``role`` is what it says now (empty: whatever the
+    certificate says). ``settled``: no renewal that was asked for is left to do."""
 
     role: str = ""
+    settled: bool = True
 
 
 @dataclass(frozen=True, slots=True)

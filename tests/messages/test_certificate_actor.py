@@ -363,6 +363,17 @@ def test_a_forced_renewal_pauses_half_a_second_and_tells_the_role(world: World, 
     assert host.expect(CertificateRenewed, within=1.0) == CertificateRenewed(WORKER)
 
 
+def test_a_renewal_that_is_asked_for_while_one_runs_is_left_to_do_when_that_one_is_done(
+    world: World, ca: CaHost
+) -> None:
+    host, _ = joined(world, ca)
+    host.tell(RenewCertificate())
+    world.simulator.run_for(0.501)
+    host.tell(RenewCertificate())
+    told = [host.expect(CertificateRenewed, within=2.0) for _ in range(2)]
+    assert told == [CertificateRenewed(WORKER, settled=False), CertificateRenewed(WORKER)]
+
+
 def test_a_promotion_goes_on_with_waits_until_the_certificate_says_so(world: World, ca: CaHost) -> None:
     host, told = joined(world, ca)
     host.tell(RenewCertificate(MANAGER))
@@ -503,7 +514,7 @@ def test_a_root_rotation_is_followed(world: World, ca: CaHost) -> None:
     host.expect(CertificateRenewed)
     assert len(load_certificates(host.file("swarm-node.crt"))) == 2
     host.tell(RootSeen(new.bundle))
-    assert host.expect(CertificateRenewed) == CertificateRenewed(WORKER)
+    assert host.expect(CertificateRenewed) == CertificateRenewed(WORKER, settled=False)
     assert host.file("swarm-root-ca.crt") == told.credentials.material.roots == new.bundle
     host.tell(RootSeen(new.bundle))
     world.simulator.run_for(5.0)
@@ -521,7 +532,7 @@ def test_a_root_that_was_refused_is_tried_again_by_itself(world: World, ca: CaHo
     assert host.file("swarm-root-ca.crt") == ca.root.bundle
     host.tell(RenewCertificate())
     host.expect(CertificateRenewed)
-    assert host.expect(CertificateRenewed, within=ROOT_AGAIN) == CertificateRenewed(WORKER)
+    assert host.expect(CertificateRenewed, within=ROOT_AGAIN) == CertificateRenewed(WORKER, settled=False)
     assert host.file("swarm-root-ca.crt") == told.credentials.material.roots == new.bundle
     world.simulator.run_for(3 * ROOT_AGAIN)
     assert host.told == []

@@ -272,6 +272,38 @@ def test_a_renewal_reaches_agent_and_roles_and_a_role_asks_for_a_renewal(monkeyp
     assert bench.last("certificate", RootSeen) == RootSeen(b"pem")
 
 
+def asked(bench: Bench) -> list[Any]:
+    told = bench.told.messages["certificate"]
+    return [each for each in told if isinstance(each, (RenewCertificate, RootSeen))]
+
+
+def test_a_new_life_of_the_keeper_is_asked_again_for_what_is_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It failed between the request and the renewal: whoever asked does so once, and a root CA that is being replaced
+    would wait for this node for ever."""
+    bench = Bench(monkeypatch, WORKER)
+    bench.start()
+    keeper = bench.stage.cells["/node/certificate"]
+
+    def lives_again() -> list[Any]:
+        bench.simulator.settle()
+        bench.told.messages["certificate"].clear()
+        keeper.control(lambda: keeper.failed(RuntimeError("as a defect would"), None))
+        bench.simulator.run_for(5)
+        return asked(bench)
+
+    assert lives_again() == []
+    bench.node.tell(NodeChanged(WORKER, rotate=True))
+    assert lives_again() == [RenewCertificate()]
+    bench.node.tell(RenewCertificate(MANAGER))
+    bench.node.tell(RenewCertificate())
+    bench.node.tell(RootSeen(b"pem"))
+    assert lives_again() == [RootSeen(b"pem"), RenewCertificate(MANAGER)]
+    bench.node.tell(CertificateRenewed(WORKER, settled=False))
+    assert lives_again() == [RootSeen(b"pem"), RenewCertificate(MANAGER)], "the root was replaced, no more"
+    bench.node.tell(CertificateRenewed(MANAGER))
+    assert lives_again() == [RootSeen(b"pem")]
+
+
 def test_leaving_ends_the_tasks_first(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(monkeypatch, WORKER)
     bench.start()
