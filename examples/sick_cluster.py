@@ -142,16 +142,18 @@ class Patient:
 
 @dataclass(frozen=True)
 class Question:
-    """``shows`` is what has to be in the answer; ``meanwhile`` happens while the command runs."""
+    """``shows`` is what has to be in the answer, ``of`` who is asked (the leader, if nobody is named); ``meanwhile``
+    happens while the command runs."""
 
     text: str
     command: list[str]
     shows: tuple[str, ...]
     meanwhile: Callable[[], None] = lambda: None
+    of: Node | None = None
 
 
 def questions(patient: Patient) -> list[Question]:
-    """The eight, and one about the disk."""
+    """The eight, one about the disk, and two of managers that do not lead: of whom one does not follow either."""
     worker = patient.second.info().node_id
     return [
         Question(
@@ -170,12 +172,17 @@ def questions(patient: Patient) -> list[Question]:
         Question("Who waits for whom?", ["waits"], ("/waits", "/stuck")),
         Question("What would happen without this node?", ["plan", "node", "rm", worker], ("would move",)),
         Question("Is the disk slow?", ["actor", LOG], ("Append", "BUSY P50")),
-    ]
+        Question("Why, of a follower?", ["explain", "picky"], ("scheduler", "rack", "leader's node, m1"),
+                 of=patient.second),
+        Question("Is that follower to be believed?", ["raft"], ("MAY BE OLD", f"{FOLLOWER}: suspended"),
+                 of=patient.third),
+    ]  # fmt: skip
 
 
 def answer(patient: Patient, question: Question) -> tuple[str, float]:
     """The command's output, and how long it took; TimeoutExpired beyond the limit."""
-    command = [sys.executable, "-m", "swarmlet", *question.command, "--socket", patient.leader.introspection_socket]
+    socket = (question.of or patient.leader).introspection_socket
+    command = [sys.executable, "-m", "swarmlet", *question.command, "--socket", socket]
     begun = time.monotonic()
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603
     try:

@@ -24,6 +24,7 @@ import re
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from runtime.errors import Refused
@@ -172,20 +173,31 @@ class Asks:
         kind = request.get("kind", "")
         if kind not in ("", "service", "task", "node"):
             raise protocol.BadRequest("what is explained is a service, a task or a node")
-        found = await self._leader(Explain(kind, str(request.get("name", ""))))
+        name = str(request.get("name", ""))
+        found = await self._leader(Explain(kind, name), partial(domain.explanation, kind=kind, name=name))
         return {**found, "because": standing.kept(self.stage, found["silent"])}
 
     async def _plan(self, request: dict[str, Any]) -> Any:
         action = request.get("action")
         if action not in ("drain", "rm"):
             raise protocol.BadRequest("what is planned is to drain or to rm a node")
-        return await self._leader(PlanNode(action, str(request.get("name", ""))))
+        name, now = str(request.get("name", "")), self.stage.world.clock.now()
+        return await self._leader(PlanNode(action, name), partial(domain.plan, action=action, name=name, now=now))
 
-    async def _leader(self, question: Explain | PlanNode) -> Any:
-        """Asks the actor that only the leader has."""
-        if EXPLAINER not in self.stage.cells:
-            raise protocol.BadRequest(f"this node does not lead its swarm{await self._who_leads()}")
-        return await ask_actor(self.stage.at(EXPLAINER), question, EXPLAIN_DEADLINE_S)
+    async def _leader(self, question: Explain | PlanNode, from_view: Callable[[View], dict[str, Any]]) -> Any:
+        """The answer of the actor that only the leader has. Of a manager that does not lead, what follows from its own
+        view, which lacks what the leader's actors would have told; ``elsewhere`` says where they are."""
+        if EXPLAINER in self.stage.cells:
+            found = await ask_actor(self.stage.at(EXPLAINER), question, EXPLAIN_DEADLINE_S)
+            return {**found, "behind": await self._behind()}
+        elsewhere, view = f"this node does not lead its swarm{await self._who_leads()}", await self._view()
+        if view is None:
+            raise protocol.BadRequest(elsewhere)
+        try:
+            found = await asyncio.to_thread(from_view, view)
+        except Refused as refused:
+            raise protocol.BadRequest(refused.text) from None
+        return {**found, "elsewhere": elsewhere, "behind": await self._behind()}
 
     async def _who_leads(self) -> str:
         cell = self.stage.cells.get(DOMAIN["raft"])
@@ -212,12 +224,17 @@ class Asks:
         found: Published = await ask_actor(self.stage.at(MANAGER), AskPublished(), STATE_DEADLINE_S)
         return found
 
+    async def _view(self) -> View | None:
+        """The newest view; none where no manager runs, or one that begins or ends."""
+        if MANAGER not in self.stage.cells:
+            return None
+        with contextlib.suppress(protocol.BadRequest):
+            return (await self.published()).view
+        return None
+
     async def metrics(self) -> list[Family]:
         """All figures of this node, read when they are asked for."""
-        view: View | None = None
-        if MANAGER in self.stage.cells:
-            with contextlib.suppress(protocol.BadRequest):  # it begins or ends: the rest is told all the same
-                view = (await self.published()).view
+        view = await self._view()
         states = await self._domain()
         return await asyncio.to_thread(metrics.families, self.stage, view, states)
 
@@ -257,9 +274,7 @@ class Asks:
 
     async def _name(self, peers: Sequence[Any]) -> None:
         """Adds to what is said of managers how their machines are called."""
-        view: View | None = None
-        with contextlib.suppress(protocol.BadRequest):  # it runs none any more: ids will do
-            view = (await self.published()).view
+        view = await self._view()
         for peer in peers:
             if isinstance(peer, dict):
                 peer["name"] = domain.hostname(view, peer["node"]) if view is not None else peer["node"]

@@ -12,10 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from runtime.store.view import View
-from runtime.swarm.explaining import whose_turn
+from runtime.swarm.explaining import SubjectKind, explain, find, whose_turn
 from runtime.swarm.explaining_past import how_it_ended
 from runtime.swarm.filters import NO_SUITABLE_NODE
 from runtime.swarm.naming import task_name
+from runtime.swarm.planning import Action
+from runtime.swarm.planning import plan as plan_node
 from runtime.swarm.start_order import STARTS_AFTER
 from runtime.swarm.task_model import ended
 from runtime.wire.pb import objects_pb2 as objects
@@ -116,6 +118,18 @@ def hostname(view: View, node_id: str) -> str:
     """How a node's machine is called, or its id where nobody knows."""
     node = view.get(objects.Node, node_id) if node_id else None
     return node.description.hostname or node_id if node is not None else node_id
+
+
+def explanation(view: View, kind: SubjectKind, name: str) -> dict[str, Any]:
+    """What a service, a task or a node waits for, as far as the store says. Refused if there is none of that name."""
+    return explain(view, find(view, kind, name), ())
+
+
+def plan(view: View, action: Action, name: str, now: float) -> dict[str, Any]:
+    """What would happen without a node. Refused if there is none of that name."""
+    node = find(view, "node", name)
+    assert isinstance(node, objects.Node)
+    return plan_node(view, node, action, now)
 
 
 def reason_class(why: str, who: str) -> str:

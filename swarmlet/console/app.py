@@ -46,7 +46,7 @@ OTHER_VERSION: Final = "The node is of another version: this page of its answer 
 THEMES: Final = ("textual-dark", "textual-light", "nord", "gruvbox", "solarized-light")
 TROUBLE: Final = (
     r"NO LEADER[^\n]*|\bNO\b|WHAT IS KNOWN HERE MAY BE OLD:[^\n]*|\bwarning:|\bdid not answer\b|\bof different minds\b"
-    r"|\bstuck\b|\bsuspended\b|\bno suitable node\b"
+    r"|(?<!/)\b(?:stuck|suspended)\b|\bno suitable node\b"  # an actor may be called so
 )
 """What stands out in the text of a page that ``marks``."""
 # Words that are the whole of a cell, and how they stand out. What is well is not coloured.

@@ -209,3 +209,31 @@ def test_a_manager_whose_store_or_log_was_restarted_by_hand_leads_again_with_all
     gone = control_pb2.RemoveServiceRequest(service_id=made.service.id)
     running.control("RemoveService", gone, control_pb2.RemoveServiceResponse)
     assert not [each for each in ask(running, "crashes") if each["path"].startswith("/cluster")]
+
+
+def test_a_manager_that_does_not_lead_explains_and_plans_from_its_own_view_and_says_who_leads(tmp_path: Path) -> None:
+    with node(tmp_path, "m1") as leader, node(tmp_path, "m2") as follower:
+        leader.init()
+        follower.join(leader.info().remote_managers[0].addr, token=leader.join_token("manager"))
+        follower.wait_ready()
+        spec = service("picky", 1)
+        spec.spec.task.placement.constraints.append("node.labels.rack==x")
+        leader.control("CreateService", spec, control_pb2.CreateServiceResponse)
+
+        def explained() -> Any:
+            if not any("picky" in each["name"] for each in ask(follower, "waiting")["tasks"]):
+                return None
+            found = ask(follower, "explain", name="picky")
+            return found if any("rack" in each["why"] for each in found["waits"]) else None
+
+        found = until(explained)
+        assert (found["kind"], found["behind"], found["because"]) == ("service", [], {})
+        assert [each["who"] for each in found["waits"]] == ["scheduler"]
+        (addr,) = (each["addr"] for each in ask(follower, "raft")["raft"]["peers"] if each["leader"])
+        assert found["elsewhere"] == f"this node does not lead its swarm: ask on the leader's node, m1 ({addr})"
+        planned = ask(follower, "plan", action="rm", name="m1")
+        assert (planned["id"], planned["elsewhere"]) == (leader.info().node_id, found["elsewhere"])
+        assert {**ask(leader, "plan", action="rm", name="m1"), "elsewhere": planned["elsewhere"]} == planned
+        for what, details in (("explain", {"name": "nope"}), ("plan", {"action": "rm", "name": "nope"})):
+            with pytest.raises(ValueError, match=r"no such (service, task or )?node: nope"):
+                ask(follower, what, **details)

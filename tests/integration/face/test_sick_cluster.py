@@ -33,7 +33,7 @@ def test_each_question_is_answered_by_one_command_and_shown_by_the_console(tmp_p
     command = [sys.executable, str(EXAMPLE), "--pictures", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert done.stdout.count("$ swarmlet ") == 9
+    assert done.stdout.count("$ swarmlet ") == 11
     assert "a connection failed" not in done.stderr
     for page, texts in ON_PAGES.items():
         picture = html.unescape((tmp_path / f"console-{page}.svg").read_text(encoding="utf-8")).replace("\xa0", " ")

@@ -43,14 +43,28 @@ def test_what_may_be_old_is_said_to_be_before_all_else() -> None:
         render_domain.waiting({"count": 0, "tasks": [], **behind}),
         render_domain.beliefs({**belief(), **behind}),
         render_domain.beliefs({**belief(agent=None, differ=None), **behind}),
+        render_waits.explanation({**EXPLANATION, **behind}),
+        render_waits.plan({**PLAN, **behind}),
     ):
         assert text.startswith(f"{line}\n")
     assert render_domain.behind({"behind": []}) == []
 
 
+EXPLANATION: dict[str, Any] = {
+    "kind": "task", "id": "t1", "name": "web.1", "state": "pending", "waits": [], "silent": [],
+}  # fmt: skip
+PLAN: dict[str, Any] = {"action": "rm", "id": "n1", "name": "m1", "moves": [], "ends": [], "warnings": []}
+
+
+def test_an_answer_from_elsewhere_than_the_leader_says_where_it_is() -> None:
+    elsewhere = {"elsewhere": "this node does not lead its swarm: ask on the leader's node, m1 (10.0.0.1:2377)"}
+    last = f"  as far as it is known here: {elsewhere['elsewhere']}"
+    assert render_waits.explanation({**EXPLANATION, **elsewhere}).splitlines()[1:] == ["  nothing waits", last]
+    assert render_waits.plan({**PLAN, **elsewhere}).splitlines()[1:] == [last]
+
+
 def test_who_did_not_answer_is_named_with_what_keeps_it() -> None:
-    found = {"kind": "task", "id": "t1", "name": "web.1", "state": "pending", "waits": [],
-             "silent": ["/a", "/b"], "because": {"/a": "suspended"}}  # fmt: skip
+    found = {**EXPLANATION, "silent": ["/a", "/b"], "because": {"/a": "suspended"}}
     assert render_waits.explanation(found).splitlines()[-2:] == [
         "  /a did not answer (suspended): it may know more",
         "  /b did not answer: it may know more",
