@@ -4,7 +4,8 @@ Rules owned here: secrets are left out, by type (a dataclass's field with ``repr
 ``SECRET_FIELDS``, what looks like a token or a private key in any text, and bytes of whatever kind: log entries and
 snapshots hold secrets too); of a field whose metadata say ``scrubbed`` only the secrets within are left out. Functions,
 connections and other things of one process cannot be kept. A message that lacks a part cannot be made again. A class is
-found again only in the rooms that the reader names, so that a file can run no other code.
+found again only in the rooms that the reader names, so that a file can run no other code. A view is all of the store
+and is not kept: a commit is made again out of its changes, over a store that the reader gives.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from google.protobuf.message import DecodeError, Message
 
 from runtime.introspection.redact import hide
 from runtime.stage import Address
+from runtime.store.changes import apply
+from runtime.store.events import Commit
+from runtime.store.view import Published, View
 from runtime.wire import pb
 
 SIZE_MAX: Final = 256 * 1024
@@ -81,6 +85,8 @@ def to_plain(value: Any, depth: int = 0) -> Any:
 
 
 def _class_or_signal(value: Any) -> Any:
+    if isinstance(value, View):
+        return {"$view": value.version}
     if isinstance(value, type) and issubclass(value, Message):
         return {"$kind": value.DESCRIPTOR.full_name}
     if _stateless(value):
@@ -148,14 +154,18 @@ def _name(kind: type[Any]) -> str:
 class _Reading:
     resolve: Callable[[str], Address]
     rooms: tuple[str, ...]
+    published: Published | None
 
 
-def from_plain(value: Any, resolve: Callable[[str], Address], rooms: tuple[str, ...] = ROOMS) -> Any:
+def from_plain(
+    value: Any, resolve: Callable[[str], Address], rooms: tuple[str, ...] = ROOMS, published: Published | None = None
+) -> Any:
     """What ``to_plain`` was given. NotReplayable, or what a class raises.
 
     ``resolve`` makes addresses out of paths; ``rooms`` are the beginnings of the modules whose classes may be named.
+    The changes of commits are made to ``published``, which has their views then.
     """
-    return _make(value, _Reading(resolve, rooms))
+    return _make(value, _Reading(resolve, rooms, published))
 
 
 def _make(value: Any, reading: _Reading) -> Any:
@@ -196,7 +206,27 @@ def _from_kind(value: dict[str, Any], reading: _Reading) -> type[Message]:
 
 def _from_dataclass(value: dict[str, Any], reading: _Reading) -> Any:
     kind = _class(value["$data"], reading.rooms)
-    return kind(**{str(name): _make(inner, reading) for name, inner in value["fields"].items()})
+    fields = {str(name): inner for name, inner in value["fields"].items()}
+    if kind is Commit:
+        return _commit(fields, reading)
+    return kind(**{name: _make(inner, reading) for name, inner in fields.items()})
+
+
+def _commit(fields: dict[str, Any], reading: _Reading) -> Commit:
+    if reading.published is None:
+        raise NotReplayable("a commit holds the whole store: give the replay one of the test's own")
+    version, events = _make(fields["version"], reading), _make(fields["events"], reading)
+    view = reading.published.view
+    for event in events:
+        old = view.get(event.kind, event.object.id)  # which may lack what was there when the trace began
+        if event.new is not None or old is not None:
+            view = apply(view, (dataclasses.replace(event, old=old, of_status=False),), version)
+    reading.published.view = view.at(version)
+    return Commit(version, events, reading.published.view)
+
+
+def _view(value: dict[str, Any], reading: _Reading) -> Any:
+    raise NotReplayable("a view holds the whole store")
 
 
 def _from_enum(value: dict[str, Any], reading: _Reading) -> Any:
@@ -223,6 +253,7 @@ def _class(name: Any, rooms: tuple[str, ...]) -> type[Any]:
 
 _MAKERS: Final[Mapping[str, Callable[[dict[str, Any], _Reading], Any]]] = {
     "$missing": _missing,
+    "$view": _view,
     "$protobuf": _from_protobuf,
     "$kind": _from_kind,
     "$data": _from_dataclass,

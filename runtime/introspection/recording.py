@@ -14,6 +14,7 @@ import msgpack
 from runtime.introspection.bodies import ROOMS, NotReplayable, from_plain, to_plain
 from runtime.introspection.tracing import Record
 from runtime.stage import Address
+from runtime.store.view import Published
 
 FORMAT: Final = "swarmlet.trace"
 VERSION: Final = 1
@@ -85,8 +86,10 @@ def replay(
     target: Address,
     resolve: Callable[[str], Address],
     rooms: tuple[str, ...] = ROOMS,
+    published: Published | None = None,
 ) -> list[str]:
-    """Tells ``target`` in order what ``receiver`` was told in the trace, each from the address of its sender.
+    """Tells ``target`` in order what ``receiver`` was told in the trace, each from the address of its sender. Commits
+    are made to ``published``, the test's own store, whose view is that of the last of them afterwards.
 
     The answer names what could not be told again, and why: messages whose body was not kept, or not whole, or whose
     class is in none of the ``rooms`` (beginnings of modules; a host program adds its own).
@@ -98,7 +101,7 @@ def replay(
         try:
             if "body" not in record:
                 raise NotReplayable("its body was not recorded")
-            message = from_plain(record["body"], resolve, rooms)
+            message = from_plain(record["body"], resolve, rooms, published)
         except NotReplayable as why:
             left_out.append(f"{record['type']}: {why}")
             continue

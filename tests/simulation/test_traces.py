@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from actors.replicated_actor import ReplicatedActor
+from runtime.introspection import recording
+from runtime.introspection.tracing import Tracing, checked
+from runtime.protocol.manager import LeaderContext
+from runtime.protocol.store import WriteBatch
 from runtime.stage.cell import Cell
 from runtime.stage.mailbox import Envelope
+from runtime.stage.simulator import Simulator
+from runtime.store.transaction import Transaction
+from runtime.store.view import Published
+from runtime.wire.pb import objects_pb2
 from swarmlet import TestCluster
 
 MANAGER = "/cluster/node/manager"
@@ -92,3 +102,29 @@ def version(c: TestCluster, name: str) -> int:
 
 def nodes(c: TestCluster) -> list[dict[str, Any]]:
     return list(c.api().get("/nodes").value)
+
+
+def test_what_an_orchestrator_was_told_is_told_again_to_a_fresh_one_which_decides_alike(tmp_path: Path) -> None:
+    path, saved = f"{MANAGER}/leader/replicated", tmp_path / "tuesday.trace"
+    with TestCluster(managers=1, seed=3) as c:
+        stage = c.swarm.host("manager-1").stage
+        assert stage is not None
+        trace = Tracing(stage).begin(checked([path], ["Commits"], count=1, bodies=True), lambda: None)
+        web = c.create_service("web", 3)
+        c.wait_running(web, 3)
+        recording.save(saved, [recording.plain(each) for each in trace.take()])
+    _, records = recording.load(saved)
+    simulator = Simulator(seed=4)
+    stage = simulator.node("test")
+    store, published = stage.probe("store"), Published()
+    context = LeaderContext("n1", "c1", store.address, published, None)  # type: ignore[arg-type]  # it calls nobody
+    orchestrator = stage.mount("under-test", ReplicatedActor, context)
+    assert recording.replay(records, path, orchestrator, stage.at, published=published) == []
+    service = published.view.get(objects_pb2.Service, web)
+    assert service is not None
+    assert service.spec.replicated.replicas == 3
+    (step,) = store.expect(WriteBatch).steps
+    transaction = Transaction(published.view, None, 0.0)
+    step(transaction)
+    made = [each.new.service_id for each in transaction.changes if each.kind is objects_pb2.Task]
+    assert made == [web] * 3

@@ -24,8 +24,11 @@ from runtime.protocol.cluster import ConfigEvent, ConfigEventKind, Control
 from runtime.protocol.manager import LeaderReady, MembersChanged
 from runtime.protocol.node import NodeChanged, StartConfig
 from runtime.protocol.raft import MemberStatus
-from runtime.protocol.store import Write
+from runtime.protocol.store import Commits, Write
 from runtime.stage.simulator import Simulator
+from runtime.store.changes import Action, Change
+from runtime.store.events import Commit
+from runtime.store.view import Published, View
 from runtime.wire.pb import ca_pb2, control_pb2, dispatcher_pb2, objects_pb2, raftpb_pb2
 from tests.unit.introspection.chain import Chain, Link
 
@@ -169,6 +172,7 @@ def test_scrubbing_reaches_into_maps() -> None:
         {"$protobuf": "docker.swarmkit.v1.Nothing", "data": b""},
         {"$protobuf": "docker.swarmkit.v1.Task", "data": b"\xff\xff"},
         {"$what": 1},
+        {"$view": 1},
         {"plain": 1},
     ],
 )
@@ -218,6 +222,53 @@ def test_what_cannot_be_replayed_is_named() -> None:
         "SessionUp: its body was not recorded",
     ]
     assert SessionUp
+
+
+def service_of(name: str, replicas: int) -> objects_pb2.Service:
+    service = objects_pb2.Service(id=name)
+    service.spec.annotations.name = name
+    service.spec.replicated.replicas = replicas
+    return service
+
+
+def told_commits(*commits: tuple[int, Change]) -> list[dict[str, Any]]:
+    """Each by itself, as they were recorded by somebody whose store held more."""
+    kept = View(1)
+    told = [Commits((Commit(version, (change,), kept.at(version)),)) for version, change in commits]
+    return [{**RECORD, "type": "Commits", "body": to_plain(each)} for each in told]
+
+
+SERVICE = objects_pb2.Service
+ONE, MORE = service_of("web", 1), service_of("web", 5)
+GONE = service_of("never-seen", 2)
+COMMITTED = told_commits(
+    (7, Change(Action.CREATE, SERVICE, None, ONE)),
+    (9, Change(Action.UPDATE, SERVICE, ONE, MORE)),
+    (10, Change(Action.REMOVE, SERVICE, GONE, None)),
+    (11, Change(Action.UPDATE, SERVICE, service_of("db", 1), service_of("db", 2))),
+)
+
+
+def test_commits_are_told_again_over_a_store_of_the_tests_own() -> None:
+    """Also of what that store does not have: a trace begins somewhere."""
+    simulator, published = Simulator(2), Published()
+    probe = simulator.node("test").probe("a")
+    stage = simulator.node("other")
+    assert recording.replay(COMMITTED, "/a", probe.address, stage.at, published=published) == []
+    simulator.settle()
+    commits = [message.commits[0] for message in probe.messages]
+    assert [each.version for each in commits] == [7, 9, 10, 11]
+    seen = [{s.id: s.spec.replicated.replicas for s in each.view.all(SERVICE)} for each in commits]
+    assert seen == [{"web": 1}, {"web": 5}, {"web": 5}, {"web": 5, "db": 2}]
+    assert published.view is commits[-1].view
+    assert commits[1].events[0].old == ONE
+    assert commits[1].kinds == {SERVICE}
+
+
+def test_commits_without_a_store_are_named() -> None:
+    stage = Simulator(2).node("test")
+    (first, *_) = recording.replay(COMMITTED, "/a", stage.at("/a"), stage.at)
+    assert first == "Commits: a commit holds the whole store: give the replay one of the test's own"
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", msgpack.packb({"format": "else"}), msgpack.packb(5)])
