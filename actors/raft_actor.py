@@ -224,7 +224,9 @@ class RaftActor(RaftMembers):
         self._term = self.node.raft.term
         self._may_campaign = True
         self.roster.recall(address_book(loaded.entries))
-        self._transport = self.spawn("transport", RaftTransportActor, self.address, setup.credentials)
+        self._transport = self.spawn(
+            "transport", RaftTransportActor, self.address, setup.credentials, setup.addr, loaded.forced
+        )
         self.watch(self._transport)
         self._pump()
         self.ask(self.store, AwaitView(lambda view: True), self._store_restored, LOAD_WAIT)
@@ -269,7 +271,7 @@ class RaftActor(RaftMembers):
         """A message from another member. Answers from members that are gone are nothing."""
         if self.node is None or message.message.from_ in self.removed:
             return
-        why = refusal(self.node.raft, message.message)
+        why = refusal(self.node.raft, message.message, vouched=self._vouched(message))
         if why:
             self._refused_messages += 1
             self._last_refusal = f"{message.message.type.name} of {message.message.from_:x}: {why}"
@@ -282,6 +284,10 @@ class RaftActor(RaftMembers):
         self._content = message.content  # a snapshot that the core takes is handed to the disk in this turn
         self._pump()
         self._content = None
+
+    def _vouched(self, message: StepRaft) -> bool:
+        """Whether the sender is a member, by what it has proven or by what this one was told of the group."""
+        return message.proven or self.roster.knows(message.message.from_)
 
     @handles(Propose)
     def propose(self, message: Propose) -> None:

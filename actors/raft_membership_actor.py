@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from google.protobuf.message import Message
 
-from actors.raft_peer import is_ours, is_serving
+from actors.raft_peer import is_ours, is_serving, shown_by
 from actors.serving import Serving, serves
 from runtime.errors import Code, Refused
 from runtime.failpoints import failpoint
@@ -18,7 +18,6 @@ from runtime.protocol.manager import LeaderContext
 from runtime.protocol.raft import AddMember, Joined, RemoveMember
 from runtime.stage import Address, Answer, Policy, Reply
 from runtime.swarm.membership import check_caller, joining_address
-from runtime.wire.certificates import subject_of_der
 from runtime.wire.pb import health_pb2, raft_pb2
 from runtime.wire.port import Call
 from runtime.wire.services import path
@@ -62,7 +61,7 @@ class RaftMembershipActor(Serving):
             channel.close()
             if isinstance(answer, Refused):
                 then(Refused(Code.UNKNOWN, UNREACHABLE + answer.rpc_text))
-            elif _shown_by(shown) != node_id:
+            elif shown_by(shown) != node_id:
                 then(Refused(Code.UNKNOWN, f"{UNREACHABLE}{addr} is another node"))
             elif not is_serving(answer):
                 then(Refused(Code.UNKNOWN, f"{UNREACHABLE}{addr} does not serve"))
@@ -84,11 +83,6 @@ class RaftMembershipActor(Serving):
             raise Refused(Code.INVALID_ARGUMENT, "no node information provided")
         reply = self.defer()
         self.ask(self.raft, RemoveMember(request.node.raft_id), lambda answer: _left(answer, reply), CHANGE_WAIT)
-
-
-def _shown_by(certificate: bytes | None) -> str:
-    """Whose certificate was shown (it was verified with the connection); empty if none was."""
-    return subject_of_der(certificate).cn if certificate is not None else ""
 
 
 def _joined(answer: Answer, reply: Reply) -> None:

@@ -28,6 +28,7 @@ from runtime.raft.coalesce import joined
 from runtime.raft.codec import message_to_pb
 from runtime.raft.types import Message, MessageType
 from runtime.swarm.membership import MEMBER_REMOVED
+from runtime.wire.certificates import subject_of_der
 from runtime.wire.pb import health_pb2, raft_pb2, raftpb_pb2
 from runtime.wire.port import Cancel, Channel, Headers, Metadata
 from runtime.wire.services import path
@@ -46,6 +47,8 @@ CHECK = path("Health", "Check")
 PACE = "swarmlet-raft"
 """The metadata that says with a message how its sender ticks; other kinds of managers neither send nor read it."""
 PACES: tuple[Headers, Headers] = (((PACE, "slow"),), ((PACE, "fast"),))
+PLACE = "swarmlet-raft-addr"
+"""The metadata that says with a message where its sender is reached, for who has not heard yet that it is a member."""
 REFUSED = frozenset({Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED})
 REFUSED_PAUSE = 10.0
 """Seconds after which a snapshot that was refused with one of these codes is said to have failed."""
@@ -80,6 +83,8 @@ class RaftPeer:
     member: Member
     channel: Channel
     events: PeerEvents
+    paces: tuple[Headers, Headers] = PACES
+    """What is said with messages: that this node ticks slowly, that it ticks fast."""
     active: bool = False
     streaming: bool = True
     dropped: int = 0
@@ -103,7 +108,7 @@ class RaftPeer:
 
     def send(self, message: Message, fast: bool = False) -> None:
         """Queues a message; one too many is lost and said to be. ``fast`` is said with this one and later ones."""
-        self._headers = PACES[fast]
+        self._headers = self.paces[fast]
         if message.snapshot is not None:
             self._send_snapshot(message)
             return
@@ -152,6 +157,13 @@ class RaftPeer:
     def _looked(self, serving: bool) -> None:
         if not serving or self._asked:
             self._unlink()  # whoever is at its other end does not listen to it any more
+
+    def reveal(self, *, ours: bool) -> None:
+        """It has spoken, as a manager of our kind does or as another one, which is told nothing beside messages but how
+        this node ticks."""
+        self.ours = ours
+        if not ours:
+            self.paces = PACES
 
     def hear(self, kind: int) -> None:
         """It has answered something that was sent, an append perhaps."""
@@ -353,6 +365,24 @@ def _only_commits(message: Message) -> bool:
 def is_ours(metadata: Metadata) -> bool:
     """Whether who calls is a manager of our kind."""
     return PACE in metadata
+
+
+def paces_at(addr: str) -> tuple[Headers, Headers]:
+    """What a manager that is reached at ``addr`` says with its messages, while it ticks slowly and while it ticks
+    fast."""
+    slow, fast = PACES
+    return (*slow, (PLACE, addr)), (*fast, (PLACE, addr))
+
+
+def place_of(metadata: Metadata) -> str:
+    """Where the sender of a message says that it is reached; empty if it does not."""
+    place = metadata.get(PLACE, ())
+    return place[0] if len(place) == 1 else ""
+
+
+def shown_by(certificate: bytes | None) -> str:
+    """Whose certificate a peer has shown (it was verified with the connection); empty if none was."""
+    return subject_of_der(certificate).cn if certificate is not None else ""
 
 
 def is_fast(metadata: Metadata) -> bool:

@@ -74,6 +74,10 @@ class Roster:
         """Whether a member was reached when last tried."""
         return self._reached.get(raft_id, False)
 
+    def knows(self, raft_id: int) -> bool:
+        """Whether this is a member, or one that is to be."""
+        return raft_id not in self._removed and (raft_id in self._members or raft_id in self._coming)
+
     def known(self) -> dict[int, Member]:
         """The members, and those that are to be."""
         coming = {id: member for id, member in self._coming.items() if id not in self._removed}

@@ -3,6 +3,9 @@
 A manager that was away may be led by one that joined meanwhile, whose place in the group stands in the very entries
 that it still lacks. Without an answer the leader would never send them. One such member at a time (as SwarmKit); what
 comes for another one while the first is looked for is not sent. Not an actor: RaftTransportActor owns it.
+
+Who is found so is vouched for by a member. Who was not is not asked for again at once: there may be members of another
+group that send all the time.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from actors.raft_peer import Outcome, PeerEvents, RaftPeer
 from runtime.disk.raft_records import Member
+from runtime.errors import Code, Refused
 from runtime.raft.types import Message
 from runtime.wire.pb import raft_pb2
 from runtime.wire.port import Channel
@@ -20,15 +24,26 @@ from runtime.wire.services import path
 RESOLVE = path("Raft", "ResolveAddress")
 RESOLVE_TIMEOUT = 2.0
 WAITING_MAX = 64
+DENIED_MAX = 16
+DENIED_PAUSE = 5.0
+"""Seconds in which nobody is asked to vouch again for one that a member did not know."""
 
 
 class Strangers:
-    """``peers`` are the members that are known; ``connect`` opens a channel to an address."""
+    """``peers`` are the members that are known; ``connect`` opens a channel to an address, ``clock`` gives seconds."""
 
-    def __init__(self, events: PeerEvents, peers: Mapping[int, RaftPeer], connect: Callable[[str], Channel]) -> None:
+    def __init__(
+        self,
+        events: PeerEvents,
+        peers: Mapping[int, RaftPeer],
+        connect: Callable[[str], Channel],
+        clock: Callable[[], float],
+    ) -> None:
         self._events = events
         self._peers = peers
         self._connect = connect
+        self._clock = clock
+        self._denied: dict[int, float] = {}
         self._raft_id = 0
         self._found: RaftPeer | None = None
         self._waiting: deque[Message] = deque()
@@ -46,6 +61,14 @@ class Strangers:
             self._waiting.append(message)
         else:
             self._events.lost(message.to)
+
+    def vouched(self, raft_id: int) -> RaftPeer | None:
+        """This one, if a member that is known has said where it is; else one is asked, if none is being asked."""
+        if self._raft_id == raft_id:
+            return self._found
+        if self._clock() >= self._denied.get(raft_id, 0.0):
+            self._look_for(raft_id)
+        return None
 
     def forget(self, known: Collection[int]) -> None:
         """These are known by now, or removed."""
@@ -79,9 +102,17 @@ class Strangers:
         waiting, self._waiting = list(self._waiting), deque()
         if not isinstance(answer, raft_pb2.ResolveAddressResponse):
             self._raft_id = 0
+            if isinstance(answer, Refused) and answer.code is Code.NOT_FOUND:
+                self._deny(raft_id)
             for _ in waiting:
                 self._events.lost(raft_id)
             return
         self._found = RaftPeer(Member(raft_id, "", answer.addr), self._connect(answer.addr), self._events)
         for message in waiting:
             self._found.send(message, self._fast)
+
+    def _deny(self, raft_id: int) -> None:
+        self._denied.pop(raft_id, None)
+        if len(self._denied) >= DENIED_MAX:
+            del self._denied[next(iter(self._denied))]
+        self._denied[raft_id] = self._clock() + DENIED_PAUSE

@@ -7,8 +7,10 @@ member is refused or dropped before the core sees it:
 1. From a removed member: NOT_FOUND with the text that tells it so. From nobody known, to somebody else, or a
    forwarded proposal: dropped, answered well.
 2. A request for a vote counts only if its sender answers a health check of ours: one that can send but not be
-   reached must not become leader.
-3. A snapshot is decoded as a whole, down to each object, before it may replace anything. Pieces that are collected
+   reached must not become leader. One that is not known here must be reached where it says, and be the node that asks.
+3. A log that was made a new cluster's by force is a member of two groups. The other one's members are removed, but
+   those that joined it since are not known here: of whom is not known only what a known member vouches for is taken.
+4. A snapshot is decoded as a whole, down to each object, before it may replace anything. Pieces that are collected
    are bounded, over all calls together.
 """
 
@@ -19,8 +21,9 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
+from actors.raft_callers import Callers
 from actors.raft_link import is_link
-from actors.raft_peer import PACE, PeerEvents, RaftPeer, is_fast
+from actors.raft_peer import PACE, PeerEvents, RaftPeer, is_fast, paces_at, place_of
 from actors.raft_strangers import Strangers
 from actors.serving import Serving, serves
 from runtime.disk.raft_records import Member
@@ -38,6 +41,7 @@ from runtime.protocol.raft import (
 )
 from runtime.raft import types as raft
 from runtime.raft.chunks import ASSEMBLY_MAX, Assembly, decode_message
+from runtime.raft.claims import Claim
 from runtime.raft.types import MessageType
 from runtime.stage import Address, Answer, Policy, Reply, handles
 from runtime.store.snapshot import Content, read, trouble
@@ -75,11 +79,12 @@ class _Close:
 
 
 class RaftTransportActor(Serving):
-    """``raft`` is the consensus that it works for; ``credentials`` are this manager's."""
+    """``raft`` is the consensus that it works for; ``credentials`` are this manager's, ``addr`` is where it is reached,
+    ``forced`` says that its log was made a new cluster's by force."""
 
     policy = Policy()
 
-    def __init__(self, raft: Address, credentials: Credentials | None) -> None:
+    def __init__(self, raft: Address, credentials: Credentials | None, addr: str, forced: bool) -> None:
         super().__init__()
         self.raft = raft
         self.credentials = credentials
@@ -87,6 +92,8 @@ class RaftTransportActor(Serving):
         self.members: Mapping[int, Member] = {}
         self.removed: frozenset[int] = frozenset()
         self.peers: dict[int, RaftPeer] = {}
+        self._paces = paces_at(addr)
+        self._forced = forced
         self._dropped = 0
         self._assemblies: dict[Assembly, None] = {}  # both in the order in which they were opened
         self._links: dict[Reply, None] = {}
@@ -98,7 +105,8 @@ class RaftTransportActor(Serving):
             expelled=lambda: self.tell(self.raft, Expelled()),
             later=self._do_later,
         )
-        self._strangers = Strangers(self._events, self.peers, self._connect)
+        self._strangers = Strangers(self._events, self.peers, self._connect, self.monotonic)
+        self._callers = Callers(self._events, self._connect, self.monotonic, self._strangers.send)
 
     def started(self) -> None:
         self.every(LOOK_PERIOD, _Look())
@@ -107,6 +115,7 @@ class RaftTransportActor(Serving):
         for peer in self.peers.values():
             peer.close()
         self._strangers.close()
+        self._callers.close()
         for link in self._links:
             link.fail(Refused(Code.UNAVAILABLE, "the consensus starts anew"))
 
@@ -120,6 +129,7 @@ class RaftTransportActor(Serving):
                 f"{len(peer.queue)} queued, {peer.dropped} lost"
                 for raft_id, peer in self.peers.items()
             },
+            "unknown callers": len(self._callers),
             "dropped": self._dropped,
             "bytes of snapshots coming in": self._collected(),
         }
@@ -130,7 +140,8 @@ class RaftTransportActor(Serving):
     def set_peers(self, message: SetPeers) -> None:
         """Connects to who is new or moved, lets go of who is gone."""
         self.own_id, self.members, self.removed = message.own_id, message.members, message.removed
-        self._strangers.forget({*self.members, *self.removed})
+        for unknown in (self._strangers, self._callers):
+            unknown.forget({*self.members, *self.removed})
         for raft_id in [raft_id for raft_id in self.peers if raft_id not in message.members]:
             peer = self.peers.pop(raft_id)
             peer.drain()
@@ -145,7 +156,7 @@ class RaftTransportActor(Serving):
             return
         if known is not None:
             known.close()
-        peer = self.peers[raft_id] = RaftPeer(member, self._connect(member.addr), self._events)
+        peer = self.peers[raft_id] = RaftPeer(member, self._connect(member.addr), self._events, self._paces)
         peer.check(lambda serving: None)
 
     def _connect(self, addr: str) -> Channel:
@@ -166,6 +177,7 @@ class RaftTransportActor(Serving):
         """Members that nobody talks to are missed, and found again, all the same."""
         for peer in self.peers.values():
             peer.look_again()
+        self._callers.look()
 
     @handles(_Close)
     def close(self, message: _Close) -> None:
@@ -174,14 +186,14 @@ class RaftTransportActor(Serving):
 
     @handles(SendRaft)
     def send(self, message: SendRaft) -> None:
-        """To whom it may concern; where somebody unknown is reached is asked of the others."""
+        """To whom it may concern; where somebody unknown is reached he has proven, or it is asked of the others."""
         failpoint("send.before_any")
         for each in message.messages:
             peer = self.peers.get(each.to)
             if peer is not None:
                 peer.send(each, message.fast)
                 failpoint("send.after_some")
-            elif each.to not in self.removed:
+            elif each.to not in self.removed and not self._callers.send(each, message.fast):
                 self._strangers.send(each, message.fast)
 
     @handles(SpreadCommit)
@@ -200,9 +212,8 @@ class RaftTransportActor(Serving):
         if not request.HasField("message"):
             return raft_pb2.ProcessRaftMessageResponse()
         received = request.message
-        self._know(received, call)
         well = raft_pb2.ProcessRaftMessageResponse()
-        self._take(received, lambda: decode_message(received), self.defer(), well, is_fast(call.metadata))
+        self._take(received, lambda: decode_message(received), self.defer(), well, call)
         return None
 
     @serves("Raft", "StreamRaftMessage")
@@ -216,7 +227,7 @@ class RaftTransportActor(Serving):
 
     def _serve_link(self, call: Call, reply: Reply) -> None:
         """Takes message after message until its sender ends the call, or one is refused."""
-        well, fast = raft_pb2.StreamRaftMessageResponse(), is_fast(call.metadata)
+        well = raft_pb2.StreamRaftMessageResponse()
         self._links[reply] = None
 
         def taken(answer: Answer) -> None:
@@ -226,8 +237,7 @@ class RaftTransportActor(Serving):
         def came(request: Any) -> None:
             if reply.open:
                 received = request.message
-                self._know(received, call)
-                self._take(received, lambda: decode_message(received), Reply(taken), well, fast)
+                self._take(received, lambda: decode_message(received), Reply(taken), well, call)
 
         def ended(refused: Refused | None) -> None:
             self._links.pop(reply, None)
@@ -248,9 +258,7 @@ class RaftTransportActor(Serving):
             elif first is None:
                 reply.set(raft_pb2.StreamRaftMessageResponse())
             else:
-                self._know(first, call)
-                well = raft_pb2.StreamRaftMessageResponse()
-                self._take(first, assembly.decoded, reply, well, is_fast(call.metadata))
+                self._take(first, assembly.decoded, reply, raft_pb2.StreamRaftMessageResponse(), call)
 
         def came(request: Any) -> None:
             try:
@@ -265,13 +273,19 @@ class RaftTransportActor(Serving):
     def _collected(self) -> int:
         return sum(assembly.size for assembly in self._assemblies)
 
-    def _know(self, received: raftpb_pb2.Message, call: Call) -> None:
-        """Who says how it ticks is of our kind; who answers was reached."""
-        peer = self.peers.get(getattr(received, "from"))
-        if peer is not None and peer.member.node_id == call.identity.node_id:
-            peer.ours = PACE in call.metadata
+    def _know(self, received: raftpb_pb2.Message, call: Call) -> Claim | None:
+        """Who says how it ticks is of our kind; who answers was reached. Who is not known may say where it is."""
+        sender, metadata = getattr(received, "from"), call.metadata
+        peer = self.peers.get(sender)
+        if peer is None:
+            listens = received.to == self.own_id and not self._forced
+            place = place_of(metadata) if listens else ""
+            return self._callers.heard(sender, place, call.identity) if place else None
+        if peer.member.node_id == call.identity.node_id:
+            peer.reveal(ours=PACE in metadata)
             if received.type in ANSWERS:
                 peer.hear(received.type)
+        return None
 
     def _refuse_removed(self, received: raftpb_pb2.Message) -> None:
         if getattr(received, "from") in self.removed:
@@ -283,38 +297,47 @@ class RaftTransportActor(Serving):
         decode: Callable[[], raft.Message],
         reply: Reply,
         well: Message,
-        fast: bool,
+        call: Call,
     ) -> None:
         """Hands a message on, or not; ``reply`` is answered in any case."""
         try:
             self._refuse_removed(received)
+            claim = self._know(received, call)
             message = decode()
             content = _content(message)
         except Refused as refused:
             reply.fail(refused)
             return
-        if message.type is MessageType.PROP or message.to != self.own_id:
+        unknown = message.from_ not in self.peers
+        if message.type is MessageType.PROP or message.to != self.own_id or (unknown and not self._is_taken(message)):
             self._drop(reply, well)
-        elif message.type is MessageType.VOTE:
-            self._take_vote(message, reply, well)
+        elif message.type is MessageType.VOTE or (message.type is MessageType.PRE_VOTE and unknown):
+            self._take_vote(message, claim, reply, well)
         else:
-            self.tell(self.raft, StepRaft(message, fast, content))
+            self.tell(self.raft, StepRaft(message, is_fast(call.metadata), content))
             reply.set(well)
 
-    def _take_vote(self, message: raft.Message, reply: Reply, well: Message) -> None:
-        candidate = self.peers.get(message.from_)
-        if candidate is None:
-            self._drop(reply, well)
-            return
+    def _is_taken(self, message: raft.Message) -> bool:
+        """Whether anything is taken from a sender that is not known here."""
+        return not self._forced or self._strangers.vouched(message.from_) is not None
+
+    def _take_vote(self, message: raft.Message, claim: Claim | None, reply: Reply, well: Message) -> None:
+        known = self.peers.get(message.from_)
 
         def checked(serving: bool) -> None:
             if serving:
-                self.tell(self.raft, StepRaft(message))
+                self.tell(self.raft, StepRaft(message, proven=known is None))
                 reply.set(well)
             else:
                 self._drop(reply, well)
 
-        candidate.check(checked, VOTER_CHECK_TIMEOUT)
+        candidate = self._strangers.vouched(message.from_) if known is None and self._forced else known
+        if claim is not None:
+            self._callers.prove(claim, checked)
+        elif candidate is not None:
+            candidate.check(checked, VOTER_CHECK_TIMEOUT)
+        else:
+            self._drop(reply, well)
 
     def _drop(self, reply: Reply, well: Message) -> None:
         self._dropped += 1

@@ -52,6 +52,9 @@ class Loaded:
     content: Content | None = field(default=None, repr=False)
     """What the snapshot holds, decoded; set by whoever did that."""
 
+    forced: bool = False
+    """Whether it was made the log of a new cluster by force at some time."""
+
     @property
     def empty(self) -> bool:
         """True when nothing was ever written: this node has no raft state."""
@@ -108,7 +111,8 @@ class RaftLog:
         self._hard_state = state
         self._loaded = True
         self._drop_leftover_chunks()
-        return Loaded(state, snapshot, entries, self._base.index, self._base.term, member)
+        forced = self._db.get(records.FORCED) is not None
+        return Loaded(state, snapshot, entries, self._base.index, self._base.term, member, forced=forced)
 
     def seal_with(self, sealer: Sealer) -> None:
         """Seals with another key from now on; ``sealer`` must open what the present one does."""

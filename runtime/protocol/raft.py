@@ -160,6 +160,9 @@ class StepRaft:
     message: Message
     fast: bool = False
     content: Content | None = field(default=None, repr=False)
+    proven: bool = False
+    """Whether a sender that is not known here was found where it says to be, with the certificate that it called with,
+    or where a member says that it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from runtime.raft.codec import decode_change
 from runtime.raft.confchange import Changer, ChangeRefused, Config, restore
 from runtime.raft.node import LOCAL
 from runtime.raft.progress import Inflights
-from runtime.raft.types import LOCAL_THREADS, NOBODY, ConfState, Entry, EntryType, Message, MessageType
+from runtime.raft.types import LOCAL_THREADS, NOBODY, ConfState, Entry, EntryType, Message, MessageType, Role
 from runtime.wire.pb import raft_pb2
 
 if TYPE_CHECKING:
@@ -32,12 +32,13 @@ _VOTES = frozenset({T.VOTE, T.PRE_VOTE})
 _READS = frozenset({T.READ_INDEX, T.READ_INDEX_RESP})
 
 
-def refusal(raft: Raft, message: Message) -> str:
-    """Why a core must not be given this message; empty if it may."""
-    return _of_sender(raft, message) or _of_numbers(raft, message) or _of_content(raft, message)
+def refusal(raft: Raft, message: Message, *, vouched: bool = False) -> str:
+    """Why a core must not be given this message; empty if it may. ``vouched``: its sender is a member although this
+    core's configuration does not have it (yet), by an entry of this log or by what it has proven."""
+    return _of_sender(raft, message, vouched) or _of_numbers(raft, message) or _of_content(raft, message)
 
 
-def _of_sender(raft: Raft, message: Message) -> str:
+def _of_sender(raft: Raft, message: Message, vouched: bool) -> str:
     sender = message.from_
     if message.to != raft.id:
         return "it is for another member"
@@ -48,7 +49,19 @@ def _of_sender(raft: Raft, message: Message) -> str:
     if message.type in LOCAL or message.responses:
         return "only a node itself sends such a message"
     if message.type in _VOTES and raft.progress and sender not in raft.progress:
+        return _of_candidate(raft, vouched)
+    return ""
+
+
+def _of_candidate(raft: Raft, vouched: bool) -> str:
+    """Whose configuration decides is the candidate's, so a voter need not know it (thesis 4.1): where others are lost,
+    its vote may be the one that is missing. But whoever was removed and has not heard of it asks too. So no such
+    candidate is listened to before this node has missed a leader for an election timeout; after a start as well, and
+    although it says that a leader hands over to it."""
+    if not vouched:
         return "a vote is asked for by nobody known"
+    if raft.role is Role.LEADER or (raft.role is Role.FOLLOWER and raft.election_elapsed < raft.config.election_tick):
+        return "a vote is asked for by a member that is not known here, and there may be a leader"
     return ""
 
 

@@ -224,6 +224,10 @@ class Raft:
             self.send(Message(T.APP_RESP, to=message.from_))
         elif message.type is T.PRE_VOTE:
             self.send(Message(T.PRE_VOTE_RESP, to=message.from_, term=self.term, reject=True))
+        elif message.type is T.VOTE and self.progress and message.from_ not in self.progress:
+            # A candidate that joined meanwhile is never asked for its vote by this node, so it hears of our term here
+            # alone; otherwise it would count up to it election by election (thesis 3.3: an answer has the term).
+            self.send(Message(T.VOTE_RESP, to=message.from_, term=self.term, reject=True))
         elif message.type is T.STORAGE_APPEND_RESP and message.snapshot is not None:
             # An append of an older term may have been overwritten since; a snapshot may not.
             self._snapshot_stable(message.snapshot)

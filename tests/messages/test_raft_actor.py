@@ -7,10 +7,12 @@ import random
 import pytest
 
 from runtime.disk.data_root import RAFT_DATABASE
+from runtime.disk.raft_records import Member
 from runtime.errors import Refused
 from runtime.failpoints import armed
 from runtime.protocol.raft import ChangeDataKey, RaftStatus, SnapshotDropped, StepRaft
 from runtime.protocol.store import Write
+from runtime.raft.types import Message, MessageType
 from runtime.stage import ActorUnavailable
 from runtime.store.transaction import Transaction
 from runtime.wire.pb import objects_pb2 as pb
@@ -288,6 +290,31 @@ def test_one_change_of_the_data_key_at_a_time() -> None:
     first.result(0)
     with pytest.raises(Refused, match="cannot be changed now"):
         second.result(0)
+
+
+def test_a_vote_is_considered_for_members_for_those_that_are_to_be_and_for_who_has_proven_itself() -> None:
+    bench = Bench()
+    bench.lead()
+    raft = bench.raft.node.raft
+    bench.raft.roster.expect({8: Member(8, "node-8", "10.0.0.8:2377")})
+
+    def why(sender: int, *, proven: bool = False) -> str:
+        before = bench.raft.snapshot()["messages refused"]
+        vote = Message(MessageType.VOTE, to=raft.id, from_=sender, term=raft.term + 1, index=99, log_term=raft.term)
+        bench.stage.at("/manager/raft").tell(StepRaft(vote, proven=proven))
+        bench.simulator.settle()
+        assert bench.raft.snapshot()["messages refused"] == before + 1, "this one leads"
+        return str(bench.raft.snapshot()["last refusal"])
+
+    assert "nobody known" in why(9)
+    assert "there may be a leader" in why(9, proven=True)
+    assert "there may be a leader" in why(8)
+    bench.raft.roster.remove(8)
+    before = bench.raft.snapshot()["messages refused"]
+    bench.stage.at("/manager/raft").tell(StepRaft(Message(MessageType.VOTE, to=raft.id, from_=8, term=9), proven=True))
+    bench.simulator.settle()
+    assert bench.raft.snapshot()["messages refused"] == before, "of who was removed nothing is looked at"
+    assert raft.term < 9
 
 
 @pytest.mark.parametrize("seed", range(6))

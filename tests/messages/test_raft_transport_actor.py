@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from actors.raft_peer import QUEUE_MAX
+from actors.raft_peer import PACE, PLACE, QUEUE_MAX
 from actors.raft_transport_actor import RaftTransportActor
 from runtime.disk.raft_records import Member
 from runtime.errors import Code, Refused
@@ -23,7 +23,7 @@ from runtime.stage.simulator import Simulator
 from runtime.swarm.membership import MEMBER_REMOVED, UNKNOWN_MEMBER
 from runtime.wire.memory import MemoryNetwork
 from runtime.wire.pb import health_pb2, raft_pb2, snapshot_pb2
-from runtime.wire.port import Access, Call, Channel
+from runtime.wire.port import Access, Call, Channel, Credentials, Metadata
 from runtime.wire.services import path, routes
 from runtime.wire.to_actor import to_actor
 from tests.unit.wire.authority import CLUSTER, authority
@@ -37,8 +37,9 @@ SNAPSHOT = snapshot_pb2.Snapshot()
 class Peer:
     """Another manager, as a server that notes what it was sent."""
 
-    def __init__(self, bench: Bench, host: str = "10.0.0.7") -> None:
+    def __init__(self, bench: Bench, host: str = "10.0.0.7", credentials: Credentials | None = None) -> None:
         self.messages: list[Any] = []
+        self.metadata: list[Metadata] = []
         self.calls: list[str] = []
         self.serving = True
         self.checked = 0
@@ -55,8 +56,9 @@ class Peer:
             path("Raft", "ProcessRaftMessage"): self.process,
             path("Raft", "StreamRaftMessage"): self.stream,
         }
-        bench.network.transport(host).serve(
-            f"{host}:2377", routes(served), access=lambda: Access(CLUSTER), credentials=bench.credentials
+        self.transport = bench.network.transport(host)
+        self.transport.serve(
+            f"{host}:2377", routes(served), access=lambda: Access(CLUSTER), credentials=credentials or bench.credentials
         )
 
     def check(self, call: Call) -> None:
@@ -70,6 +72,7 @@ class Peer:
 
     def stream(self, call: Call) -> None:
         self.calls.append("stream")
+        self.metadata.append(call.metadata)
         if not self.streaming:
             call.fail(Refused(Code.UNIMPLEMENTED, "unknown method StreamRaftMessage"))
             return
@@ -105,7 +108,7 @@ class Peer:
 class Bench:
     """The actor under test at 10.0.0.1, its consensus as a probe, and a client who calls it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, forced: bool = False) -> None:
         self.simulator = Simulator(3)
         self.network = MemoryNetwork(
             lambda delay, call: self.simulator.set(delay, call),
@@ -115,7 +118,9 @@ class Bench:
         self.credentials = authority().manager("node-7")
         self.stage: Stage = self.simulator.node("n1", transport=self.network.transport("10.0.0.1"))
         self.raft = Probe(self.simulator, self.stage, "raft")
-        self.actor: Address = self.stage.mount("transport", RaftTransportActor, self.raft.address, self.credentials)
+        self.actor: Address = self.stage.mount(
+            "transport", RaftTransportActor, self.raft.address, self.credentials, "10.0.0.1:2377", forced
+        )
         transport = self.stage.world.transport
         assert transport is not None
         served = [path("Raft", name) for name in ("ProcessRaftMessage", "StreamRaftMessage", "ResolveAddress")]
@@ -137,17 +142,21 @@ class Bench:
         self.actor.tell(SendRaft(messages))
         self.simulator.run_for(0.5)
 
-    def call(self, message: Message, *, stream: bool = False) -> Any:
-        """What a call of the Raft service is answered."""
+    def call(self, message: Message, *, stream: bool = False, client: Channel | None = None, place: str = "") -> Any:
+        """What a call of the Raft service is answered, by a node that says where it is reached."""
         answers: list[Any] = []
+        client = client or self.client
+        metadata = ((PACE, "fast"), (PLACE, place)) if place else ()
         if stream:
-            upload = self.client.upload(path("Raft", "StreamRaftMessage"), done=answers.append, timeout=5)
+            stream_path = path("Raft", "StreamRaftMessage")
+            upload = client.upload(stream_path, done=answers.append, timeout=5, metadata=metadata)
             for request in requests_of(message, 400):
                 upload.send(request)
             upload.finish()
         else:
             whole = raft_pb2.ProcessRaftMessageRequest(message=message_to_pb(message))
-            self.client.unary(path("Raft", "ProcessRaftMessage"), whole, timeout=5, done=answers.append)
+            process = path("Raft", "ProcessRaftMessage")
+            client.unary(process, whole, timeout=5, done=answers.append, metadata=metadata)
         self.simulator.run_until(lambda: bool(answers), 10)
         self.simulator.run_for(0.1)
         return answers[0]

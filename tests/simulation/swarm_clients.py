@@ -120,13 +120,13 @@ class Clients:
             host.cluster.send(message, None, Reply(once), 0)
 
     def voters(self) -> int:
-        """How many vote in the group, if each of them is up and knows of all; else 0. A voter that was away gives no
-        vote to one that joined meanwhile, so the two of them are no majority (as in SwarmKit)."""
+        """How many the group has that vote, as the manager knows that has applied most; 0 if none is up."""
         cells = [cell for cell in (host.cell(RAFT) for host in self.up()) if cell is not None]
-        known = [cell.instance.member_statuses() for cell in cells if isinstance(cell.instance, RaftActor)]
-        groups = [{raft_id for raft_id, each in statuses.items() if each.votes} for statuses in known]
-        agreed = bool(groups) and all(group == groups[0] for group in groups) and len(groups) == len(groups[0])
-        return len(groups[0]) if agreed else 0
+        known = [cell.instance for cell in cells if isinstance(cell.instance, RaftActor)]
+        if not known:
+            return 0
+        statuses = max(known, key=lambda raft: raft._applied).member_statuses()
+        return sum(1 for each in statuses.values() if each.votes)
 
     # Keys
 

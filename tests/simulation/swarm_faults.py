@@ -353,9 +353,8 @@ class Faults(Operator):
         return [host for host in self.up() if host.cell(STORE) is not None and host.name in managers]
 
     def _can_lose_one(self) -> bool:
-        """Whether the group is large enough, and nobody is on the way into it or out of it, or behind. A node that was
-        promoted while it was down has the role, and is no member yet; one that listens is a member, and has no vote
-        yet."""
+        """Whether the group is large enough, and nobody is on the way into it or out of it. A node that was promoted
+        while it was down has the role, and is no member yet; one that listens is a member, and has no vote yet."""
         nodes = list(self.watcher.model.tables["node"].values())
         settled = all(node.role == node.spec.desired_role for node in nodes)
         managers = sum(1 for node in nodes if node.role == types.MANAGER)

@@ -69,6 +69,16 @@ def test_an_order_is_carried_out_once_and_the_next_one_again(disk: Disk) -> None
     assert committed_membership(log.load()).voters == {1}
 
 
+def test_a_log_says_ever_after_that_it_was_forced_until_it_is_another(disk: Disk) -> None:
+    log = of_three(disk)
+    assert not log.load().forced
+    assert force_new_cluster(log, log.load(), "first")
+    log.append([joins(9, 7)], HardState(4, 1, 9))
+    assert log.load().forced
+    log.wipe()
+    assert not log.load().forced
+
+
 def test_a_snapshot_and_a_joint_membership_are_no_hindrance(disk: Disk) -> None:
     log, _ = opened(disk)
     log.set_member(OWNER)
@@ -115,7 +125,7 @@ def test_a_crash_leaves_the_old_log_or_the_new_one(point: str, mode: str, seed: 
         disk.crash(random.Random(seed), lose_all=mode == "lost")
     log, loaded = opened(disk)
     done = point == "force.after_write"
-    assert log.was_forced("order") is done
+    assert log.was_forced("order") is loaded.forced is done
     assert committed_membership(loaded).voters == ({1} if done else {1, 2, 3})
     assert force_new_cluster(log, loaded, "order") is not done
     assert committed_membership(log.load()).voters == {1}

@@ -11,6 +11,7 @@ import pytest
 from runtime.raft.admission import LARGEST, TERM_LEAP, refusal
 from runtime.raft.codec import encode_change
 from runtime.raft.confchange import ChangeType, ConfChange
+from runtime.raft.core import TRANSFER
 from runtime.raft.types import (
     APPEND_THREAD,
     APPLY_THREAD,
@@ -21,6 +22,7 @@ from runtime.raft.types import (
     MessageType,
     PeerNotFound,
     ProposalDropped,
+    Role,
     Snapshot,
 )
 from runtime.wire.pb import raft_pb2
@@ -112,6 +114,61 @@ def test_a_read_needs_no_term_and_storages_answers_travel_with_nothing_that_come
     assert refusal(raft, Message(T.READ_INDEX, to=1, from_=2, entries=[Entry(data=b"read")])) == ""
     carried = Message(T.HEARTBEAT, to=1, from_=2, term=raft.term, responses=[Message(T.STORAGE_APPEND_RESP)])
     assert "only a node itself" in refusal(raft, carried)
+
+
+def follower(elapsed: int, **options: Any) -> Member:
+    """One that has not heard its leader for so many ticks."""
+    network = Network(**options)
+    network.elect(1)
+    network.cut(2)
+    network.tick(2, elapsed)
+    return network[2]
+
+
+@pytest.mark.parametrize("context", [b"", TRANSFER])
+@pytest.mark.parametrize("kind", [T.VOTE, T.PRE_VOTE])
+def test_a_vote_for_an_unknown_member_counts_once_a_leader_was_missed_for_an_election_timeout(
+    kind: MessageType, context: bytes
+) -> None:
+    member = follower(9, pre_vote=True)
+    raft = member.node.raft
+    asked = Message(kind, to=2, from_=9, term=raft.term + 1, index=99, log_term=raft.term, context=context)
+    assert (raft.role, raft.election_elapsed) == (Role.FOLLOWER, 9)
+    assert "there may be a leader" in refusal(raft, asked, vouched=True)
+    raft.election_timeout = 19
+    member.node.tick()
+    assert (raft.role, raft.election_elapsed) == (Role.FOLLOWER, 10)
+    assert refusal(raft, asked, vouched=True) == ""
+    assert "nobody known" in refusal(raft, asked)
+    for known in (dataclasses.replace(asked, from_=3), dataclasses.replace(asked, from_=1)):
+        assert refusal(raft, known) == "", "whoever is in the configuration is the core's to judge"
+
+
+def test_whoever_stands_for_election_itself_hears_an_unknown_member_and_a_leader_does_not() -> None:
+    candidate = follower(25).node.raft
+    assert candidate.role is Role.CANDIDATE
+    asked = Message(T.VOTE, to=2, from_=9, term=candidate.term + 1)
+    assert refusal(candidate, asked, vouched=True) == ""
+    leads = leader().node.raft
+    leads.election_elapsed = 99
+    asked = Message(T.VOTE, to=1, from_=9, term=leads.term + 1)
+    assert "there may be a leader" in refusal(leads, asked, vouched=True)
+
+
+def test_whoever_has_just_started_waits_for_its_leader_before_it_hears_an_unknown_member() -> None:
+    member = follower(25)
+    member.restart()
+    raft = member.node.raft
+    asked = Message(T.VOTE, to=2, from_=9, term=raft.term + 1)
+    assert "there may be a leader" in refusal(raft, asked, vouched=True)
+    assert "beyond reach" in refusal(raft, dataclasses.replace(asked, from_=3, term=raft.term + TERM_LEAP + 1))
+
+
+@pytest.mark.parametrize("term", [3 + TERM_LEAP, LARGEST, 0])
+def test_an_unknown_member_moves_terms_no_further_than_a_known_one(term: int) -> None:
+    raft = follower(25).node.raft
+    asked = {sender: Message(T.VOTE, to=2, from_=sender, term=term and term + raft.term) for sender in (3, 9)}
+    assert refusal(raft, asked[9], vouched=True) == refusal(raft, asked[3]) != ""
 
 
 def test_who_knows_no_members_yet_hears_of_votes() -> None:

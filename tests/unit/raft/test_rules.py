@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from random import Random
 
 import pytest
@@ -30,7 +31,7 @@ from runtime.raft.types import (
     entry_size,
     limit_size,
 )
-from tests.unit.raft.network import Network
+from tests.unit.raft.network import Member, Network
 
 T = MessageType
 
@@ -134,6 +135,48 @@ def test_pre_vote_changes_neither_term_nor_vote_of_anybody() -> None:
     network.heal()
     network.tick(1, 3)
     assert (network[1].role, network[1].node.raft.term) == (Role.LEADER, term)
+
+
+def answers(member: Member, message: Message) -> list[tuple[MessageType, int, int, bool]]:
+    """What a core says to one message: kind, receiver, term, whether it is a no."""
+    member.node.step(message)
+    return [(each.type, each.to, each.term, each.reject) for each in member.carry_out()]
+
+
+def test_an_unknown_candidate_of_an_older_term_hears_of_ours_and_a_known_one_is_asked_itself() -> None:
+    network = Network()
+    member = network[2]
+    for _ in range(3):
+        member.node.campaign()
+        member.carry_out()
+    asked = Message(T.VOTE, to=2, from_=9, term=2, index=99, log_term=2)
+    assert answers(member, asked) == [(T.VOTE_RESP, 9, 4, True)]
+    assert member.node.raft.vote == 2
+    assert answers(member, dataclasses.replace(asked, from_=3)) == []
+
+
+def test_a_voter_elects_a_candidate_that_its_configuration_does_not_have_and_follows_it() -> None:
+    """Thesis 4.1: the others that knew both are gone."""
+    network = Network(4, voters=(1, 2, 3))
+    network.elect(1)
+    network.lost = lambda message: 3 in (message.to, message.from_)
+    network[1].node.propose_conf_change(ConfChange(((ChangeType.ADD_NODE, 4),), v1=True))
+    network.settle()
+    network.tick(1, 3)
+    network.propose(1, b"acknowledged")
+    assert network.data(4) == [b"acknowledged"]
+    assert 4 not in network[3].node.raft.progress
+    network.lost = lambda message: 1 in (message.to, message.from_)
+    network.tick(3, 25)
+    network[2].node.forget_leader()
+    network[4].node.campaign()
+    network.settle()
+    assert network[4].node.raft.term == network[3].node.raft.term, "it has heard how far that one's term is"
+    network.elect(4)
+    network.propose(4, b"by the new one")
+    network.tick(4, 3)
+    assert network.data(3) == [b"acknowledged", b"by the new one"]
+    assert 4 in network[3].node.raft.progress
 
 
 def test_a_lease_keeps_a_disturber_from_being_elected() -> None:
