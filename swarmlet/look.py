@@ -72,6 +72,22 @@ def _clear(asked: LookOptions) -> int:
     return _show(asked, client.ask(asked.socket, "clear"), render.cleared)
 
 
+def _messages(asked: LookOptions) -> int:
+    window = asked.typed["window"]
+    with Link(asked.socket) as link:
+        value, begun = link.ask("messages"), time.monotonic()
+        if window:
+            time.sleep(window)
+            before, value = value, link.ask("messages")
+            value = render.with_rates(before, value, time.monotonic() - begun)
+    return _show(asked, value, render.messages)
+
+
+def _tasks(asked: LookOptions) -> int:
+    value = client.ask(asked.socket, "tasks", **asked.typed)
+    return _show(asked, value, render_domain.tasks)
+
+
 def _crashes(asked: LookOptions) -> int:
     value = client.ask(asked.socket, "crashes", path=asked.typed["path"])
     return _show(asked, value, lambda found: render.crashes(found, asked.typed["tracebacks"]))
@@ -247,9 +263,11 @@ _COMMANDS: Final[Mapping[str, Callable[[LookOptions], int]]] = {
     "top": _top,
     "actor": _actor,
     "clear": _clear,
+    "messages": _messages,
     "crashes": _crashes,
     "raft": _raft,
     "trace": _trace,
+    "tasks": _tasks,
     "waiting": _waiting,
     "waits": _waits,
     "beliefs": _beliefs,

@@ -11,8 +11,8 @@ from runtime.introspection.levels import LEVELS, LOGGERS
 from swarmlet.errors import UsageError
 
 COMMANDS: Final = (
-    "tree", "top", "actor", "crashes", "raft", "trace", "waiting", "waits", "beliefs", "explain", "plan", "log-level",
-    "clear", "console",
+    "tree", "top", "actor", "messages", "crashes", "raft", "trace", "tasks", "waiting", "waits", "beliefs", "explain",
+    "plan", "log-level", "clear", "console",
 )  # fmt: skip
 INTERVAL_MIN_S: Final = 1.0
 WINDOW_MAX_S: Final = 60.0
@@ -26,11 +26,21 @@ def add(commands: Any) -> None:
     top.add_argument("--window", type=float, default=2.0, metavar="SECONDS", help="what is compared (1 to 60)")
     top.add_argument("--rows", type=int, default=20, metavar="N", help="the N that are behind or busiest")
     _actor(_command(commands, "actor", "one actor: its state, its messages, its crashes; or act on it"))
+    messages = _command(commands, "messages", "what all actors did, by message type: how many, how long they took")
+    messages.add_argument("--window", type=float, default=1.0, metavar="SECONDS",
+                          help="to count messages over (up to 60); 0: do not")  # fmt: skip
     crashes = _command(commands, "crashes", "the last failures, each with the message that did it")
     crashes.add_argument("path", nargs="?", default="", metavar="PATH", help="of this actor only")
     crashes.add_argument("--tracebacks", action="store_true", help="where each happened")
     raft = _command(commands, "raft", "consensus, store, dispatcher and certificate of a running node")
-    raft.add_argument("--window", type=float, default=1.0, metavar="SECONDS", help="to count writes over; 0: do not")
+    raft.add_argument(
+        "--window", type=float, default=1.0, metavar="SECONDS", help="to count writes over (up to 60); 0: do not"
+    )
+    tasks = _command(commands, "tasks", "the tasks of all services (on a manager)")
+    tasks.add_argument(
+        "text", nargs="?", default="", metavar="TEXT", help="only those with this in a cell, in any case"
+    )
+    tasks.add_argument("--limit", type=int, default=500, metavar="N", help="the first N, by service and slot")
     waiting = _command(commands, "waiting", "the tasks that wait, and why (on a manager)")
     waiting.add_argument("--limit", type=int, default=200, metavar="N", help="the N that wait longest")
     _command(commands, "waits", "which actors wait for an answer, from whom, since when")
@@ -44,9 +54,9 @@ def add(commands: Any) -> None:
     kinds = ("service", "task", "node")
     explained.add_argument("--kind", choices=kinds, default="", help="where the name may mean several")
     planned = _command(commands, "plan", "what would happen; nothing is changed")
-    planned.add_argument("subject", choices=["node"])
-    planned.add_argument("action", choices=["rm", "drain"])
-    planned.add_argument("name", metavar="NODE")
+    planned.add_argument("subject", choices=["node"], help="what of the swarm")
+    planned.add_argument("action", choices=["rm", "drain"], help="what is done to it: as docker node rm, or drained")
+    planned.add_argument("name", metavar="NODE", help="its name, its id or the beginning of its id")
     _log_level(_command(commands, "log-level", "have a running node log more, or less, for a while"))
     _command(commands, "clear", "end all traces, suspensions and log levels that anybody began")
     _console(_command(commands, "console", "all of it in a terminal, live (needs the extra 'console')"))
@@ -54,7 +64,12 @@ def add(commands: Any) -> None:
 
 def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-    parser.add_argument("--socket", default="", metavar="PATH", help="introspection socket of the node")
+    parser.add_argument(
+        "--socket",
+        default="",
+        metavar="PATH",
+        help="introspection socket of the node (default: of the daemon that this user runs)",
+    )
     if name == "console":
         parser.set_defaults(json=False)  # it prints nothing: each of its pages is a command of its own
     else:
@@ -65,7 +80,7 @@ def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
 def _actor(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("path", metavar="PATH", help="as swarmlet tree shows it, from the top: /cluster/node/agent")
-    add("--window", type=float, default=1.0, metavar="SECONDS", help="to count messages over; 0: do not")
+    add("--window", type=float, default=1.0, metavar="SECONDS", help="to count messages over (up to 60); 0: do not")
     add("--restart", action="store_true", help="begin a new life")
     add("--suspend", type=float, metavar="SECONDS", help="hold its messages back for a while, or until Ctrl-C")
     add("--resume", action="store_true", help="let its messages go again")
@@ -124,7 +139,7 @@ def checked(command: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
         raise UsageError("log-level changes the running node: it needs --write too")
     if command == "console" and own["ssh"] and not own["api"]:
         raise UsageError("--ssh needs --api too: the path of the API's socket on the other machine")
-    if command in ("raft", "actor") and not 0 <= own["window"] <= WINDOW_MAX_S:
+    if command in ("raft", "actor", "messages") and not 0 <= own["window"] <= WINDOW_MAX_S:
         raise UsageError("the window is a number of seconds up to 60, or 0")
     if command == "top" and not (INTERVAL_MIN_S <= own["window"] <= WINDOW_MAX_S and own["rows"] > 0):
         raise UsageError("the window is 1 to 60 seconds, and at least one row is shown")

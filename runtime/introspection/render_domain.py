@@ -49,7 +49,12 @@ def _called(core: Answer, raft_id: str) -> str:
 
 
 def _no_leader(core: Answer) -> str:
-    return "" if core["leader"] else ": NO LEADER is known, nothing can be written"
+    if core["leader"]:
+        return ""
+    voters = [each for each in core["peers"] if isinstance(each, Mapping) and each.get("votes", True)]
+    most = 2 * sum(each["reached"] for each in voters) > len(voters)
+    why = "; a majority is reached, so some of them take no part: they say why" if most else ""
+    return f": NO LEADER is known, nothing can be written{why}"
 
 
 def _peer(peer: Answer) -> tuple[str, ...]:
@@ -93,6 +98,21 @@ def _certificate(value: Answer) -> str:
     failed = f"; {found['failed renewals']} renewals failed" if found["failed renewals"] else ""
     return (f"certificate: {found['role']}, {found['days left']:.1f} days left; "
             f"root {found['root days left']:.0f} days left{failed}{trouble}\n  of node {found['node']}")  # fmt: skip
+
+
+def tasks(value: Answer) -> str:
+    """What ``tasks`` was answered."""
+    table = [("TASK", "STATE", "DESIRED", "NODE", "ID", "WHY")]
+    for each in value["tasks"]:
+        cells = [each[name] for name in ("name", "state", "desired", "node")]
+        table.append((*cells, each["id"][:12], " ".join(each["why"].split())))
+    closing = first_of(len(value["tasks"]), value["found"], what_of(value))
+    return "\n".join([*behind(value), columns(table), closing])
+
+
+def what_of(found: Answer) -> str:
+    """What is listed: all tasks, or those that fit a text."""
+    return "tasks" if found["found"] == found["count"] else f"tasks that fit, of {found['count']}"
 
 
 def waiting(value: Answer) -> str:

@@ -15,7 +15,7 @@ from rich.cells import cell_len, set_cell_size
 
 from runtime.introspection.lines import harmless
 from runtime.introspection.render import state, window
-from runtime.introspection.render_domain import behind, first_of
+from runtime.introspection.render_domain import behind, first_of, what_of
 from runtime.introspection.sequence import OUTSIDE, duration, names, participants, trace_id
 
 Answer = Mapping[str, Any]
@@ -243,17 +243,13 @@ def tasks(found: Answer) -> Table:
         )
         for each in found["tasks"]
     )
-    closing = _closing(found, first_of(len(rows), found["found"], _what_of(found)))
+    closing = _closing(found, first_of(len(rows), found["found"], what_of(found)))
     return Table(("TASK", "STATE", "DESIRED", "NODE", "ID", "WHY"), rows, (), closing, found["count"])
 
 
 def _closing(found: Answer, text: str) -> str:
     """What ends a table; if what is in it may be old, that first. Of no rows there is nothing to say."""
     return "; ".join([*behind(found), *([text] if found["tasks"] else [])])
-
-
-def _what_of(found: Answer) -> str:
-    return "tasks" if found["found"] == found["count"] else f"tasks that fit, of {found['count']}"
 
 
 def event(found: Answer) -> str:

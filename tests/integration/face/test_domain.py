@@ -181,13 +181,27 @@ def test_who_waits_for_whom_is_told_with_the_question_and_the_time(running: Node
     until(lambda: not [each for each in ask(running, "waits") if each["from"] == "/asking"])
 
 
-@pytest.mark.parametrize("command", ["raft", "waiting", "waits", "beliefs"])
+@pytest.mark.parametrize("command", ["raft", "messages", "tasks", "waiting", "waits", "beliefs"])
 def test_each_view_is_one_command(running: Node, capsys: pytest.CaptureFixture[str], command: str) -> None:
-    flags = ["--window", "0"] if command == "raft" else []
+    flags = ["--window", "0"] if command in ("raft", "messages") else []
     assert cli.main([command, "--socket", running.introspection_socket, *flags]) == 0
     assert capsys.readouterr().out.strip()
     assert cli.main([command, "--socket", running.introspection_socket, "--json", *flags]) == 0
     json.loads(capsys.readouterr().out)
+
+
+def test_messages_are_counted_over_a_window_and_tasks_found_by_a_text(
+    running: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = ["--socket", running.introspection_socket]
+    assert cli.main(["messages", "--window", "0.2", "--json", *at]) == 0
+    (ticks,) = (each for each in json.loads(capsys.readouterr().out) if each["type"] == "RaftTick")
+    assert 0.0 <= ticks["rate"] <= ticks["count"] / 0.2
+    assert cli.main(["tasks", "PICKY", *at]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:-1]] == ["picky.1", "picky.2"]
+    for wrong in (["messages", "--window", "61", *at], ["tasks", "--limit", "0", *at]):
+        assert cli.main(wrong) != 0
+        assert capsys.readouterr().err.startswith("swarmlet: ")
 
 
 @pytest.mark.parametrize("part", ["store", "raft", "raft/log"])

@@ -470,3 +470,12 @@ def test_a_socket_that_nobody_is_behind_is_told_from_what_is_none(short_path: Pa
         with pytest.raises(client.NoAnswer) as refused:
             client.ask(str(path), "tree")
         assert str(refused.value) == f"no node answers at {path}: {why}"
+
+
+def test_a_socket_of_somebody_else_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(_self: socket.socket, path: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    with pytest.raises(client.NoAnswer, match=r"^/i[.]sock belongs to another user: the socket is"):
+        client.ask("/i.sock", "tree")

@@ -80,7 +80,12 @@ def test_a_window_gives_the_rate_of_writes() -> None:
 def test_a_swarm_without_a_leader_says_so_and_a_worker_shows_its_certificate() -> None:
     lost = copy.deepcopy(answers.RAFT)
     lost["raft"] |= {"leader": "", "leading": False, "role": "candidate"}
-    assert "NO LEADER is known" in render_domain.raft(lost)
+    head = "candidate 1 in term 7: NO LEADER is known, nothing can be written"
+    assert render_domain.raft(lost).splitlines()[0] == head, "of two members one is reached"
+    lost["raft"]["peers"][1]["reached"] = True
+    assert render_domain.raft(lost).splitlines()[0] == (
+        f"{head}; a majority is reached, so some of them take no part: they say why"
+    )
     worker = {"clock": 1.0, "certificate": answers.RAFT["certificate"]}
     assert render_domain.raft(worker).startswith("certificate:")
     assert render_domain.raft({"clock": 1.0}) == "this node runs no manager"
@@ -96,6 +101,14 @@ def test_waiting_tasks_are_a_table_that_says_what_it_leaves_out() -> None:
     assert render_domain.first_of(1, 1, "tasks") == "1 task"
     assert render_domain.first_of(0, 0, "tasks") == "0 tasks"
     assert render_domain.waiting({"count": 0, "tasks": []}) == "no task waits"
+
+
+def test_tasks_are_a_table_that_says_what_it_leaves_out() -> None:
+    lines = render_domain.tasks({**answers.TASKS, "behind": ["x"]}).splitlines()
+    assert lines[0] == "WHAT IS KNOWN HERE MAY BE OLD: x"
+    assert lines[2].split() == ["web.1", "pending", "running", "one", "t" * 12, "no", "suitable", "node", "(x)"]
+    assert lines[3:] == ["first 1 of 10000 tasks"]
+    assert render_domain.tasks({"tasks": [], "found": 0, "count": 3}).splitlines()[1:] == ["0 tasks that fit, of 3"]
 
 
 def belief(**sides: Any) -> dict[str, Any]:
