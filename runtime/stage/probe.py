@@ -10,7 +10,7 @@ from runtime.stage.actor import Actor
 from runtime.stage.address import Address
 from runtime.stage.answers import Reply
 from runtime.stage.policy import GiveUp, Policy
-from runtime.stage.simulator import Simulator
+from runtime.stage.simulator import Simulator, Stuck
 from runtime.stage.stage import Stage
 
 M = TypeVar("M")
@@ -49,6 +49,7 @@ class Probe:
 
     def __init__(self, simulator: Simulator, stage: Stage, name: str = "probe") -> None:
         self._simulator = simulator
+        self._stage = stage
         self._received: deque[Received] = deque()
         self._answers: dict[type[Any], Callable[[Any], Any]] = {}
         self.address = stage.mount(name, _ProbeActor, self._received, self._answers)
@@ -59,7 +60,10 @@ class Probe:
 
     def take(self, message_type: type[M], within: float = 10.0) -> Received:
         """The first message of this type, with its sender and reply; earlier ones of other types stay."""
-        self._simulator.run_until(lambda: self._find(message_type) is not None, within)
+        try:
+            self._simulator.run_until(lambda: self._find(message_type) is not None, within)
+        except Stuck as stuck:
+            raise Stuck(f"{self._missed(message_type)}\n{stuck}") from None
         found = self._find(message_type)
         assert found is not None
         self._received.remove(found)
@@ -80,6 +84,13 @@ class Probe:
     def messages(self) -> list[Any]:
         """All that was told and not yet taken."""
         return [received.message for received in self._received]
+
+    def _missed(self, message_type: type[Any]) -> str:
+        """What was waited for, what came instead, and who failed on the way."""
+        told = ", ".join(f"{message!r:.200}" for message in self.messages) or "nothing"
+        lines = [f"{self.address.path} was told no {message_type.__name__}, but {told}"]
+        lines += [f"{each.path} failed over {each.message}: {each.error}" for each in self._stage.observations.crashes]
+        return "\n".join(lines)
 
     def _find(self, message_type: type[Any]) -> Received | None:
         return next((r for r in self._received if isinstance(r.message, message_type)), None)

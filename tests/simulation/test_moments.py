@@ -3,10 +3,14 @@ its ids, and without secrets; between them there is silence."""
 
 from __future__ import annotations
 
+import ast
 import logging
+import pathlib
+import re
 
 import pytest
 
+from runtime.disk.ballast import Space
 from runtime.protocol.cluster import Inspect, Leave, Update
 from runtime.stage.observe import Moment
 from runtime.wire.pb import control_pb2
@@ -14,6 +18,7 @@ from runtime.wire.pb import types_pb2 as types
 from swarmlet import TestCluster
 from swarmlet.logs import JsonFormatter
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 Said = tuple[str, str, str]
 
 
@@ -106,3 +111,22 @@ def test_a_disk_that_fills_up_is_told_of_and_so_is_its_end() -> None:
             files.free = left
             c.advance(3)
             assert ear.take() == [("manager-1", "disk", action)]
+
+
+def test_the_moments_in_the_documents_are_those_in_the_code() -> None:
+    text = (ROOT / "docs/embedding.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z]+)` \| ((?:`[a-z]+`(?:, )?)+) \|", text, re.MULTILINE)
+    documented = {kind: set(re.findall("[a-z]+", actions)) for kind, actions in rows if kind != "type"}
+    said: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "actors").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        words = {each.value for each in ast.walk(tree) if isinstance(each, ast.Constant)}
+        for call in ast.walk(tree):
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "moment":
+                kind = call.args[1]
+                assert isinstance(kind, ast.Constant)
+                said.setdefault(kind.value, set()).update(word for word in words if isinstance(word, str))
+    said["disk"] |= {space.value for space in Space}
+    assert documented.keys() == said.keys()
+    for kind, actions in documented.items():
+        assert actions <= said[kind], f"{kind} has no {actions - said[kind]}"

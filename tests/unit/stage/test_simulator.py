@@ -11,7 +11,7 @@ import pytest
 from runtime.stage import Actor, Address, Stage, handles
 from runtime.stage.simulator import SimulatedClock, Simulator, Stuck
 from runtime.stage.timers import Timer
-from tests.unit.stage.actors import Add, Counter, Every, Later, Total
+from tests.unit.stage.actors import Add, Counter, Every, Fail, Later, Total
 
 
 class Passes(Actor):
@@ -126,6 +126,23 @@ def test_a_probe_stands_for_another_actor() -> None:
     asks.tell(Add(2))
     assert probe.expect(Add) == Add(42)
     probe.expect_none(Add, during=5)
+
+
+def test_a_probe_that_waits_in_vain_says_for_what_what_came_instead_and_who_failed() -> None:
+    simulator = Simulator(4)
+    stage = simulator.node("n1")
+    probe = stage.probe()
+    with pytest.raises(Stuck, match=r"^/probe was told no Total, but nothing\nseed 4: not within 3 virtual seconds\n"):
+        probe.expect(Total, within=3)
+    stage.mount("counter", Counter).tell(Fail(ValueError("by a test")))
+    probe.address.tell(Add(1))
+    probe.address.tell(Add(2))
+    with pytest.raises(Stuck) as stuck:
+        probe.expect(Total)
+    told, failed, *_ = str(stuck.value).splitlines()
+    assert told == "/probe was told no Total, but Add(amount=1), Add(amount=2)"
+    assert failed == "/counter failed over Fail: ValueError: by a test"
+    assert probe.expect(Add) == Add(1)
 
 
 def test_time_does_not_run_past_its_limit_when_a_timer_wakes_nobody() -> None:
