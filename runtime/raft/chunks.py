@@ -6,6 +6,7 @@ at before the core sees it: a message that no core makes is refused here, so tha
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -49,7 +50,7 @@ class Assembly:
         self.size = 0
         self._over = False
         self._first: raftpb_pb2.Message | None = None
-        self._pieces: list[bytes] = []
+        self._data = io.BytesIO()  # gives what it holds without a copy
 
     def take(self, message: raftpb_pb2.Message, room: int = ASSEMBLY_MAX) -> None:
         """The next piece; ``Refused``: INVALID_ARGUMENT if it does not belong to those before, RESOURCE_EXHAUSTED if it
@@ -66,11 +67,11 @@ class Assembly:
         if len(data) > room:
             raise Refused(Code.RESOURCE_EXHAUSTED, f"more than {ASSEMBLY_MAX} bytes of snapshots are not taken at once")
         self.size += len(data)
-        self._pieces.append(data)
+        self._data.write(data)
 
     def drop(self) -> None:
         """Lets go of everything."""
-        self._over, self.size, self._first, self._pieces = True, 0, None, []
+        self._over, self.size, self._first, self._data = True, 0, None, io.BytesIO()
 
     @property
     def first(self) -> raftpb_pb2.Message | None:
@@ -80,11 +81,11 @@ class Assembly:
     def decoded(self) -> Message:
         """The whole message, as ``decode_message`` gives it; lets go of the pieces."""
         assert self._first is not None, "nothing came"
-        first, pieces = self._first, self._pieces
+        first, data = self._first, self._data.getvalue()
         self.drop()
         message = decode_message(first)
-        if len(pieces) > 1 and message.snapshot is not None:
-            return replace(message, snapshot=replace(message.snapshot, data=b"".join(pieces)))
+        if message.snapshot is not None:
+            return replace(message, snapshot=replace(message.snapshot, data=data))
         return message
 
 

@@ -66,9 +66,9 @@ EDGES: tuple[Mutation, ...] = (
     Mutation("chunks", "elif message.type != raftpb_pb2.MsgSnap or self._first.type != raftpb_pb2.MsgSnap:", "elif False:", "only snapshots come in pieces"),
     Mutation("chunks", "        if len(data) > room:", "        if False:", "memory has a limit"),
     Mutation("chunks", "        self.size += len(data)\n", "", "what is held is counted"),
-    Mutation("chunks", "self._over, self.size, self._first, self._pieces = True, 0,", "self._over, self.size, self._first, self._pieces = False, 0,",
+    Mutation("chunks", "self._over, self.size, self._first, self._data = True, 0,", "self._over, self.size, self._first, self._data = False, 0,",
              "after the end nothing is taken"),
-    Mutation("chunks", "if len(pieces) > 1 and message.snapshot is not None:", "if len(pieces) > 2 and message.snapshot is not None:", "two pieces are joined"),
+    Mutation("chunks", "replace(message.snapshot, data=data)", "replace(message.snapshot)", "the pieces are joined"),
     # Joining what waits
     Mutation("coalesce", "waiting.type is not message.type or waiting.term != message.term", "waiting.type is not message.type", "terms are not mixed"),
     Mutation("coalesce", "not waiting.reject and not message.reject and message.index", "not message.reject and message.index", "a rejection is not lost"),
