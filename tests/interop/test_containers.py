@@ -106,7 +106,8 @@ def test_a_service_lives_as_containers_of_the_engine(start: Start, engine: Peer,
     assert sorted(here) == sorted(engine.docker("ps", "--quiet", "--no-trunc").split())
     assert "httpd" in manager.docker("top", here[0])
     images = ("images", "--format", "{{.ID}} {{.Repository}} {{.Size}}")
-    for asked in (images, ("image", "inspect", "busybox"), ("inspect", *sorted(here)), ("volume", "ls")):
+    info = ("info", "--format", "{{.Images}} {{.CgroupDriver}} {{.LoggingDriver}} {{.MemoryLimit}}")
+    for asked in (images, info, ("image", "inspect", "busybox"), ("inspect", *sorted(here)), ("volume", "ls")):
         assert manager.docker(*asked) == engine.docker(*asked)
     assert manager.docker("system", "df", "--format", "{{.Type}} {{.Size}}") == engine.docker(
         "system", "df", "--format", "{{.Type}} {{.Size}}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import platform
 from collections.abc import Sequence
@@ -41,6 +42,11 @@ FEATURES: Final = (
     "BridgeNfIptables",
     "BridgeNfIp6tables",
 )
+OF_THE_ENGINE: Final = (
+    "Images", "CgroupDriver", "CgroupVersion", "DefaultRuntime", "LoggingDriver", "SecurityOptions", *FEATURES,
+)  # fmt: skip
+ENGINE_S: Final = 2.0
+"""So long the information about this node waits for its container engine."""
 PING_HEADERS: Final = {"Cache-Control": "no-cache, no-store, must-revalidate", "Pragma": "no-cache"}
 
 
@@ -83,7 +89,17 @@ def version_to_json(system: SystemInfo) -> JsonObject:
 async def info(call: Call) -> Answer:
     """``GET /info``: answered in every state of the swarm."""
     swarm_info = await call.backend.swarm_info()
-    return answer(info_to_json(await call.backend.system(), swarm_info, await _states(call.backend)))
+    shown = info_to_json(await call.backend.system(), swarm_info, await _states(call.backend))
+    return answer({**shown, **await _engines(call.backend)})
+
+
+async def _engines(backend: Backend) -> JsonObject:
+    """What the engine that runs the containers knows better; nothing where it does not say so at once."""
+    try:
+        found = await asyncio.wait_for(backend.engine("/info", {}), ENGINE_S) or {}
+    except (ApiError, Refused, TimeoutError):
+        return {}
+    return {key: found[key] for key in OF_THE_ENGINE if key in found}
 
 
 async def _states(backend: Backend) -> list[str]:

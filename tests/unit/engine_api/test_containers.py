@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from runtime.engine_api.convert import local
 from runtime.engine_api.errors import ApiError
-from runtime.engine_api.routes import later
+from runtime.engine_api.routes import later, system
 from runtime.errors import Code, Refused
 from runtime.protocol.cluster import ClusterError
 from runtime.wire.pb import types_pb2 as types
@@ -412,3 +413,21 @@ def test_filters_that_are_none_are_refused() -> None:
         400,
         "Invalid filter 'status=bogus'",
     )
+
+
+def test_info_says_what_the_engine_knows_better_and_is_answered_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = with_engine(
+        _info={"Images": 7, "LoggingDriver": "syslog", "MemoryLimit": True, "Name": "theirs", "NCPU": 99}
+    )
+    found = ask(backend, "GET", "/info")[1]
+    assert (found["Images"], found["LoggingDriver"], found["MemoryLimit"]) == (7, "syslog", True)
+    assert (found["Name"], found["NCPU"]) != ("theirs", 99)
+    backend.shown["/info"] = Refused(Code.UNAVAILABLE, "it is down")
+    assert ask(backend, "GET", "/info")[1]["Images"] == 1
+
+    async def silent(path: str, query: Any) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(backend, "engine", silent)
+    monkeypatch.setattr(system, "ENGINE_S", 0.01)
+    assert ask(backend, "GET", "/info")[1]["Images"] == 1
