@@ -19,6 +19,9 @@ REQUEST_MAX = 4 << 20
 """Bytes of one request in full: what SwarmKit's servers receive at most."""
 ASSEMBLY_MAX = 1 << 30
 """Bytes of a snapshot that are taken in: protobuf itself holds less than twice as many."""
+PIECE_BYTES = 1 << 20
+"""Bytes of a snapshot in one request: little enough that whoever makes, sends and takes it is not held up, and that a
+slow link takes one in the time that it has."""
 _FRAMING = 64  # what lengths may grow by when a piece of data is put in
 
 
@@ -35,7 +38,7 @@ def requests_of(message: Message, limit: int = REQUEST_MAX) -> Iterator[raft_pb2
     data = memoryview(message.snapshot.data)
     bare = replace(message, snapshot=replace(message.snapshot, data=b""))
     envelope = raft_pb2.StreamRaftMessageRequest(message=message_to_pb(bare))
-    room = limit - envelope.ByteSize() - _FRAMING
+    room = min(PIECE_BYTES, limit - envelope.ByteSize() - _FRAMING)
     for start in range(0, len(data), room):
         piece = raft_pb2.StreamRaftMessageRequest()
         piece.CopyFrom(envelope)

@@ -364,7 +364,7 @@ def test_a_snapshot_larger_than_any_queue_arrives_in_pieces_that_peers_take() ->
     bench.send(message)
     assert bench.raft.expect(SnapshotSent) == SnapshotSent(PEER, True)
     (pieces,) = peer.messages
-    assert len(pieces) == 21
+    assert len(pieces) == 81
     assert b"".join(piece.snapshot.data for piece in pieces) == message.snapshot.data
 
 

@@ -60,7 +60,7 @@ EDGES: tuple[Mutation, ...] = (
     Mutation("claims", "now - standing.heard > KEPT]:", "now - standing.heard >= KEPT]:", "a claim is kept for its time"),
     # How it travels
     Mutation("chunks", "+ _FRAMING >= limit // 2", "+ _FRAMING >= 2 * limit", "a large snapshot is sent in pieces"),
-    Mutation("chunks", "room = limit - envelope.ByteSize() - _FRAMING", "room = limit", "a piece fits with its envelope"),
+    Mutation("chunks", "limit - envelope.ByteSize() - _FRAMING)", "limit)", "a piece fits with its envelope"),
     Mutation("chunks", "range(0, len(data), room)", "range(0, len(data) - 1, room)", "the last byte is sent"),
     Mutation("chunks", "elif message.index != self._first.index:", "elif False:", "pieces are of one message"),
     Mutation("chunks", "elif message.type != raftpb_pb2.MsgSnap or self._first.type != raftpb_pb2.MsgSnap:", "elif False:", "only snapshots come in pieces"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import Code, Refused
-from runtime.raft.chunks import REQUEST_MAX, Assembly, decode_message, requests_of
+from runtime.raft.chunks import PIECE_BYTES, REQUEST_MAX, Assembly, decode_message, requests_of
 from runtime.raft.codec import message_to_pb
 from runtime.raft.types import ConfState, Entry, Message, MessageType, Snapshot
 
@@ -37,11 +37,15 @@ def test_a_snapshot_of_any_size_arrives_as_it_was_in_requests_that_fit(size: int
     assert (message.type, message.term, message.snapshot) == (T.SNAP, 3, snapshot(size).snapshot)
 
 
-def test_a_snapshot_of_9_mb_takes_three_requests_of_4_mib_at_most() -> None:
+def test_a_snapshot_of_9_mb_takes_nine_requests_of_a_mib_and_its_envelope() -> None:
     requests = list(requests_of(snapshot(9_000_000)))
-    assert len(requests) == 3
-    assert max(request.ByteSize() for request in requests) <= REQUEST_MAX
-    assert min(request.ByteSize() for request in requests[:-1]) > REQUEST_MAX - 256
+    assert [len(request.message.snapshot.data) for request in requests] == [PIECE_BYTES] * 8 + [9_000_000 % PIECE_BYTES]
+    assert max(request.ByteSize() for request in requests) < PIECE_BYTES + 256
+
+
+def test_one_that_fits_into_half_a_request_is_not_cut() -> None:
+    (request,) = requests_of(snapshot(REQUEST_MAX // 2 - 100))
+    assert PIECE_BYTES < request.ByteSize() < REQUEST_MAX
 
 
 def test_any_other_message_is_one_request() -> None:
@@ -77,8 +81,8 @@ def test_requests_are_made_one_at_a_time_and_the_snapshots_data_is_never_copied_
         peak = tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()
-    assert largest <= REQUEST_MAX
-    assert peak < 3 * REQUEST_MAX
+    assert PIECE_BYTES < largest <= REQUEST_MAX
+    assert peak < 3 * PIECE_BYTES
 
 
 def test_more_than_there_is_room_for_is_refused_and_what_was_dropped_takes_nothing_more() -> None:
