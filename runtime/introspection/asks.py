@@ -124,7 +124,8 @@ class Asks:
         return {"bytes": len(data)}
 
     async def _node(self, request: dict[str, Any]) -> Any:
-        return {**self._about, "name": self.stage.name, "clock": self.stage.read_clock()}
+        about = {**self._about, "name": self.stage.name, "clock": self.stage.read_clock()}
+        return {**about, "behind": await self._behind()}
 
     async def _tree(self, request: dict[str, Any]) -> Any:
         found = rows(self.stage)
@@ -265,12 +266,12 @@ class Asks:
     async def _behind(self) -> list[str]:
         """Why what this node's manager knows of the swarm may be old; nothing where it is not."""
         cell = self.stage.cells.get(DOMAIN["raft"])
-        return self._kept((await read_states([cell]))[cell.path] if cell is not None else None)
+        if (found := self._kept()) or cell is None:
+            return found  # of an actor that is kept no state comes in time
+        return _leaderless((await read_states([cell]))[cell.path])
 
-    def _kept(self, core: Any) -> list[str]:
-        leaderless = isinstance(core, dict) and core.get("leader") == ""
-        found = [f"{path}: {why}" for path, why in standing.kept(self.stage).items()]
-        return found or (["no leader is known here"] if leaderless else [])
+    def _kept(self) -> list[str]:
+        return [f"{path}: {why}" for path, why in standing.kept(self.stage).items()]
 
     async def _name(self, peers: Sequence[Any]) -> None:
         """Adds to what is said of managers how their machines are called."""
@@ -292,12 +293,16 @@ class Asks:
         core = found.get("raft")
         if isinstance(core, dict):
             await self._name(core.get("peers", ()))
-        return {**found, "behind": self._kept(core)}
+        return {**found, "behind": self._kept() or _leaderless(core)}
 
     async def _domain(self) -> dict[str, Any]:
         cells = {name: cell for name, path in DOMAIN.items() if (cell := self.stage.cells.get(path)) is not None}
         states = await read_states(list(cells.values()))
         return {name: states[cell.path] for name, cell in cells.items()} | {"clock": self.stage.read_clock()}
+
+
+def _leaderless(core: Any) -> list[str]:
+    return ["no leader is known here"] if isinstance(core, dict) and core.get("leader") == "" else []
 
 
 def _node_id(view: View | None, text: str) -> str:

@@ -117,9 +117,9 @@ class Tally:
 
     @property
     def stats(self) -> dict[type[Any], MessageStats]:
-        """The figures, with all that is noted up to now."""
-        if self.noted:
-            with self._counting:
+        """The figures, with all that is noted up to now, also where somebody else is about to count it."""
+        with self._counting:
+            if self.noted:
                 self._count()
         return self._counted
 

@@ -309,10 +309,10 @@ class NodesPage(Page):
     name = "nodes"
 
     def fetch(self, source: Source) -> Any:
-        return source.get("/nodes")
+        return source.get("/nodes"), source.ask("node")
 
     def show(self, fetched: Any) -> Table:
-        return views.nodes(fetched)
+        return views.nodes(*fetched)
 
     def deeper(self, key: str) -> Page:
         return PlanPage(key)
@@ -325,10 +325,10 @@ class ServicesPage(Page):
     empty = "no services: docker service create makes one"
 
     def fetch(self, source: Source) -> Any:
-        return source.get("/services", status="true")
+        return source.get("/services", status="true"), source.ask("node")
 
     def show(self, fetched: Any) -> Table:
-        return views.services(fetched)
+        return views.services(*fetched)
 
     def deeper(self, key: str) -> Page:
         return LogsPage(key)

@@ -199,8 +199,8 @@ def waiting(found: Answer) -> Table:
     return Table(("TASK", "STATE", "NODE", "SINCE", "NEXT", "WHY"), tuple(rows), (3,), closing, found["count"])
 
 
-def nodes(found: Sequence[Answer]) -> Table:
-    """As ``docker node ls``."""
+def nodes(found: Sequence[Answer], asked: Answer) -> Table:
+    """As ``docker node ls``; ``asked`` is what the node that was asked says of itself."""
     rows = []
     for each in found:
         manager = each.get("ManagerStatus") or {}
@@ -209,11 +209,12 @@ def nodes(found: Sequence[Answer]) -> Table:
                  role, each["Status"].get("Addr", ""), each["ID"][:12], each["Status"].get("Message", ""))  # fmt: skip
         rows.append(Row(each["ID"], cells))
     rows.sort(key=lambda row: (row.cells[0], row.key))
-    return Table(("HOSTNAME", "STATUS", "AVAILABILITY", "MANAGER", "ADDRESS", "ID", "MESSAGE"), tuple(rows))
+    return Table(("HOSTNAME", "STATUS", "AVAILABILITY", "MANAGER", "ADDRESS", "ID", "MESSAGE"), tuple(rows),
+                 (), "; ".join(behind(asked)))  # fmt: skip
 
 
-def services(found: Sequence[Answer]) -> Table:
-    """As ``docker service ls``, with the state of an update."""
+def services(found: Sequence[Answer], asked: Answer) -> Table:
+    """As ``docker service ls``, with the state of an update; ``asked`` as above."""
     rows = []
     for each in found:
         spec, status, update = each["Spec"], each.get("ServiceStatus") or {}, each.get("UpdateStatus") or {}
@@ -224,7 +225,8 @@ def services(found: Sequence[Answer]) -> Table:
                  update.get("Message", ""))  # fmt: skip
         rows.append(Row(each["ID"], cells, (*cells[:2], running - desired, *cells[3:])))
     rows.sort(key=lambda row: (row.cells[0], row.key))
-    return Table(("NAME", "MODE", "REPLICAS", "IMAGE", "UPDATE", "ID", "MESSAGE"), tuple(rows), (2,))
+    return Table(("NAME", "MODE", "REPLICAS", "IMAGE", "UPDATE", "ID", "MESSAGE"), tuple(rows), (2,),
+                 "; ".join(behind(asked)))  # fmt: skip
 
 
 def tasks(found: Answer) -> Table:

@@ -67,7 +67,7 @@ def suspended(node: Node, path: str) -> Iterator[None]:
 
 
 def test_a_manager_whose_consensus_stands_still_says_that_what_it_knows_may_be_old(running: Node) -> None:
-    questions = ("raft", "waiting", "tasks", "beliefs")
+    questions = ("raft", "waiting", "tasks", "beliefs", "node")
     assert [ask(running, each)["behind"] for each in questions] == [[]] * len(questions)
     path = "/cluster/node/manager/raft"
     with suspended(running, path):

@@ -90,10 +90,19 @@ def test_nothing_in_a_cell_commands_the_terminal() -> None:
 
 
 def test_the_swarm_is_shown_as_docker_shows_it() -> None:
-    assert cells(views.nodes([answers.NODE])) == [("one", "ready", "active", "Leader", "10.0.0.1", "n" * 12, "")]
-    assert cells(views.services([answers.SERVICE])) == [("web", "replicated", "1/2", "host:latest", "", "s" * 12, "")]
+    assert cells(views.nodes([answers.NODE], {})) == [("one", "ready", "active", "Leader", "10.0.0.1", "n" * 12, "")]
+    assert cells(views.services([answers.SERVICE], {})) == [
+        ("web", "replicated", "1/2", "host:latest", "", "s" * 12, "")
+    ]
     (task,) = cells(views.tasks(answers.TASKS))
     assert task == ("web.1", "pending", "running", "one", "t" * 12, "no suitable node (x)")
+
+
+def test_a_node_that_may_be_behind_says_so_below_what_its_api_answers() -> None:
+    asked = {"behind": ["no leader is known here"]}
+    for table in (views.nodes([], asked), views.services([], asked)):
+        assert table.closing == "WHAT IS KNOWN HERE MAY BE OLD: no leader is known here"
+    assert views.nodes([answers.NODE], {"behind": []}).closing == ""
 
 
 def test_a_list_that_is_cut_says_how_much_there_is() -> None:

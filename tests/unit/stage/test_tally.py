@@ -161,6 +161,16 @@ def test_an_actor_does_not_wait_for_who_looks() -> None:
     assert stage.close()
 
 
+def test_who_looks_while_somebody_counts_sees_what_is_being_counted() -> None:
+    tally, found = Tally(), []
+    looking = threading.Thread(target=lambda: found.append(tally.stats[Add].count))
+    with tally._counting:  # as somebody who took what was noted, and has not counted it yet
+        looking.start()
+        tally._of(Add).busy_buckets[1] = 7
+    looking.join()
+    assert found == [7]
+
+
 def test_little_is_left_uncounted_where_nobody_looks() -> None:
     simulator = Simulator(1, cost=0.0)
     cell = simulator.node("n").mount("a", Adder).resolve()
