@@ -132,7 +132,7 @@ def test_the_head_says_where_there_is_more_to_the_right() -> None:
 def test_a_node_that_does_not_answer_is_said_not_to_before_the_question_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("swarmlet.console.app.SILENT_S", 0.0)
+    monkeypatch.setattr("swarmlet.console.app.SILENT_S", 0.1)
     go_on = threading.Event()
 
     class Hangs(Fake):
@@ -148,11 +148,12 @@ def test_a_node_that_does_not_answer_is_said_not_to_before_the_question_is_given
     async def test(app: Console, pilot: Pilot[None]) -> None:
         source.hangs = True
         try:
-            await settled(pilot, lambda: "no answer for 0 s" in said(app, "#head"))
+            await settled(pilot, lambda: "no answer for " in said(app, "#head"))
             assert keys(app) == ["/a", "/a/b", "/a/c"], "what is known stays"
         finally:
             source.hangs = False
             go_on.set()
+        await settled(pilot, lambda: said(app, "#head").startswith(" tree (3)  ·  live"))
 
     drive(test, source)
 
@@ -160,7 +161,7 @@ def test_a_node_that_does_not_answer_is_said_not_to_before_the_question_is_given
 def test_paths_and_ids_go_to_the_clipboard() -> None:
     async def test(app: Console, pilot: Pilot[None]) -> None:
         await pilot.press("j", "c")
-        assert app.clipboard == "/a/b"
+        await settled(pilot, lambda: app.clipboard == "/a/b")
         await press(app, pilot, "enter")
         await pilot.press("c")
         assert app.clipboard == "/a/b", "what the page is about"
@@ -178,7 +179,7 @@ def test_letters_move_as_in_vi() -> None:
     async def test(app: Console, pilot: Pilot[None]) -> None:
         for key, chosen in (("j", "/a01"), ("j", "/a02"), ("k", "/a01"), ("G", "/a59"), ("g", "/a00")):
             await pilot.press(key)
-            assert app.chosen == chosen
+            await settled(pilot, lambda chosen=chosen: app.chosen == chosen)  # type: ignore[misc]
 
     drive(test, source)
 
@@ -203,6 +204,7 @@ def test_a_page_is_saved_as_it_is_filtered_and_sorted(tmp_path: Path, monkeypatc
 
     async def test(app: Console, pilot: Pilot[None]) -> None:
         await pilot.press("/", "a", "/", "enter", "ctrl+s")
+        await settled(pilot, lambda: bool(saved()))
         (path,) = saved()
         lines = path.read_text().splitlines()
         assert lines[0].split()[:2] == ["ACTOR", "STATE"]
