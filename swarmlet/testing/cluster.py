@@ -454,7 +454,8 @@ class TestCluster:
         return self._ground.trace(paths, types, limit, follow)
 
     def timeline(self) -> str:
-        """What was done to the cluster and what happened in it (leaders, failed actors), in order, a line each."""
+        """What was done to the cluster and what happened in it (leaders, failed actors, and what nodes say themselves:
+        failed tasks, new members, renewed certificates, ...), in order, a line each."""
         lines = [*((fault.at, f"fault {fault.text}") for fault in self.faults), *self._done, *self._ground.events]
         return "\n".join(f"{at:12.6f} {text}" for at, text in sorted(lines, key=lambda line: line[0]))
 

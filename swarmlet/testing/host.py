@@ -66,6 +66,7 @@ class Host:
         )
         self.stage = simulator.adopt(world, f"{self.name}.{self.lives}")
         self.stage.crash_listeners.append(lambda report: self.swarm.crashed(self, report))
+        self.stage.moment_listeners.append(lambda moment: self.swarm.happened(self, moment))
         if self.actors is not None:
             self.actors.enter(self.stage)
         card = Interface("eth0", (ipaddress.ip_address(self.ip),))

@@ -25,7 +25,7 @@ from typing import Any, Literal
 from actors.manager_actor import ManagerActor
 from runtime.errors import Refused
 from runtime.stage import RealClock
-from runtime.stage.observe import CrashReport
+from runtime.stage.observe import CrashReport, Moment
 from swarmlet.executors import ProcessExecutor
 from swarmlet.node import Node
 from swarmlet.testing import said
@@ -99,6 +99,7 @@ class Machine:
         """Until it is asked to stop, or whoever started it is gone."""
         self.node.start()
         self.node.stage.crash_listeners.append(self._crashed)
+        self.node.stage.moment_listeners.append(self._happened)
         self._listen()
         self._say("ready")
         threading.Thread(target=self._until_end_of_input, daemon=True).start()
@@ -129,6 +130,10 @@ class Machine:
 
     def _crashed(self, report: CrashReport) -> None:
         self._say(f"{report.path} failed over {report.message}: {report.error}")
+
+    def _happened(self, moment: Moment) -> None:
+        if moment.type != "manager":
+            self._say(f": {moment.attributes['text']}")
 
     def _watch_leading(self) -> None:
         term = self.leads() if self.node.running else 0

@@ -91,7 +91,8 @@ class Process:
         if text == "ready":
             self._ready.set()
         else:
-            where = f"{self.name}:" if text.startswith("/") else f"{self.name} "  # an actor's path, or the node itself
+            # an actor's path, what the node says, or the node itself
+            where = f"{self.name}:" if text.startswith("/") else self.name if text.startswith(":") else f"{self.name} "
             self.events.append((float(at), f"{where}{text}"))
             self._logged(text)
 

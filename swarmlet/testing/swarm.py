@@ -10,7 +10,7 @@ from runtime.protocol.cluster import Inspect
 from runtime.protocol.raft import RaftStatus
 from runtime.stage.cell import Cell
 from runtime.stage.mailbox import Envelope
-from runtime.stage.observe import CrashReport
+from runtime.stage.observe import CrashReport, Moment
 from runtime.stage.simulator import EPOCH, Simulator
 from runtime.wire.memory import MemoryNetwork
 from runtime.wire.pb import control_pb2, objects_pb2, specs_pb2
@@ -94,6 +94,11 @@ class Swarm:
     def crashed(self, host: Host, report: CrashReport) -> None:
         """An actor failed."""
         self.note(f"{host.name}:{report.path} failed over {report.message}: {report.error}")
+
+    def happened(self, host: Host, moment: Moment) -> None:
+        """A node says what whoever runs it wants to know of; who leads is seen by itself."""
+        if moment.type != "manager":
+            self.note(f"{host.name}: {moment.attributes['text']}")
 
     def _observe(self, cell: Cell, envelope: Envelope) -> None:
         status = envelope[0]
