@@ -94,7 +94,8 @@ class Process:
             # an actor's path, what the node says, or the node itself
             where = f"{self.name}:" if text.startswith("/") else self.name if text.startswith(":") else f"{self.name} "
             self.events.append((float(at), f"{where}{text}"))
-            self._logged(text)
+            if not text.startswith(":"):  # which is in the log already
+                self._logged(text)
 
     def _logged(self, line: str) -> None:
         self.log.append(f"{self.name}: {line}")

@@ -141,6 +141,8 @@ def test_a_real_ground_refuses_what_it_cannot_do_and_reports_what_its_nodes_logg
     assert note.startswith("seed 0, 1 managers and 0 workers over real sockets, after ")
     assert " lines of the nodes:\n  manager-1: " in note
     assert "\n  manager-1: leads in term " in note
+    assert ": : " not in note
+    assert note.count("this node is ready: a manager of the swarm") == 1
     assert "actor manager-1:/cluster/node/agent" in note
 
 
