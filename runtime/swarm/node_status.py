@@ -252,6 +252,7 @@ class NodeRegistry:
             known = self.nodes[node_id]
             keeps = 0.0 if known.lost else patience(node_id)
             known.lost = known.lost or (FAILURE if known.session_id else FAILURE_UNKNOWN)
+            known.session_id = ""  # its session has ended: it has to register anew, as one that was down
             found.append(Lost(node_id, known.lost, keeps))
             if keeps:
                 self._alive.set(node_id, now + keeps)

@@ -538,6 +538,18 @@ def test_a_node_that_is_in_touch_again_in_time_was_never_down() -> None:
     assert bench.state("p") == (READY, "")
 
 
+def test_a_node_that_was_out_of_touch_does_not_go_on_in_the_session_that_ended() -> None:
+    bench = Bench(patient("p", "2m"))
+    _, session_id = bench.register("p")
+    bench.simulator.run_for(50)
+    _, again = bench.register("p", session_id)
+    assert again != session_id
+    bench.keep_alive(again, 300, "p")
+    assert bench.state("p") == (READY, "")
+    bench.simulator.run_for(17)
+    assert bench.state("p") == (DISCONNECTED, KEEPS)
+
+
 def test_a_new_leader_gives_a_node_all_of_its_time_again() -> None:
     lost = patient("p", "2m")
     lost.status.state = DISCONNECTED

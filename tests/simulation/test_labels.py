@@ -106,10 +106,25 @@ def test_a_node_that_stalls_within_its_label_keeps_its_tasks() -> None:
         c.create_service("late", 2)
         c.wait_running("late", 2)
         assert "worker-1" not in c.nodes_of("late")
-        c.advance(60)
+        c.advance(600)
         assert shown(c, "worker-1") == "ready"
         assert task_ids(c, "web") == before
         assert c.running("web") == 4
+
+
+@pytest.mark.parametrize("away", [17, 25, 50, 100])
+def test_a_node_that_is_cut_off_within_its_label_is_never_down(away: int) -> None:
+    with TestCluster(managers=1, workers=2, seed=16) as c:
+        put_label(c, "worker-1", "swarmlet.lost-after", "2m")
+        c.create_service("web", 4)
+        c.wait_running("web", 4)
+        before = task_ids(c, "web")
+        c.partition({"worker-1"})
+        c.advance(away)
+        c.heal()
+        c.run_until(lambda: shown(c, "worker-1") == "ready", 60)
+        c.advance(300)
+        assert (shown(c, "worker-1"), task_ids(c, "web")) == ("ready", before)
 
 
 def test_a_node_that_is_away_for_longer_loses_them() -> None:

@@ -167,6 +167,7 @@ def test_a_node_that_may_be_out_of_touch_is_down_only_after_that() -> None:
     assert known.take_lost(20.0, {"n": 60.0}.__getitem__) == [Lost("n", "heartbeat failure", 60.0)]
     assert known.keeps_until("n") == 80.0
     assert not known.is_down("n")
+    assert known.nodes["n"].session_id == ""
     with pytest.raises(Refused, match="node not registered"):
         known.heartbeat("n", "s", 30.0)
     assert known.take_lost(79.9, {"n": 60.0}.__getitem__) == []
