@@ -72,6 +72,7 @@ class Scheduler:
         self._volumes_of = volumes_of
         self._hold_of = hold_of
         self._held: dict[str, Hold] = {}  # as of the last run, by service
+        self._looked_at: set[str] = set()
 
     # What the scheduler is told
 
@@ -231,13 +232,13 @@ class Scheduler:
             return decisions
         self._due = False
         self._shut_down_unwanted(decisions)
-        self._look_at_holds(service_of)
+        self._held, self._looked_at = {}, set()
         for task_id in list(self._preassigned):
-            if not self._is_held([self._tasks[task_id]], decisions):
+            if not self._is_held([self._tasks[task_id]], service_of, decisions):
                 self._confirm(self._tasks[task_id], decisions)
         self._layouts.begin_run()
         for tasks in self._groups():
-            if not self._is_held(tasks, decisions):
+            if not self._is_held(tasks, service_of, decisions):
                 self._place_group(tasks, now, service_of, decisions)
         return decisions
 
@@ -258,22 +259,16 @@ class Scheduler:
                 self._undecided[task.id] = (task, "")
                 decisions.append(Decision(task.id, None, types.SHUTDOWN, task.status.message, ""))
 
-    def _look_at_holds(self, service_of: ServiceOf) -> None:
-        self._held = {}
-        if self._hold_of is None:
-            return
-        waiting = (
-            self._tasks[task_id].service_id for queue in (self._preassigned, self._unassigned) for task_id in queue
-        )
-        for service_id in dict.fromkeys(waiting):
-            service = service_of(service_id) if service_id else None
+    def _is_held(self, tasks: Sequence[objects.Task], service_of: ServiceOf, decisions: list[Decision]) -> bool:
+        """Whether tasks of one service are not to start yet; they say why. A service is looked at once a run."""
+        id = tasks[0].service_id
+        if id and self._hold_of is not None and id not in self._looked_at:
+            self._looked_at.add(id)
+            service = service_of(id)
             found = self._hold_of(service) if service is not None else None
             if found is not None:
-                self._held[service_id] = found
-
-    def _is_held(self, tasks: Sequence[objects.Task], decisions: list[Decision]) -> bool:
-        """Whether tasks of one service are not to start yet; they say why."""
-        held = self._held.get(tasks[0].service_id)
+                self._held[id] = found
+        held = self._held.get(id)
         if held is None:
             return False
         for task in tasks:
