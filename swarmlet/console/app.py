@@ -339,7 +339,8 @@ class Console(App[None]):
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         """Enter in a table."""
-        self.action_deeper()
+        if self.is_running:
+            self.action_deeper()
 
     async def action_back(self) -> None:
         """Ends a filter, or leads to the page before."""
@@ -384,8 +385,9 @@ class Console(App[None]):
         self.screen.set_focus(self.prompt)  # now, not with the next refresh: the keys that follow at once are for it
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """A filter works as it is typed."""
-        if self._prompt == "/":
+        """A filter works as it is typed. While the console ends there is no screen any more to show it on: what widgets
+        have still said by then is left alone, here and below."""
+        if self._prompt == "/" and self.is_running:
             self.wanted = event.value
             self.refresh_bindings()
             self._show()
@@ -394,6 +396,8 @@ class Console(App[None]):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """The prompt is done."""
+        if not self.is_running:
+            return
         kind, typed = self._prompt, event.value.strip()
         self._end_prompt()
         if kind == ":" and typed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 from runtime.executor.memory import MemoryExecutor
 from runtime.wire.pb import control_pb2, specs_pb2
 from swarmlet import ExecutorPlace, GivenExecutor, Node
+from tests.descriptors import open_files, opened_since
 
 
 class Machine:
@@ -64,7 +64,7 @@ class Traces:
 
     def __init__(self) -> None:
         self.threads = {thread for thread in threading.enumerate() if thread.is_alive()}
-        self.files = self._open_files()
+        self.files = open_files()
         self.children = self._children()
 
     def left(self, seconds: float = 5.0) -> dict[str, Any]:
@@ -78,19 +78,9 @@ class Traces:
     def _left(self) -> dict[str, Any]:
         return {
             "threads": [thread.name for thread in threading.enumerate() if thread not in self.threads],
-            "files": sorted(set(self._open_files()) - set(self.files)),
+            "files": opened_since(self.files),
             "children": sorted(self._children() - self.children),
         }
-
-    @staticmethod
-    def _open_files() -> list[str]:
-        found = []
-        for name in os.listdir("/proc/self/fd"):
-            try:
-                found.append(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
-            except FileNotFoundError:
-                continue
-        return found
 
     @staticmethod
     def _children() -> set[int]:

@@ -12,7 +12,7 @@ pytest.importorskip("textual")
 
 from textual import events
 from textual.pilot import Pilot
-from textual.widgets import Static
+from textual.widgets import DataTable, Input, Static
 
 from swarmlet.console.app import HISTORY_MAX, OTHER_VERSION, THEMES, Console
 from swarmlet.console.pages import ActorPage, CrashPage, LogsPage, TracePage, TreePage
@@ -234,6 +234,26 @@ def test_keys_that_come_all_at_once_reach_the_prompt_in_their_order() -> None:
         await settled(pilot, lambda: app.prompt.value == "a/:")
 
     drive(test)
+
+
+def test_what_is_typed_while_it_ends_does_no_harm() -> None:
+    async def test(app: Console, pilot: Pilot[None]) -> None:
+        await pilot.press("slash", "a")
+        chosen = DataTable.RowSelected(app.table, 0, app.table.ordered_rows[0].key)
+        said = (Input.Changed(app.prompt, "ab"), Input.Submitted(app.prompt, "ab"), chosen)
+        ended = app._close_messages
+
+        async def late(*args: Any, **options: Any) -> None:
+            for message in said:  # the screens are closed by now
+                await app._on_message(message)
+            handled.append(app.is_running)
+            await ended(*args, **options)
+
+        app._close_messages = late  # type: ignore[method-assign]
+
+    handled: list[bool] = []
+    drive(test)
+    assert handled == [False]
 
 
 def test_a_filter_works_as_it_is_typed_and_escape_ends_it() -> None:

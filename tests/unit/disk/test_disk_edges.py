@@ -41,6 +41,7 @@ from runtime.disk.state_files import (
 )
 from runtime.disk.tasks import TaskDatabase
 from runtime.raft.types import ConfState, Entry, EntryType, HardState, Snapshot
+from tests.descriptors import open_files, opened_since
 from tests.seeded import entropy
 from tests.unit.disk.test_disk import a_log, entries
 
@@ -48,10 +49,6 @@ from tests.unit.disk.test_disk import a_log, entries
 @pytest.fixture(params=["memory", "real"])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
     return MemoryDisk() if request.param == "memory" else RealDisk(tmp_path / "root")
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 # Databases
@@ -74,7 +71,7 @@ def test_iterating_over_a_closed_database_fails_at_the_call(disk: Disk) -> None:
 
 
 def test_an_iteration_that_is_left_half_way_does_not_keep_the_database(tmp_path: Path) -> None:
-    before = descriptors()
+    before = open_files()
     disk = RealDisk(tmp_path)
     db = disk.open_database("db")
     db.write([(bytes([number]), b"x" * 1000) for number in range(200)], sync=True)
@@ -85,7 +82,7 @@ def test_an_iteration_that_is_left_half_way_does_not_keep_the_database(tmp_path:
         list(pairs)
     del pairs, db
     disk.open_database("db").close()
-    assert descriptors() == before
+    assert opened_since(before) == []
 
 
 def damage_a_table(path: Path) -> None:
@@ -107,7 +104,7 @@ def with_a_table(tmp_path: Path) -> Path:
 
 
 def test_a_flipped_bit_in_a_table_is_found_by_the_reader_and_ends_the_handle(tmp_path: Path) -> None:
-    before = descriptors()
+    before = open_files()
     damage_a_table(with_a_table(tmp_path))
     db = RealDisk(tmp_path).open_database("db")
     with pytest.raises(DiskDamaged):
@@ -116,18 +113,18 @@ def test_a_flipped_bit_in_a_table_is_found_by_the_reader_and_ends_the_handle(tmp
         db.get(b"0001")
     db.close()
     del db
-    assert descriptors() == before
+    assert opened_since(before) == []
 
 
 def test_a_database_that_does_not_open_leaves_nothing_open(tmp_path: Path) -> None:
     disk = RealDisk(tmp_path)
     disk.open_database("db").close()
     (tmp_path / "db" / "CURRENT").write_text("nonsense\n")
-    before = descriptors()
+    before = open_files()
     for _ in range(3):
         with pytest.raises(DiskFailed):
             disk.open_database("db")
-    assert descriptors() == before
+    assert opened_since(before) == []
 
 
 def test_a_second_handle_is_refused_and_the_first_stays_good(tmp_path: Path) -> None:
@@ -208,16 +205,16 @@ def test_a_lock_that_cannot_be_had_leaves_nothing_open(tmp_path: Path, monkeypat
     def no_locks(*_: Any) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    before = descriptors()
+    before = open_files()
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with pytest.raises(DiskFailed, match="No locks available"):
         files.lock()
-    assert descriptors() == before
+    assert opened_since(before) == []
 
 
 def test_a_lock_ends_with_its_holder_and_survives_the_clearing_of_the_root(tmp_path: Path) -> None:
     files = RealDisk(tmp_path).files
-    before = descriptors()
+    before = open_files()
     lock = files.lock()
     clear_data_root(files)
     with pytest.raises(DiskInUse):
@@ -225,7 +222,7 @@ def test_a_lock_ends_with_its_holder_and_survives_the_clearing_of_the_root(tmp_p
     lock.release()
     lock.release()
     RealDisk(tmp_path).files.lock().release()
-    assert descriptors() == before
+    assert opened_since(before) == []
 
 
 def test_a_lock_is_not_handed_to_programs_that_are_started(tmp_path: Path) -> None:
@@ -240,7 +237,7 @@ def test_a_write_that_fails_on_the_real_disk_leaves_the_old_file_alone(
 ) -> None:
     files = RealDisk(tmp_path).files
     files.write_atomic("a", b"old", 0o600)
-    before = descriptors()
+    before = open_files()
 
     def fail(*_: Any) -> None:
         raise OSError(errno.EIO, "Input/output error")
@@ -251,7 +248,7 @@ def test_a_write_that_fails_on_the_real_disk_leaves_the_old_file_alone(
             files.write_atomic("a", b"new", 0o600)
     assert files.read("a") == b"old"
     assert files.listdir("") == ["a"]
-    assert descriptors() == before
+    assert opened_since(before) == []
 
 
 def test_a_secret_is_private_from_its_first_byte_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,7 +381,7 @@ def test_an_append_that_failed_is_not_counted(disk: Disk) -> None:
 
 
 def test_a_log_that_is_damaged_lets_go_of_its_database(tmp_path: Path) -> None:
-    before = descriptors()
+    before = open_files()
     disk = RealDisk(tmp_path)
     db = disk.open_database(RAFT_DATABASE)
     sealer = Sealer((b"k" * 32,), entropy(5))
@@ -397,7 +394,7 @@ def test_a_log_that_is_damaged_lets_go_of_its_database(tmp_path: Path) -> None:
     db.close()
     disk.open_database(RAFT_DATABASE).close()
     del db, log
-    assert descriptors() == before
+    assert opened_since(before) == []
 
 
 def test_a_key_that_is_no_tasks_is_damage(disk: Disk) -> None:
@@ -454,12 +451,12 @@ def test_a_reserve_that_does_not_fit_leaves_nothing(tmp_path: Path, monkeypatch:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    before = descriptors()
+    before = open_files()
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(DiskFailed, match="No space left"):
         files.reserve("ballast", 1 << 20)
     assert files.listdir("") == []
-    assert descriptors() == before
+    assert opened_since(before) == []
 
 
 @pytest.mark.parametrize("seed", range(40))

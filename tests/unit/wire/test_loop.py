@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from runtime.wire.loop import IoLoop
+from tests.descriptors import open_files, opened_since
 
 
 def both(first: Callable[[], object], second: Callable[[], object]) -> Callable[[], None]:
@@ -109,7 +109,7 @@ def test_a_cancelled_task_says_so_even_if_it_never_began() -> None:
 
 
 def test_stopping_cancels_what_runs_and_leaves_no_thread_or_descriptor() -> None:
-    files = len(os.listdir("/proc/self/fd"))
+    files = open_files()
     threads = set(threading.enumerate())
     io = IoLoop("short-lived").start()
     outcomes, ended, _ = submit(io, asyncio.sleep(3600))
@@ -118,7 +118,7 @@ def test_stopping_cancels_what_runs_and_leaves_no_thread_or_descriptor() -> None
     assert ended.is_set()
     assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError]
     assert set(threading.enumerate()) == threads
-    assert len(os.listdir("/proc/self/fd")) == files
+    assert opened_since(files) == []
 
 
 def test_a_stopped_loop_refuses_work_and_says_so() -> None:
@@ -134,10 +134,10 @@ def test_a_stopped_loop_refuses_work_and_says_so() -> None:
 
 
 def test_a_loop_that_never_started_closes() -> None:
-    files = len(os.listdir("/proc/self/fd"))
+    files = open_files()
     io = IoLoop()
     io.stop()
-    assert len(os.listdir("/proc/self/fd")) == files
+    assert opened_since(files) == []
 
 
 def test_it_cannot_be_stopped_from_within() -> None:

@@ -20,6 +20,7 @@ from runtime.wire.grpc_transport import listen
 from runtime.wire.loop import IoLoop
 from runtime.wire.originate import Originator
 from runtime.wire.port import MANAGER, Credentials, Material
+from tests.descriptors import open_files, opened_since
 from tests.unit.wire.authority import CLUSTER, authority, stranger
 
 
@@ -233,11 +234,11 @@ def test_a_key_touches_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
         real(self, certfile, *rest, **named)
 
     monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", watched)
-    files = len(os.listdir("/proc/self/fd"))
+    files = open_files()
     tls.server_context(authority().manager().material)
     assert len(opened) == 1
     assert opened[0].startswith("/memfd:")
-    assert len(os.listdir("/proc/self/fd")) == files
+    assert opened_since(files) == []
 
 
 @pytest.mark.parametrize("verify", [True, False])
