@@ -264,7 +264,8 @@ class Cell:
             except BaseException as unprintable:  # noqa: BLE001 - a broken state must not hide the failure itself
                 state = {"snapshot failed": describe_error(unprintable)}
         self.last_error = self.stage.hide(describe_error(error))
-        message = type(envelope[0]).__name__ if envelope is not None else "(start)"
+        body = envelope[0] if envelope is not None else None
+        message = type(body).__name__ if body is not None else "(start)"
         self.stage.crashed(
             CrashReport(
                 path=self.path,
@@ -277,6 +278,7 @@ class Cell:
                 traceback=self.stage.hide(format_traceback(error)),
             ),
             told=isinstance(error, Refused),
+            passed_on=isinstance(body, ActorDown) and body.error is error,
         )
 
     def _supervise(self, error: BaseException) -> None:

@@ -197,15 +197,17 @@ class Stage:
         if reply is not None:
             reply.fail(ActorUnavailable(f"nobody is at {path}"))
 
-    def crashed(self, report: CrashReport, told: bool = False) -> None:
-        """Keeps a crash report and logs it; in one line where the error itself is ``told`` to be for a reader."""
+    def crashed(self, report: CrashReport, told: bool = False, passed_on: bool = False) -> None:
+        """Keeps a crash report and logs it; in one line where the error itself is ``told`` to be for a reader. One that
+        was ``passed_on`` by a child is in the log already."""
         self.observations.crashes.append(report)
         self.observations.crashed += 1
         for listener in self.crash_listeners:
             listener(report)
         about = {"node": self.name, "actor": report.path}
         where = "" if told else f"\n{report.traceback}"
-        log.error("%s failed over %s: %s%s", report.path, report.message, report.error, where, extra=about)
+        level = logging.DEBUG if passed_on else logging.ERROR
+        log.log(level, "%s failed over %s: %s%s", report.path, report.message, report.error, where, extra=about)
 
     def walk(self) -> list[Cell]:
         """All cells, parents before children, by path."""

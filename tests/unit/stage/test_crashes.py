@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.stage import Actor, ActorDown, Address, GiveUp, Policy, handles
 from runtime.stage.observe import Crashes, CrashReport, Durations
+from runtime.stage.simulator import Simulator
+from tests.unit.stage.actors import Counter, Fail
 
 
 def report(path: str, number: int) -> CrashReport:
@@ -53,3 +59,44 @@ def test_a_histogram_counts_each_duration_once(durations: list[float]) -> None:
         made.note(seconds)
     assert sum(made.counts) == len(durations)
     assert made.counts[-1] == sum(seconds > 10.0 for seconds in durations)
+
+
+class Above(Actor):
+    """What ends its child ends it too."""
+
+    policy = Policy(give_up=GiveUp.NEVER)
+
+    def started(self) -> None:
+        self.below_me: Address = self.spawn("child", Counter)
+        self.watch(self.below_me)
+
+    @handles(ActorDown)
+    def down(self, message: ActorDown) -> None:
+        assert message.error is not None
+        self.fail(message.error)
+
+    @handles(Fail)
+    def fail_by_itself(self, message: Fail) -> None:
+        raise message.error
+
+
+def test_a_failure_that_is_passed_on_is_an_error_of_the_log_once_and_kept_for_each(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    simulator = Simulator(1)
+    stage = simulator.node("n1")
+    above = stage.mount("above", Above)
+    with caplog.at_level(logging.DEBUG, logger="swarmlet"):
+        simulator.settle()
+        (child,) = (each.address for each in stage.walk() if each.path == "/above/child")
+        child.tell(Fail(ValueError("below")))
+        simulator.run_for(1)
+        above.tell(Fail(ValueError("of its own")))
+        simulator.run_for(1)
+    told = [(each.levelname, each.getMessage().partition(": ")[0]) for each in caplog.records]
+    assert told == [
+        ("ERROR", "/above/child failed over Fail"),
+        ("DEBUG", "/above failed over ActorDown"),
+        ("ERROR", "/above failed over Fail"),
+    ]
+    assert [each.path for each in stage.observations.crashes] == ["/above/child", "/above", "/above"]
