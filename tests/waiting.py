@@ -12,7 +12,7 @@ PAUSE_FIRST_S, PAUSE_LAST_S = 0.005, 0.1
 
 
 def until(
-    condition: Callable[[], T], what: str = "it is so", seconds: float = 30.0, *, tell: Callable[[], str] = str
+    condition: Callable[[], T], what: str = "it is so", seconds: float = 60.0, *, tell: Callable[[], str] = str
 ) -> T:
     """Waits for something to hold; what it then is.
 

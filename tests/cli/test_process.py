@@ -61,7 +61,7 @@ class Program:
         assert self.process.stdout is not None
         self.process.send_signal(signal.SIGINT)
         self.printed += self.process.stdout.read()
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 def test_the_example_shows_its_output_ctrl_c_stops_every_task_and_a_second_run_resumes(

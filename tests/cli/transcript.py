@@ -34,7 +34,7 @@ API = "1.41"
 UNORDERED = ("stack deploy", "stack rm", "service ps packed")
 """The command line goes through a map, or either of two like tasks finds a place: lines come in any order."""
 VERSION = "version 28.2."
-WAIT = 30.0
+WAIT = 90.0
 ENDED = ("complete", "shutdown", "failed", "rejected", "orphaned")
 
 

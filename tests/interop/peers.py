@@ -69,7 +69,7 @@ class Peer(EngineClient):
         """``kill -9`` of the daemon alone: its tasks run on."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def stop(self, seconds: float = 30.0) -> None:
         """SIGTERM, and the wait for its end."""

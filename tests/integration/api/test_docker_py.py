@@ -292,7 +292,7 @@ def test_events_of_the_swarm_are_heard(client: Client, running: Node) -> None:
     thread.start()
     until(lambda: state_of(running, "/cluster/events")["subscribers"] >= 1, "somebody listens")
     create(client, "loud", mode=ServiceMode("replicated", 0)).remove()
-    thread.join(20)
+    thread.join(60)
     assert (heard[0]["Type"], heard[0]["Action"]) == ("service", "create")
     assert heard[0]["Actor"]["Attributes"] == {"name": "loud"}
     assert heard[0]["scope"] == "swarm"

@@ -33,7 +33,7 @@ class Daemon(EngineClient):
         roots = ["--data-root", str(self.root / "data"), "--exec-root", str(self.root / "run")]
         with (self.root / "log").open("ab") as log:
             self.process = subprocess.Popen([*command, *roots, *self.options], stdout=log, stderr=log)
-        self.until(self._answers, "the API answers", 30)
+        self.until(self._answers, "the API answers", 60)
 
     def restart(self) -> None:
         """Starts it on what it left, and waits until it manages its swarm again."""
@@ -52,14 +52,14 @@ class Daemon(EngineClient):
         """``kill -9``."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def stop(self) -> float:
         """SIGTERM; the seconds that it took."""
         assert self.process is not None
         begun = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
+        self.process.wait(60)
         return time.monotonic() - begun
 
     def init(self) -> None:
@@ -69,7 +69,7 @@ class Daemon(EngineClient):
         status, answer = self.call("POST", "/swarm/init", {"ListenAddr": address, "AdvertiseAddr": address})
         assert status == 200, answer
 
-    def until(self, condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+    def until(self, condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
         """Waits for something to hold."""
         return until(condition, what, seconds, tell=self.tail)
 
@@ -86,7 +86,7 @@ class Daemon(EngineClient):
                 found[task["Slot"]] = task["Status"]["ContainerStatus"]["PID"]
         return found
 
-    def wait_running(self, service: str, count: int, seconds: float = 30.0) -> dict[int, int]:
+    def wait_running(self, service: str, count: int, seconds: float = 60.0) -> dict[int, int]:
         """Waits until so many tasks run."""
         found: dict[int, int] = self.until(
             lambda: (pids := self.running(service)) and len(pids) == count and pids,

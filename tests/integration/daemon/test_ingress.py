@@ -8,6 +8,8 @@ import signal
 import socket
 import threading
 
+import pytest
+
 from swarmlet.host import free_port
 from tests.integration.daemon.program import Daemon, service
 
@@ -26,7 +28,7 @@ SERVE = (
 
 
 def ask(port: int) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("GET", "/")
         return connection.getresponse().read().decode()
@@ -42,11 +44,13 @@ def answers(port: int, times: int) -> set[str]:
         return set()
 
 
+@pytest.mark.timeout(300)
 def test_every_task_of_a_published_service_answers_and_a_rolling_update_loses_no_connection(daemon: Daemon) -> None:
     port = free_port("0.0.0.0")
     made = service("web", 2, "python3", "-c", SERVE)
     container = made["TaskTemplate"]["ContainerSpec"]
     ready = "import os, socket; socket.create_connection(('127.0.0.1', int(os.environ['PORT'])), 1)"
+    container["StopGracePeriod"] = 30_000_000_000  # what is being answered may take its time on a busy machine
     container["Healthcheck"] = {"Test": ["CMD", "python3", "-c", ready], "Interval": 100_000_000, "Retries": 100}
     made["EndpointSpec"] = {"Mode": "vip", "Ports": [{"Protocol": "tcp", "TargetPort": 80, "PublishedPort": port}]}
     made["UpdateConfig"] = {"Parallelism": 1, "Order": "start-first", "Monitor": 100_000_000}
@@ -72,7 +76,7 @@ def test_every_task_of_a_published_service_answers_and_a_rolling_update_loses_no
         made["TaskTemplate"]["ForceUpdate"] = 1
         status, answer = daemon.call("POST", f"/services/web/update?version={found['Version']['Index']}", made)
         assert status == 200, answer
-        daemon.until(lambda: len(now := answers(port, 4)) == 2 and not now & before, "two other tasks answer", 60)
+        daemon.until(lambda: len(now := answers(port, 4)) == 2 and not now & before, "two other tasks answer", 120)
     finally:
         over.set()
         loader.join()

@@ -69,7 +69,7 @@ class Swarm:
     def end(self) -> None:
         for reader in self.readers:
             reader.process.kill()
-            reader.process.wait(10)
+            reader.process.wait(60)
         for daemon in reversed(self.all):
             if daemon.process is not None and daemon.process.poll() is None:
                 daemon.process.send_signal(signal.SIGCONT)
@@ -96,7 +96,7 @@ class Reader:
     def count(self, what: str) -> int:
         return self.text.count(what)
 
-    def more(self, *whats: str, seconds: float = 30.0) -> None:
+    def more(self, *whats: str, seconds: float = 60.0) -> None:
         """Waits until each of these was said once more than now."""
         before = {what: self.count(what) for what in whats}
         self.swarm.manager.until(

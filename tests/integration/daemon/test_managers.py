@@ -16,7 +16,7 @@ import pytest
 
 from tests.integration.daemon.program import Daemon
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 WRITERS = 64
 ROUNDS = int(os.environ.get("SWARMLET_KILL_ROUNDS", "3"))
@@ -151,7 +151,7 @@ def killed_under_writers(three: Three, turn: int) -> list[str]:
     for thread in threads:
         thread.start()
     try:
-        three.all[0].until(lambda: len(acknowledged) > 5 * WRITERS, "writes are acknowledged")
+        three.all[0].until(lambda: len(acknowledged) > 5 * WRITERS, "writes are acknowledged", 90)
         for daemon in three.all:
             assert daemon.process is not None
             daemon.process.kill()
@@ -166,7 +166,7 @@ def killed_under_writers(three: Three, turn: int) -> list[str]:
     return acknowledged
 
 
-@pytest.mark.timeout(60 + 30 * ROUNDS)
+@pytest.mark.timeout(120 + 90 * ROUNDS)
 def test_all_managers_killed_at_once_under_writers_keep_every_acknowledged_write_once(three: Three) -> None:
     acknowledged: list[str] = []
     for turn in range(ROUNDS):

@@ -22,7 +22,7 @@ from tests.unit.executor import builders
 from tests.unit.executor.builders import context
 from tests.waiting import until
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def own(name: str) -> str:

@@ -167,7 +167,7 @@ class FakeEngine:
             over.set()
 
         loop.submit(work, ended)
-        assert over.wait(20)
+        assert over.wait(60)
         if isinstance(told[0], BaseException):
             raise told[0]
         return told[0]

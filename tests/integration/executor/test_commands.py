@@ -45,14 +45,14 @@ class Ran:
         return session
 
     def end(self) -> int | None:
-        assert self.over.wait(20), "it does not end"
+        assert self.over.wait(60), "it does not end"
         (code,) = self.codes
         return code
 
     def write(self, data: bytes) -> None:
         taken = threading.Event()
         self.session.write(data, taken.set)
-        assert taken.wait(20), "it is not taken"
+        assert taken.wait(60), "it is not taken"
 
 
 @pytest.fixture
@@ -240,4 +240,4 @@ def test_descriptors_that_nobody_takes_are_closed(bench: Bench, controller: Any)
             socket.send_fds(peer, [frames.encode([2, "record", {"id": own("t")}])], [0, 1, 2])
             assert peer.recv(1 << 16)
     assert Ran(bench, controller, "true").end() == 0
-    until(lambda: opened() == before, "nothing stays open")
+    until(lambda: opened() <= before, "nothing stays open")

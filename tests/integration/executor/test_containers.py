@@ -125,7 +125,7 @@ def test_a_pull_goes_on_while_nobody_waits_and_is_joined_again(bench: ContainerB
     pull = bench.engine.hold("/images/create")
     controller = bench.controller(container_task("t", "x", image="app:1"))
     answer, operation = bench.begin(controller.prepare)
-    assert pull.met.wait(20)
+    assert pull.met.wait(60)
     operation.cancel()
     assert answer.get() == Failed("cancelled", cancelled=True)
     again, _ = bench.begin(controller.prepare)
@@ -140,7 +140,7 @@ def test_a_shutdown_breaks_off_a_pull_that_nobody_else_waits_for(bench: Containe
     pull = bench.engine.hold("/images/create")
     controller = bench.controller(container_task("t", "x", image="app:1"))
     answer, operation = bench.begin(controller.prepare)
-    assert pull.met.wait(20)
+    assert pull.met.wait(60)
     operation.cancel()
     answer.get()
     assert bench.do(controller.shutdown) == Done()
@@ -405,7 +405,7 @@ def test_the_files_of_a_start_under_way_are_not_touched_by_another(bench: Contai
     bench.do(controller.prepare)
     slow = bench.engine.hold("/start")
     answer, operation = bench.begin(controller.start)
-    assert slow.met.wait(20)
+    assert slow.met.wait(60)
     file = mounts(bench)["/run/secrets/token"]
     before = file.stat().st_ino
     operation.cancel()

@@ -53,7 +53,7 @@ def test_a_start_that_is_broken_off_goes_on_and_is_not_made_again(bench: Contain
     bench.do(controller.prepare)
     slow = bench.engine.hold("/start")
     answer, operation = bench.begin(controller.start)
-    assert slow.met.wait(20)
+    assert slow.met.wait(60)
     operation.cancel()
     assert answer.get() == Failed("cancelled", cancelled=True)
     again, _ = bench.begin(controller.start)

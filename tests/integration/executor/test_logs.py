@@ -41,7 +41,7 @@ def test_what_a_running_task_has_written_is_read_although_its_keeper_had_not_rea
     over = threading.Event()
     controller.logs(LogOptions(tail=-3), lambda line: lines.append(line.data), lambda _: over.set())
     os.kill(keeper, signal.SIGCONT)
-    assert over.wait(20)
+    assert over.wait(60)
     assert lines == [b"two\n", b"three\n"]
 
 
@@ -90,7 +90,7 @@ def test_a_log_is_followed_until_its_task_ends(bench: Bench, tmp_path: pathlib.P
     until(lambda: lines, "the first line")
     assert not over.is_set()
     flag.touch()
-    assert over.wait(20)
+    assert over.wait(60)
     assert [line.data for line in lines] == [b"one\n", b"two\n"]
 
 
@@ -101,7 +101,7 @@ def test_a_log_may_be_followed_before_its_task_starts(bench: Bench) -> None:
     over = threading.Event()
     controller.logs(LogOptions(follow=True), lambda line: lines.append(line.data), lambda _: over.set())
     bench.do(controller.start)
-    assert over.wait(20)
+    assert over.wait(60)
     assert lines == [b"hi\n"]
 
 
@@ -121,7 +121,7 @@ def test_a_cancelled_reading_ends_without_another_line(bench: Bench) -> None:
     until(lambda: len(lines) > 100, "lines come")
     reading.cancel()
     reading.cancel()
-    assert over.wait(20)
+    assert over.wait(60)
     bench.do(controller.terminate)
     assert ends == [None]
     assert counts == [len(lines)]
@@ -133,7 +133,7 @@ def test_closing_ends_the_readings_too(bench: Bench) -> None:
     over = threading.Event()
     controller.logs(LogOptions(follow=True), lambda _: None, lambda error: (ends.append(error), over.set()))  # type: ignore[func-returns-value, arg-type]
     bench.do(controller.close)
-    assert over.wait(20)
+    assert over.wait(60)
     assert ends == [CONTROLLER_CLOSED]
 
 

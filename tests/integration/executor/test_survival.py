@@ -84,7 +84,7 @@ def test_what_a_lock_does_not_say_is_nothing(tmp_path: pathlib.Path) -> None:
 
 def test_a_killed_daemons_task_is_found_again_and_is_the_same(bench: Bench) -> None:
     killed_daemon(bench, None, "echo before; while :; do sleep 0.02; echo tick; done")
-    (first, *_) = [pid for pid in processes_of("t0") if os.getsid(pid) == pid]
+    (first,) = [pid for pid in processes_of("t0") if procfs.session(pid) == pid]
     bench.boot()
     controller = bench.controller("t0", "ignored")
     outcome = bench.do(controller.start)
@@ -115,7 +115,7 @@ def test_tasks_end_when_the_host_said_so_and_died(bench: Bench) -> None:
 
 
 def test_a_daemon_that_comes_back_in_time_keeps_lingering_tasks(bench: Bench) -> None:
-    killed_daemon(bench, 30.0, "sleep 60")
+    killed_daemon(bench, 300.0, "sleep 60")
     assert isinstance(bench.do(bench.controller("t0", "ignored").start), Already)
 
 
@@ -157,7 +157,7 @@ def test_a_followed_log_ends_when_the_keeper_is_lost(bench: Bench) -> None:
     controller.logs(LogOptions(follow=True), lambda line: lines.append(line.data), lambda _: over.set())
     until(lambda: lines, "the first line")
     os.kill(bench.keeper(), signal.SIGKILL)
-    assert over.wait(20)
+    assert over.wait(60)
     assert lines == [b"up\n"]
 
 
@@ -231,7 +231,7 @@ def test_a_keeper_killed_between_fork_and_record_leaves_no_process(bench: Bench)
 def exchange(bench: Bench, *frames: bytes) -> list[object]:
     """What the keeper answers to these frames, until it closes or has answered each."""
     with socket.socket(socket.AF_UNIX) as peer:
-        peer.settimeout(20)
+        peer.settimeout(60)
         peer.connect(os.path.join(bench.run_dir, "keeper.sock"))
         peer.sendall(b"".join(frames))
         decoder = Decoder()

@@ -24,7 +24,7 @@ def test_a_node_is_awaited_from_start_to_stop(tmp_path: Path) -> None:
         before = Traces()
         async with make(tmp_path) as node:
             node_id = await node.init()
-            info = await node.wait_ready(20)
+            info = await node.wait_ready(60)
             assert info.node_id == node_id
             assert (await node.join_token("manager")).startswith("SWMTKN-1-")
             answer = await node.control("ListNodes", control_pb2.ListNodesRequest(), control_pb2.ListNodesResponse)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -97,7 +98,7 @@ def test_the_logs_page_follows_a_service_and_ends_when_it_is_left(
     page.close()
     thread = page.follower._thread
     assert thread is not None
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -226,8 +227,9 @@ class Terminal:
         return int(self._run("display-message", "-p", "-t", "c", "#{pane_pid}"))
 
     def close(self) -> None:
-        """Ends it."""
-        self._run("kill-server")
+        """Ends it, if it has not ended with the console."""
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self._run("kill-server")
 
 
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
@@ -261,7 +263,7 @@ def test_the_console_in_a_real_terminal(short_path: Path, width: int, height: in
     assert daemon.call("POST", "/services/create", service("web", 2, "sleep", "1000"))[0] == 201
     daemon.wait_running("web", 2)
     program = Path(sys.executable).with_name("swarmlet")
-    terminal = Terminal(f"{program} console --socket {daemon.root}/run/introspection.sock", width, height)
+    terminal = Terminal(f"exec {program} console --socket {daemon.root}/run/introspection.sock", width, height)
     try:
         screen = terminal.shows("tree", "live", "ACTOR", "▾ cluster", "0-9 : page")
         assert max(len(line) for line in screen.splitlines()) <= width
@@ -281,7 +283,9 @@ def test_the_console_in_a_real_terminal(short_path: Path, width: int, height: in
         terminal.shows("LOST")
         daemon.restart()
         terminal.shows("live", "web.1")
+        pid = terminal.pid()
         terminal.press("q")
+        until(lambda: not runs(pid), "the console has ended")
     finally:
         terminal.close()
         daemon.stop()

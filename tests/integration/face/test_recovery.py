@@ -32,7 +32,7 @@ def backed_up(tmp_path: Path, said: Said) -> tuple[str, str]:
     """A node with one service in the backup ``saved`` and two later; its id and a join token."""
     with node(tmp_path) as made:
         node_id = made.init()
-        made.wait_ready(20)
+        made.wait_ready(60)
         made.control("CreateService", service("kept", 1), control_pb2.CreateServiceResponse)
         socket = str(tmp_path / "n1" / "run" / "introspection.sock")
         assert main(["backup", str(tmp_path / "saved"), "--socket", socket]) == 0

@@ -31,7 +31,7 @@ def test_what_a_running_node_was_asked_is_asked_again_of_an_actor_under_test(
         until(lambda: running.stage is not None and running.stage.tracer is not None)
         for name in ("web", "db"):
             running.control("CreateService", service(name, 0), control_pb2.CreateServiceResponse)
-        tracing.join(20)
+        tracing.join(60)
         assert ended == [0]
     shown = capsys.readouterr()
     assert "2 messages were traced" in shown.err

@@ -159,7 +159,7 @@ def test_the_same_file_is_not_run_twice_at_once(run: Run) -> None:
     def again() -> None:
         thread = threading.Thread(target=second)
         thread.start()
-        thread.join(20)
+        thread.join(60)
 
     def second() -> None:
         from swarmlet import Node, places

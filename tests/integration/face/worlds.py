@@ -67,7 +67,7 @@ class Traces:
         self.files = open_files()
         self.children = self._children()
 
-    def left(self, seconds: float = 5.0) -> dict[str, Any]:
+    def left(self, seconds: float = 30.0) -> dict[str, Any]:
         """What is there now and was not before. gRPC's own thread ends with its last object, but it closes its files a
         moment after that; so there is some time for them to go."""
         deadline = time.monotonic() + seconds

@@ -15,7 +15,7 @@ from runtime.wire.loop import IoLoop
 from swarmlet.host import free_port
 
 HERE = "127.0.0.1"
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 def run(loop: IoLoop, coro: Any) -> Any:

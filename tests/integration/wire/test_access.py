@@ -77,8 +77,8 @@ def answer(world: SocketWorld, channel: Channel, path: str) -> Refused:
     if method.server_streaming:
         channel.stream(path, method.request(), on_item=outcome.item, on_end=outcome.done)
     else:
-        channel.unary(path, method.request(), timeout=5.0, done=outcome.done)
-    world.wait(lambda: outcome.over, 10.0)
+        channel.unary(path, method.request(), timeout=60.0, done=outcome.done)
+    world.wait(lambda: outcome.over, 70.0)
     refused = outcome.result
     assert isinstance(refused, Refused)
     return refused

@@ -82,7 +82,7 @@ class Stand:
         self.script = script
         outcome = Outcome()
         self.channel.stream(SESSION, dispatcher_pb2.SessionRequest(), on_item=outcome.item, on_end=outcome.done)
-        self.world.wait(lambda: outcome.over, 20.0)
+        self.world.wait(lambda: outcome.over, 60.0)
         return [len(item.RootCA) for item in outcome.items], str(outcome.result)
 
     def ask(self, script: Script) -> str:
@@ -95,7 +95,7 @@ class Stand:
         for name in names:
             assert upload.send(logs_pb2.PublishLogsMessage(subscription_id=name))
         upload.finish()
-        self.world.wait(lambda: outcome.over, 20.0)
+        self.world.wait(lambda: outcome.over, 60.0)
         return self.received, str(outcome.result)
 
 

@@ -21,7 +21,7 @@ from runtime.wire.services import path, routes
 from tests.unit.wire.authority import CLUSTER
 
 HEARTBEAT = path("Dispatcher", "Heartbeat")
-LIMIT = 20.0
+LIMIT = 60.0
 
 
 class Served:

@@ -65,7 +65,7 @@ class Attacker:
 def victim(tmp_path: Path) -> Iterator[Node]:
     with node(tmp_path) as made:
         made.init()
-        made.wait_ready(20)
+        made.wait_ready(60)
         yield made
 
 

@@ -23,7 +23,7 @@ from runtime.wire.loop import IoLoop
 from runtime.wire.port import MANAGER, Material
 from tests.unit.wire.authority import Authority
 
-WAIT = 10.0
+WAIT = 60.0
 
 
 class Server:

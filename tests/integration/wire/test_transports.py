@@ -106,7 +106,7 @@ def test_an_upload_of_bytes_that_are_no_message_fails_for_its_sender_and_its_rec
     ends: list[Refused | None] = []
     server = world.serve({PUBLISH: lambda call: call.receive(lambda item: None, ends.append)})
     outcome = Outcome()
-    upload = world.connect(server, authority().worker()).upload(PUBLISH, done=outcome.done, timeout=5.0)
+    upload = world.connect(server, authority().worker()).upload(PUBLISH, done=outcome.done, timeout=60.0)
     upload.send(raw(b"\xff\xff\xff"))
     upload.send(logs_pb2.PublishLogsMessage())
     upload.finish()
@@ -255,7 +255,7 @@ def test_what_was_lost_with_its_connection_may_have_been_carried_out_and_the_nex
     recorder, outcome = Recorder(), Outcome()
     server = world.serve({HEARTBEAT: recorder})
     channel = world.connect(server, authority().worker())
-    channel.unary(HEARTBEAT, Beat(), timeout=20.0, done=outcome.done)
+    channel.unary(HEARTBEAT, Beat(), timeout=60.0, done=outcome.done)
     world.wait(lambda: bool(recorder.calls))
     server.close(0.0)
     world.wait(lambda: outcome.over)
@@ -493,7 +493,7 @@ def test_a_closed_channel_ends_what_is_under_way_and_takes_nothing_new(world: Wo
 def test_a_closing_server_lets_calls_finish_within_the_grace(world: World) -> None:
     recorder, outcome, closed = Recorder(), Outcome(), []
     server = world.serve({HEARTBEAT: recorder})
-    world.connect(server, authority().worker()).unary(HEARTBEAT, Beat(), timeout=20.0, done=outcome.done)
+    world.connect(server, authority().worker()).unary(HEARTBEAT, Beat(), timeout=60.0, done=outcome.done)
     world.wait(lambda: bool(recorder.calls))
     server.close(10.0, lambda: closed.append(True))
     world.settle()
@@ -536,7 +536,7 @@ def test_a_channel_connects_again_after_a_loss(world: World) -> None:
         answers.append(world.ask(channel, HEARTBEAT, Beat(session_id="xy")))
         return not isinstance(answers[-1], Refused)
 
-    world.wait(answered, 10.0)
+    world.wait(answered)
 
 
 def test_an_address_is_taken_once(world: World) -> None:

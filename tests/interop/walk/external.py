@@ -56,7 +56,7 @@ class Machine:
         """Serves no more."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def asked(self) -> str:
         """For whom it was asked to sign, a line for each kind of request."""

@@ -148,7 +148,7 @@ def test_lines_pass_between_threads_in_order_and_none_is_left_behind() -> None:
     writer = threading.Thread(target=write)
     writer.start()
     while len(got) < 20_000:
-        assert ready.acquire(timeout=10), f"not woken after {len(got)} lines"
+        assert ready.acquire(timeout=60), f"not woken after {len(got)} lines"
         feed.look()
         while feed:
             got.append(feed.take().timestamp_ns)

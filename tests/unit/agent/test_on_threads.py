@@ -25,7 +25,7 @@ from tests.unit.agent.dispatcher import task
 from tests.unit.agent.executor import FakeExecutor
 
 TASKS = 100
-WAIT = 30.0
+WAIT = 60.0
 
 
 class Node(Actor):

@@ -247,7 +247,7 @@ def piped(tmp_path: pathlib.Path, backend: Running, talk: Callable[[Pipe], Await
     async def run() -> None:
         async with serving(backend, tmp_path):
             reader, writer = await asyncio.open_unix_connection(str(tmp_path / "api.sock"))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await talk(Pipe(reader, writer))
             writer.close()
 
@@ -422,7 +422,7 @@ def test_a_server_that_stops_ends_connections_too(tmp_path: pathlib.Path) -> Non
         async with serving(backend, tmp_path):
             pipe = Pipe(*await asyncio.open_unix_connection(str(tmp_path / "api.sock")))
             await pipe.ask(f"/exec/{made}/start", {})
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await pipe.reader.read() == b""
         pipe.writer.close()
 

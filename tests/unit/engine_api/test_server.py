@@ -284,11 +284,11 @@ def test_stopping_ends_a_follower_at_once(tmp_path: pathlib.Path) -> None:
         backend.add_service("web")
         backend.log_follows = True
         path = str(tmp_path / "api.sock")
-        server = EngineServer(backend, unix_paths=[path], grace_s=60)
+        server = EngineServer(backend, unix_paths=[path], grace_s=600)
         await server.start()
         async with aiohttp.ClientSession(base_url="http://x", connector=aiohttp.UnixConnector(path)) as client:
             answer = await client.get("/services/web/logs?stdout=1&follow=1")
-            await asyncio.wait_for(server.stop(), 5)
+            await asyncio.wait_for(server.stop(), 60)
             assert backend.logs_closed.is_set()
             answer.close()
 
@@ -300,20 +300,20 @@ def test_stopping_lets_a_running_request_finish_and_closes_idle_connections(tmp_
         backend = FakeBackend()
         backend.gate = asyncio.Event()
         path = str(tmp_path / "api.sock")
-        server = EngineServer(backend, unix_paths=[path], grace_s=60)
+        server = EngineServer(backend, unix_paths=[path], grace_s=600)
         await server.start()
         idle, idle_writer = await asyncio.open_unix_connection(path)
         idle_writer.write(b"HEAD /_ping HTTP/1.1\r\nHost: x\r\n\r\n")
         await idle.readuntil(b"\r\n\r\n")
         async with aiohttp.ClientSession(base_url="http://x", connector=aiohttp.UnixConnector(path)) as client:
             create = asyncio.create_task(client.post("/services/create", json=recorded.CLI_CREATE))
-            await asyncio.wait_for(backend.entered.wait(), 5)
+            await asyncio.wait_for(backend.entered.wait(), 60)
             stop = asyncio.create_task(server.stop())
-            assert await asyncio.wait_for(idle.read(), 5) == b""
+            assert await asyncio.wait_for(idle.read(), 60) == b""
             assert not stop.done()
             backend.gate.set()
-            assert (await asyncio.wait_for(create, 5)).status == 201
-            await asyncio.wait_for(stop, 5)
+            assert (await asyncio.wait_for(create, 60)).status == 201
+            await asyncio.wait_for(stop, 60)
         idle_writer.close()
         with pytest.raises(FileNotFoundError):
             await asyncio.open_unix_connection(path)
@@ -330,8 +330,8 @@ def test_a_request_that_outlasts_the_grace_time_is_given_up(tmp_path: pathlib.Pa
         await server.start()
         async with aiohttp.ClientSession(base_url="http://x", connector=aiohttp.UnixConnector(path)) as client:
             create = asyncio.create_task(client.post("/services/create", json=recorded.CLI_CREATE))
-            await asyncio.wait_for(backend.entered.wait(), 5)
-            await asyncio.wait_for(server.stop(), 5)
+            await asyncio.wait_for(backend.entered.wait(), 60)
+            await asyncio.wait_for(server.stop(), 60)
             with pytest.raises(aiohttp.ClientError):
                 await create
         assert backend.services == {}
@@ -349,7 +349,7 @@ def test_a_client_that_does_not_read_its_answer_holds_no_stop_up(tmp_path: pathl
         reader, writer = await asyncio.open_unix_connection(path, limit=1024)
         writer.write(b"GET /services HTTP/1.1\r\nHost: x\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
-        await asyncio.wait_for(server.stop(), 5)
+        await asyncio.wait_for(server.stop(), 60)
         writer.close()
 
     asyncio.run(run())
@@ -372,7 +372,7 @@ def test_a_request_ends_when_its_client_hangs_up(tmp_path: pathlib.Path) -> None
         async with serving(backend, tmp_path, grace_s=60):
             _, writer = await asyncio.open_unix_connection(str(tmp_path / "api.sock"))
             writer.write(b"GET /nodes HTTP/1.1\r\nHost: x\r\n\r\n")
-            await asyncio.wait_for(backend.entered.wait(), 5)
+            await asyncio.wait_for(backend.entered.wait(), 60)
             writer.close()
             await writer.wait_closed()
             async with (
@@ -540,7 +540,7 @@ def test_a_tls_address_is_served_to_those_with_a_certificate(tmp_path: pathlib.P
             with pytest.raises(aiohttp.ClientError):
                 await client.get(f"https://{host}:{port}/nodes", ssl=unknown)
         assert [method for method, _ in backend.asked] == ["ListServices"]
-        await asyncio.wait_for(server.stop(), 5)
+        await asyncio.wait_for(server.stop(), 60)
 
     asyncio.run(run())
 

@@ -44,7 +44,7 @@ def with_engine(tmp_path: pathlib.Path, backend: Running, talk: Talk) -> None:
         async with serving(backend, tmp_path):
             client = EngineClient(str(tmp_path / "api.sock"))
             try:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     await talk(client, Heard())
             finally:
                 await client.close()
@@ -184,7 +184,7 @@ def test_an_engine_that_breaks_off_leaves_the_exit_code_unknown(tmp_path: pathli
         client = EngineClient(str(tmp_path / "api.sock"))
         async with serving(backend, tmp_path):
             session = await begun(client, heard.question(stdin=True))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await heard.over.wait()
         assert heard.codes == [None]
         session.close()

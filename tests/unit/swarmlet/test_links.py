@@ -48,8 +48,8 @@ def echo(port: int) -> Iterator[list[str]]:
 
 
 def dial(port: int, source: str = OTHER) -> socket.socket:
-    connection = socket.create_connection((FRONT, port), timeout=10, source_address=(source, 0))
-    connection.settimeout(10)
+    connection = socket.create_connection((FRONT, port), timeout=60, source_address=(source, 0))
+    connection.settimeout(60)
     return connection
 
 
@@ -60,7 +60,7 @@ def silent(connection: socket.socket) -> bool:
     except TimeoutError:
         return True
     finally:
-        connection.settimeout(10)
+        connection.settimeout(60)
 
 
 def test_a_front_forwards_and_the_node_sees_who_calls(links: Links) -> None:

@@ -40,15 +40,15 @@ def test_calls_run_on_the_loops_thread_in_their_order() -> None:
 def test_many_calls_while_the_loop_is_busy_cost_one_wakeup() -> None:
     held, release, done = threading.Event(), threading.Event(), threading.Event()
     with IoLoop() as io:
-        io.call_soon(both(held.set, lambda: release.wait(5.0)))
-        assert held.wait(5.0)
+        io.call_soon(both(held.set, lambda: release.wait(90.0)))
+        assert held.wait(60.0)
         before = io.wakeups
         for _ in range(500):
             io.call_soon(lambda: None)
         io.call_soon(done.set)
         assert io.wakeups == before + 1
         release.set()
-        assert done.wait(5.0)
+        assert done.wait(60.0)
 
 
 def test_a_call_from_the_loops_own_thread_runs_later_and_wakes_nobody() -> None:
@@ -61,7 +61,7 @@ def test_a_call_from_the_loops_own_thread_runs_later_and_wakes_nobody() -> None:
 
     with IoLoop() as io:
         io.call_soon(outer)
-        assert done.wait(5.0)
+        assert done.wait(60.0)
         assert io.wakeups == 1
     assert order == ["outer", "inner"]
 
@@ -71,7 +71,7 @@ def test_a_callback_that_raises_is_logged_and_the_next_one_runs(caplog: pytest.L
     with IoLoop() as io, caplog.at_level(logging.ERROR):
         io.call_soon(lambda: 1 / 0 and None)
         io.call_soon(done.set)
-        assert done.wait(5.0)
+        assert done.wait(60.0)
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -92,9 +92,9 @@ def test_a_task_reports_its_result_or_its_exception_once() -> None:
 
     with IoLoop() as io:
         outcomes, ended, _ = submit(io, good())
-        assert ended.wait(5.0)
+        assert ended.wait(60.0)
         failures, failed, _ = submit(io, bad())
-        assert failed.wait(5.0)
+        assert failed.wait(60.0)
     assert outcomes == [7]
     assert [type(failure) for failure in failures] == [KeyError]
 
@@ -104,7 +104,7 @@ def test_a_cancelled_task_says_so_even_if_it_never_began() -> None:
         outcomes, ended, cancel = submit(io, asyncio.sleep(3600))
         cancel()
         cancel()
-        assert ended.wait(5.0)
+        assert ended.wait(60.0)
     assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError]
 
 
@@ -117,7 +117,7 @@ def test_stopping_cancels_what_runs_and_leaves_no_thread_or_descriptor() -> None
     io.stop()
     assert ended.is_set()
     assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError]
-    assert set(threading.enumerate()) == threads
+    assert [each.name for each in threading.enumerate() if each not in threads] == []
     assert opened_since(files) == []
 
 
@@ -153,14 +153,14 @@ def test_it_cannot_be_stopped_from_within() -> None:
 
     with IoLoop() as io:
         io.call_soon(inside)
-        assert done.wait(5.0)
+        assert done.wait(60.0)
     assert "own thread" in str(refused[0])
 
 
 def test_a_callback_that_blocks_is_named_when_stopping_gives_up() -> None:
     release = threading.Event()
     io = IoLoop("blocked").start()
-    io.call_soon(lambda: release.wait(10.0) and None)
+    io.call_soon(lambda: release.wait(90.0) and None)
     with pytest.raises(RuntimeError, match="blocked did not end"):
         io.stop(timeout=0.05)
     release.set()

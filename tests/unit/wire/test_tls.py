@@ -79,11 +79,11 @@ class Bench:
         await self.front.close()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self.io.loop).result(10.0)
+        return asyncio.run_coroutine_threadsafe(work, self.io.loop).result(60.0)
 
     def connect(self) -> socket.socket:
         client = socket.socket(socket.AF_UNIX)
-        client.settimeout(10.0)
+        client.settimeout(60.0)
         client.connect(self.local)
         return client
 
@@ -91,7 +91,7 @@ class Bench:
         self.run(self.end())
         # accept() in another thread wakes up from a shutdown, not from a close
         self.backend.listener.shutdown(socket.SHUT_RDWR)
-        self.backend.join(10.0)
+        self.backend.join(60.0)
         self.backend.listener.close()
         self.io.stop()
 
@@ -138,7 +138,7 @@ def test_every_byte_arrives_in_order_both_ways(bench: Any) -> None:
         writer = threading.Thread(target=write)
         writer.start()
         assert read_exactly(client, len(data)) == data
-        writer.join(10.0)
+        writer.join(60.0)
 
 
 def test_what_was_sent_before_the_end_is_flushed(bench: Any) -> None:
@@ -180,7 +180,7 @@ def test_the_backend_sees_a_name_that_leads_to_the_peer(bench: Any) -> None:
 
     def hold(connection: socket.socket) -> None:
         connection.recv(1)
-        asked.wait(10.0)
+        asked.wait(60.0)
 
     made = bench(hold)
     with made.connect() as client:
@@ -208,7 +208,7 @@ def test_the_end_of_the_caller_reaches_the_backend(bench: Any) -> None:
     client = made.connect()
     client.sendall(b"hello")
     client.close()
-    assert ended.wait(10.0)
+    assert ended.wait(60.0)
 
 
 def context_of(material: Material) -> ssl.SSLContext:
