@@ -47,6 +47,10 @@ def _run(asked: options.Options) -> int:
         from swarmlet import recovery
 
         return recovery.run(asked)
+    if isinstance(asked, options.OperatorOptions):
+        from swarmlet import operate
+
+        return operate.run(asked)
     print(f"swarmlet {__version__} (Python {platform.python_version()})")
     return EXIT_OK
 

@@ -7,6 +7,7 @@ from typing import Final
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_TIMED_OUT: Final = 124
 EXIT_INTERRUPTED: Final = 130
 EXIT_TERMINATED: Final = 143
 

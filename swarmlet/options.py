@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from swarmlet import __version__, look_options, places, recovery_options
+from swarmlet import __version__, look_options, operator_options, places, recovery_options
 from swarmlet.errors import UsageError
 
 LOG_FORMATS: Final = ("text", "json")
@@ -94,7 +94,8 @@ class VersionOptions:
 
 
 RecoveryOptions = recovery_options.RecoverOptions | recovery_options.BackupOptions | recovery_options.RestoreOptions
-Options = DaemonOptions | UpOptions | LookOptions | RecoveryOptions | VersionOptions
+OperatorOptions = operator_options.OperatorOptions
+Options = DaemonOptions | UpOptions | LookOptions | RecoveryOptions | OperatorOptions | VersionOptions
 
 
 class _Parser(argparse.ArgumentParser):
@@ -112,6 +113,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str], uid: int) -> Opt
         "up": _up,
         **dict.fromkeys(look_options.COMMANDS, _look),
         **dict.fromkeys(recovery_options.COMMANDS, _recovery),
+        **dict.fromkeys(operator_options.COMMANDS, _operator),
         "version": lambda _typed, _environ, _uid: VersionOptions(),
     }
     return commands[typed.command](typed, environ, uid)
@@ -131,6 +133,7 @@ def _parser() -> _Parser:
     up.add_argument("--plain", action="store_true", help="plain lines, also on a terminal")
     look_options.add(commands)
     recovery_options.add(commands)
+    operator_options.add(commands)
     commands.add_parser("version", help="print the version", allow_abbrev=False)
     return top
 
@@ -361,6 +364,10 @@ def _up(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> UpOp
 def _recovery(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> Options:
     socket = places.exec_root(environ, uid) / places.INTROSPECTION_SOCKET
     return recovery_options.checked(typed, socket)
+
+
+def _operator(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> Options:
+    return operator_options.checked(typed, environ, str(places.exec_root(environ, uid) / places.API_SOCKET))
 
 
 def _look(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> LookOptions:

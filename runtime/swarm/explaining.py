@@ -14,6 +14,7 @@ from runtime.errors import Code, Refused
 from runtime.swarm import ingress_blocked, jobs
 from runtime.swarm.constraints import node_fits
 from runtime.swarm.explaining_past import given_up, how_it_ended, with_past
+from runtime.swarm.labels import NOWHERE, STOPPED
 from runtime.swarm.naming import task_name
 from runtime.swarm.ports import View
 from runtime.swarm.task_model import age_key, ended, is_invalid, node_of, slot_tasks, wanted
@@ -134,11 +135,19 @@ def _service(view: View, service: objects.Service, told: Sequence[Wait]) -> tupl
     if service.update_status.state in PAUSED_STATES:
         why = f"{service.update_status.message}; it goes on with the next docker service update, or --rollback"
         waits.append(Wait(service.id, "operator", why))
+    if _is_stopped(service.spec):
+        waits.append(Wait(service.id, "operator", f"it is stopped: swarmlet start {service.spec.annotations.name}"))
     for task in tasks:
         if task.id not in about:
             waits += _task_waits(view, task)
     state, missing = _counts(view, service, tasks)
     return state, [*waits, *missing, *ingress_blocked.service_waits(view, service)]
+
+
+def _is_stopped(spec: specs.ServiceSpec) -> bool:
+    if STOPPED not in spec.annotations.labels:
+        return False
+    return NOWHERE in spec.task.placement.constraints or (spec.HasField("replicated") and not spec.replicated.replicas)
 
 
 def _counts(view: View, service: objects.Service, tasks: Sequence[objects.Task]) -> tuple[str, list[Wait]]:

@@ -21,6 +21,10 @@ LOST_AFTER: Final = "swarmlet.lost-after"
 """Of nodes: how long one that is out of touch keeps its tasks before it counts as down."""
 REMOVE_AFTER: Final = "swarmlet.remove-after"
 """Of nodes: how long a worker is down before it is removed from the swarm."""
+STOPPED: Final = "swarmlet.stopped"
+"""Of services that ``swarmlet stop`` stopped: how many replicas it had, or ``global``. No manager has to know it."""
+NOWHERE: Final = "node.id==swarmlet.stopped"
+"""The constraint of a global service that is stopped: no node has an id like this."""
 LONGEST_S: Final = 30 * 24 * 3600.0
 
 Labels = Mapping[str, str]

@@ -9,6 +9,7 @@ import pytest
 from runtime.errors import Code, Refused
 from runtime.introspection import render_waits
 from runtime.swarm.explaining import concerns, explain, find
+from runtime.swarm.labels import NOWHERE, STOPPED
 from runtime.swarm.planning import plan
 from runtime.swarm.waits import Wait
 from runtime.wire.pb import objects_pb2 as objects
@@ -82,6 +83,20 @@ def test_equal_waits_are_told_once_with_the_first_few_and_their_number() -> None
     assert group["subjects"][:2] == ["task .1 (t1)", "task .2 (t2)"]
     assert len(group["subjects"]) == 5
     assert "and 3 more" in render_waits.explanation(why(store, "web"))
+
+
+def test_a_service_that_was_stopped_waits_for_its_operator_until_somebody_started_it() -> None:
+    store = store_of()
+    text = ("operator", "it is stopped: swarmlet start web")
+    store.edit(objects.Service, "web", lambda it: it.spec.annotations.labels.update({STOPPED: "3"}))
+    store.edit(objects.Service, "web", lambda it: setattr(it.spec.annotations, "name", "web"))
+    assert text not in waits(store, "web")
+    store.edit(objects.Service, "web", lambda it: setattr(it.spec.replicated, "replicas", 0))
+    assert text in waits(store, "web")
+    store.edit(objects.Service, "web", lambda it: getattr(it.spec, "global").SetInParent())
+    assert text not in waits(store, "web")
+    store.edit(objects.Service, "web", lambda it: it.spec.task.placement.constraints.append(NOWHERE))
+    assert text in waits(store, "web")
 
 
 def test_a_paused_update_waits_for_an_operator() -> None:

@@ -1,0 +1,96 @@
+"""The flags of the commands that change a swarm for its operator, over the Engine API."""
+
+from __future__ import annotations
+
+import argparse
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from swarmlet.errors import UsageError
+
+COMMANDS: Final = ("stop", "start")
+TIMEOUT_MAX_S: Final = 1e7
+TLS_PORT: Final = 2376
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where the API is: ``socket``, or ``host`` and ``port`` with the directory of the client's certificates."""
+
+    socket: str = ""
+    host: str = ""
+    port: int = 0
+    certificates: Path = Path()
+
+    def __str__(self) -> str:
+        return self.socket or f"{self.host}:{self.port}"
+
+
+def where(url: str, environ: Mapping[str, str], default_socket: str) -> Where:
+    """What ``-H`` says, else DOCKER_HOST, else the socket of the daemon that this user runs. UsageError if it is no
+    place that can be asked."""
+    url = url or environ.get("DOCKER_HOST", "")
+    scheme, found, rest = url.partition("://")
+    if not url or (scheme == "unix" and rest):
+        return Where(socket=rest or default_socket)
+    if url.startswith("/"):
+        return Where(socket=url)
+    if scheme != "tcp" or not found:
+        raise UsageError(f"invalid host {url!r}: it must be unix://PATH or tcp://ADDR:PORT")
+    if not environ.get("DOCKER_TLS_VERIFY"):
+        raise UsageError(f"{url} is asked with certificates only: set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH")
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, port = parts.hostname, parts.port or TLS_PORT
+    except ValueError:
+        host, port = None, 0
+    if not host:
+        raise UsageError(f"invalid host {url!r}: it must be tcp://ADDR:PORT")
+    home = Path(environ.get("HOME", "/")) / ".docker"
+    return Where(host=host, port=port, certificates=Path(environ.get("DOCKER_CERT_PATH") or home))
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorOptions:
+    """What a command that changes a swarm was started with; ``typed`` are the flags of its own."""
+
+    command: str
+    where: Where
+    typed: Mapping[str, Any] = field(default_factory=dict)
+
+
+def add(commands: Any) -> None:
+    """Adds a parser for each of the commands."""
+    for name, text in (
+        ("stop", "stop services without removing them: their tasks end, their settings stay"),
+        ("start", "start services again that were stopped"),
+    ):
+        parser = _command(commands, name, text)
+        parser.add_argument("services", nargs="+", metavar="SERVICE")
+        parser.add_argument("-d", "--detach", action="store_true", help="do not wait until its tasks ended or run")
+        _timeout(parser)
+
+
+def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    parser.add_argument(
+        "-H", "--host", default="", metavar="URL",
+        help="the Engine API of a manager, unix://PATH or tcp://ADDR:PORT (default: $DOCKER_HOST, else the daemon's "
+        "that this user runs)",
+    )  # fmt: skip
+    return parser
+
+
+def _timeout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS", help="wait no longer (600)")
+
+
+def checked(typed: argparse.Namespace, environ: Mapping[str, str], default_socket: str) -> OperatorOptions:
+    """The options of one call. UsageError with what is wrong."""
+    own = {name: value for name, value in vars(typed).items() if name not in ("command", "host")}
+    if not 0 < own.get("timeout", 1.0) <= TIMEOUT_MAX_S:
+        raise UsageError("--timeout needs a number of seconds greater than 0")
+    return OperatorOptions(typed.command, where(typed.host, environ, default_socket), own)
