@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,8 +28,8 @@ from runtime.wire.pb import ca_pb2
 from runtime.wire.port import CA_NAME, Channel, Credentials
 from runtime.wire.services import METHODS, path
 
-CALL_S = 5.0
-STREAM_S = 1.0
+CALL_S = 30.0
+STREAM_S = 5.0
 """A stream that says nothing for so long was let in."""
 
 
@@ -60,21 +61,34 @@ def ask(channel: Channel, method: str, request: Message) -> Any:
     return waited.outcome
 
 
-def call(channel: Channel, name: str) -> list[Any]:
-    """Code and text of the answer to an empty message."""
+def begun(channel: Channel, name: str) -> tuple[Waited, Callable[[], None]]:
+    """A call with an empty message, and what breaks it off."""
     method, waited = METHODS[name], Waited()
     if method.server_streaming:
-        cancel = channel.stream(name, method.request(), on_item=waited.done, on_end=waited.done)
-        waited.wait(STREAM_S)
-        outcome = waited.outcome  # before our own cancellation becomes one
+        return waited, channel.stream(name, method.request(), on_item=waited.done, on_end=waited.done)
+    return waited, channel.unary(name, method.request(), timeout=CALL_S, done=waited.done)
+
+
+def told(outcome: Any) -> list[Any]:
+    """Code and text of an answer; nothing yet is none that was refused."""
+    return [Code(outcome.code).title, outcome.text] if isinstance(outcome, Refused) else [Code.OK.title, ""]
+
+
+def call(channel: Channel, names: list[str]) -> dict[str, list[Any]]:
+    """Code and text of the answers to an empty message to each method. Streams are waited for all together."""
+    streams = {name: begun(channel, name) for name in names if METHODS[name].server_streaming}
+    silent_at = time.monotonic() + STREAM_S
+    answers = {}
+    for name in names:
+        if name not in streams:
+            waited, _ = begun(channel, name)
+            assert waited.wait(CALL_S + 5.0), f"{name} has no end"
+            answers[name] = told(waited.outcome)
+    for name, (waited, cancel) in streams.items():
+        waited.wait(silent_at - time.monotonic())
+        answers[name] = told(waited.outcome)  # before our own cancellation becomes one
         cancel()
-    else:
-        channel.unary(name, method.request(), timeout=CALL_S, done=waited.done)
-        waited.wait(CALL_S + 5.0)
-        outcome = waited.outcome
-    if isinstance(outcome, Refused):
-        return [Code(outcome.code).title, outcome.text]
-    return [Code.OK.title, ""]
+    return answers
 
 
 def issue(transport: GrpcTransport, address: str, tokens: dict[str, str]) -> dict[str, Any]:
@@ -101,7 +115,7 @@ def call_all(
     for name, (certificate, key) in callers.items():
         credentials = Credentials(root.encode(), certificate.encode(), key.encode())
         channel = transport.connect(address, credentials)
-        answers[name] = {method: call(channel, method) for method in methods}
+        answers[name] = call(channel, methods)
         channel.close()
     return {"answers": answers}
 

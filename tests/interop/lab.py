@@ -7,7 +7,6 @@ started, mounts below its directory, and the directory.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
 import shutil
@@ -22,7 +21,6 @@ from tests.waiting import until
 T = TypeVar("T")
 
 SUBNET = "10.91.0"
-_numbers = itertools.count()
 
 
 def missing() -> str:
@@ -56,8 +54,8 @@ class Lab:
     """A bridge and machines on it; ``root`` is a short path, so that sockets below it have one too."""
 
     def __init__(self) -> None:
-        self.name = f"interop-{os.getpid()}-{next(_numbers)}"
         self.root = Path(tempfile.mkdtemp(prefix="interop-"))
+        self.name = self.root.name  # pids are no names for a whole machine: there may be other namespaces of them
         self.machines: list[str] = []
         self._bridge = self._add_namespace("bridge")
         run("ip", "-n", self._bridge, "link", "add", "br0", "type", "bridge")
@@ -118,7 +116,7 @@ def end_processes(pids: set[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    until(lambda: not any(runs(pid) for pid in pids), "the machines' processes are gone", 20)
+    until(lambda: not any(runs(pid) for pid in pids), "the machines' processes are gone")
 
 
 def runs(pid: int) -> bool:

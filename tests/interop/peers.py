@@ -71,7 +71,7 @@ class Peer(EngineClient):
         self.process.kill()
         self.process.wait(60)
 
-    def stop(self, seconds: float = 30.0) -> None:
+    def stop(self, seconds: float = 60.0) -> None:
         """SIGTERM, and the wait for its end."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
@@ -135,7 +135,7 @@ class Peer(EngineClient):
         """A peer's node as this manager sees it; empty if it sees none."""
         return next((node for node in self.get("/nodes") if node["Description"].get("Hostname") == of.name), {})
 
-    def wait_state(self, of: Peer, state: str, seconds: float = 30.0) -> None:
+    def wait_state(self, of: Peer, state: str, seconds: float = 60.0) -> None:
         """Until this manager sees a peer in a state (ready, down)."""
         until(lambda: self.node(of).get("Status", {}).get("State") == state, f"{of.name} is {state}", seconds)
 

@@ -327,7 +327,7 @@ def test_tasks_outlive_daemons_and_engines_and_none_runs_twice(start: Start, eng
     )
     engine.signal(signal.SIGTERM)  # an engine that stops stops its containers
     assert engine.process is not None
-    engine.process.wait(30)
+    engine.process.wait(60)
     engine.start()
     until(lambda: len(running(engine)) == 2 and states(manager).count("running") == 2, "both are replaced", 60)
     assert len(states(manager)) == 5
@@ -343,7 +343,7 @@ def states(manager: Peer) -> list[str]:
 def wget(peer: Peer, url: str) -> str:
     """What a machine hears at an address."""
     entered = ["nsenter", f"--net=/run/netns/{peer.namespace}", "busybox", "wget", "-qO-", url]
-    return subprocess.run(entered, capture_output=True, check=False, timeout=20).stdout.decode().strip()
+    return subprocess.run(entered, capture_output=True, check=False, timeout=60).stdout.decode().strip()
 
 
 def test_a_node_of_processes_hands_connections_to_containers_of_another(start: Start, engine: Peer) -> None:

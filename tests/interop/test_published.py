@@ -10,7 +10,11 @@ from tests.interop.peers import Peer, Swarmlet
 from tests.waiting import until
 
 AT_BETA = "node.hostname==beta"
-ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
+ASK = (
+    "import sys, urllib.request as http\n"
+    "direct = http.build_opener(http.ProxyHandler({}))\n"  # whatever proxies this machine has
+    "print(direct.open(sys.argv[1], timeout=20).read().decode())\n"
+)
 SERVE = (
     "import http.server, os, socket\n"
     "class Handler(http.server.BaseHTTPRequestHandler):\n"
@@ -24,7 +28,7 @@ SERVE = (
 ASK_UDP = (
     "import socket, sys\n"
     "client = socket.socket(type=socket.SOCK_DGRAM)\n"
-    "client.settimeout(2)\n"
+    "client.settimeout(5)\n"
     "client.connect((sys.argv[1], 5353))\n"  # so that answers from elsewhere are not heard
     "client.send(b'who?')\n"
     "print(client.recv(100).decode())\n"
@@ -46,7 +50,7 @@ def ask(here: Peer, address: str) -> str:
 
 def _said(here: Peer, program: str, *arguments: str) -> str:
     command = ["nsenter", f"--net=/run/netns/{here.namespace}", sys.executable, "-c", program, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout.strip()
 
 
 def two(start: Start) -> tuple[Peer, Peer]:

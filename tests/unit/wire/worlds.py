@@ -83,6 +83,9 @@ class Outcome:
 class World:
     """What the shared suite needs of a transport."""
 
+    patience = 5.0
+    """Seconds of its time after which something that has not happened never will."""
+
     def transport(self, name: str) -> Any:
         raise NotImplementedError
 
@@ -90,8 +93,8 @@ class World:
         """Where a node of that name listens, with port 0."""
         raise NotImplementedError
 
-    def wait(self, condition: Callable[[], bool], seconds: float = 5.0) -> None:
-        """Lets things happen until the condition holds; fails after ``seconds``."""
+    def wait(self, condition: Callable[[], bool], seconds: float | None = None) -> None:
+        """Lets things happen until the condition holds; fails after ``seconds``, or when patience is at its end."""
         raise NotImplementedError
 
     def settle(self) -> None:
@@ -121,11 +124,13 @@ class World:
     def connect(self, server: Server, credentials: Credentials | None, name: str = "client", **how: Any) -> Channel:
         return self.transport(name).connect(server.address, credentials, **how)  # type: ignore[no-any-return]
 
-    def ask(self, channel: Channel, method: str, request: Message, *, timeout: float = 5.0, metadata: Any = ()) -> Any:
+    def ask(
+        self, channel: Channel, method: str, request: Message, *, timeout: float | None = None, metadata: Any = ()
+    ) -> Any:
         """One unary call to its end."""
-        outcome = Outcome()
-        channel.unary(method, request, timeout=timeout, done=outcome.done, metadata=metadata)
-        self.wait(lambda: outcome.over, timeout + 5.0)
+        outcome, deadline = Outcome(), self.patience if timeout is None else timeout
+        channel.unary(method, request, timeout=deadline, done=outcome.done, metadata=metadata)
+        self.wait(lambda: outcome.over, deadline + self.patience)
         return outcome.result
 
 
@@ -147,10 +152,10 @@ class MemoryWorld(World):
     def address(self, name: str) -> str:
         return f"{name}:0"
 
-    def wait(self, condition: Callable[[], bool], seconds: float = 5.0) -> None:
-        until = self.time.now + seconds
+    def wait(self, condition: Callable[[], bool], seconds: float | None = None) -> None:
+        until = self.time.now + (self.patience if seconds is None else seconds)
         while not condition():
-            assert self.time.now <= until, f"not within {seconds} s"
+            assert self.time.now <= until, f"not within {seconds or self.patience} s"
             assert self.time.step(), "nothing more will happen"
 
     def settle(self) -> None:
@@ -161,6 +166,8 @@ class MemoryWorld(World):
 
 
 class SocketWorld(World):
+    patience = 30.0  # of real seconds, on a machine that may be busy
+
     def __init__(self) -> None:
         self.io = IoLoop("test-io").start()
         self._transports: dict[str, GrpcTransport] = {}
@@ -173,17 +180,17 @@ class SocketWorld(World):
     def address(self, name: str) -> str:
         return "127.0.0.1:0"
 
-    def wait(self, condition: Callable[[], bool], seconds: float = 5.0) -> None:
-        until = time.monotonic() + seconds
+    def wait(self, condition: Callable[[], bool], seconds: float | None = None) -> None:
+        until = time.monotonic() + (self.patience if seconds is None else seconds)
         while not condition():
-            assert time.monotonic() < until, f"not within {seconds} s"
+            assert time.monotonic() < until, f"not within {seconds or self.patience} s"
             self.settle()
 
     def settle(self) -> None:
         """A round of the loop: everything that it had to do before is done."""
         passed = threading.Event()
         self.io.loop.call_soon_threadsafe(lambda: self.io.loop.call_later(0.002, passed.set))
-        assert passed.wait(5.0)
+        assert passed.wait(self.patience)
 
     def close(self) -> None:
         for transport in self._transports.values():
