@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -91,11 +92,6 @@ class FakeLink:
         yield {"end": "2 messages were traced", "dropped": 1, "taken": 2}
 
 
-@pytest.fixture(autouse=True)
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swarmlet.console.app.REFRESH_S", 0.03)
-
-
 Drive = Callable[[Console, Pilot[None]], Awaitable[None]]
 
 
@@ -111,11 +107,12 @@ def drive(test: Drive, source: Fake | None = None, write: bool = False, size: tu
 
 
 async def settled(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
-    for _ in range(400):
+    limit = time.monotonic() + 60
+    while True:
         await pilot.pause(0.01)
         if condition():
             return
-    raise AssertionError("the console did not get there")
+        assert time.monotonic() < limit, "the console did not get there"
 
 
 def keys(app: Console) -> list[str]:

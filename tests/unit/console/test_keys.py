@@ -140,7 +140,7 @@ def test_a_node_that_does_not_answer_is_said_not_to_before_the_question_is_given
 
         def ask(self, what: str, /, **details: Any) -> Any:
             if self.hangs:
-                assert go_on.wait(30)
+                assert go_on.wait(60)
             return super().ask(what, **details)
 
     source = Hangs()
