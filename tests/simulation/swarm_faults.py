@@ -20,7 +20,7 @@ from runtime.wire.pb import types_pb2 as types
 from swarmlet.testing.host import Host
 from tests.simulation.plan import Planned
 from tests.simulation.swarm_clients import RAFT, STORE
-from tests.simulation.swarm_operator import Operator
+from tests.simulation.swarm_uses import Uses
 
 SELDOM = ("join", "demote", "install", "ca", "node", "conf")
 """Crash points that a run comes to a few times at most."""
@@ -36,7 +36,7 @@ class NodeDied(BaseException):
     """The machine is gone in the middle of a handler: nothing behind it runs."""
 
 
-class Faults(Operator):
+class Faults(Uses):
     """Strikes. ``point`` is a crash point at which the node that comes to it ends, by ``mode``, ``deaths`` times in
     all; ``points`` counts how often each was come to."""
 
@@ -44,7 +44,6 @@ class Faults(Operator):
         self, seed: int, managers: int, workers: int, rng: random.Random, point: str, mode: str, deaths: int
     ) -> None:
         super().__init__(seed, managers, workers, rng)
-        self.injected: Counter[str] = Counter()
         self.points: Counter[str] = Counter()
         self.died = 0
         self._point, self._mode, self._deaths = point, mode, deaths
@@ -62,16 +61,6 @@ class Faults(Operator):
         done = getattr(self, "_" + fault.kind.replace(" ", "_").replace("-", "_"))(fault)
         if done is not False:
             self.injected[fault.kind] += 1
-
-    def _once(self, kind: str) -> Callable[[], None]:
-        """Counts one fault when it is first called."""
-        uncounted = [kind]
-
-        def struck() -> None:
-            while uncounted:
-                self.injected[uncounted.pop()] += 1
-
-        return struck
 
     def _when_it_strikes(self, kind: str, count: Callable[[], int], seconds: float) -> bool:
         """Counts one fault if ``count`` has grown within so many seconds, or before all faults end."""
@@ -135,6 +124,12 @@ class Faults(Operator):
             return False
         self._cut_off(host, fault.seconds)
         return None
+
+    def leave_alone(self, host: Host, seconds: float) -> None:
+        self._cut_off(host, seconds)
+
+    def go_down(self, host: Host, mode: str, seconds: float) -> None:
+        self._down(host, mode, seconds)
 
     def _cut_off(self, host: Host, seconds: float) -> None:
         others = [other.ip for other in self.hosts if other is not host]

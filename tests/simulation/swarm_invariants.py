@@ -22,8 +22,10 @@ from runtime.stage.simulator import Simulator
 from runtime.store.changes import Action, Change, decode_request
 from runtime.store.kinds import BY_FIELD, TABLES
 from runtime.swarm import constraints
+from runtime.swarm.control.clusters import UNLOCK_SUBSYSTEM
 from runtime.wire.pb import types_pb2 as types
 from tests.simulation.raft_invariants import Chain, Invariants, Violation
+from tests.simulation.swarm_use_rules import UseRules
 from tests.simulation.swarm_watches import Watches
 
 RAFT_LOG = "/cluster/node/manager/raft/log"
@@ -35,7 +37,8 @@ BY_KIND = {table.kind: field for field, table in BY_FIELD.items()}
 
 class Model:
     """The store as dictionaries: ``tables[field][id]`` is the object. ``labels`` are the values that the label ``v`` of
-    each service ever had, with the time when the entry was first applied; ``changes`` what each entry did."""
+    each service ever had, with the time when the entry was first applied; ``changes`` what each entry did;
+    ``unlock_keys`` all that there were, each once, the present one last."""
 
     def __init__(self) -> None:
         self.changes: dict[int, list[Change]] = {}
@@ -44,6 +47,9 @@ class Model:
         self.labels: dict[tuple[str, str], float] = {}
         self.slots: dict[tuple[str, int, str], set[str]] = defaultdict(set)
         self.on_node: dict[str, set[str]] = defaultdict(set)
+        self.unlock_keys: list[bytes] = []
+        self.start_first: set[str] = set()
+        self.rules = UseRules(self.tables)
         self.index = 0
         self.checks = 0
 
@@ -87,6 +93,12 @@ class Model:
             self.labels.setdefault((new.id, new.spec.annotations.labels.get("v", "")), time)
         if field == "task":
             self._task(old, None if action is Action.REMOVE else new)
+        if field == "cluster" and action is not Action.REMOVE:
+            for key in (each.key for each in new.unlock_keys if each.subsystem == UNLOCK_SUBSYSTEM):
+                self.unlock_keys = [*(each for each in self.unlock_keys if each != key), key]
+        if field == "service" and new.spec.update.order == types.UpdateConfig.START_FIRST:
+            self.start_first.add(new.id)
+        self.rules.changed(field, action, old, new, time)
 
     def _task(self, old: Any, new: Any) -> None:
         self.checks += 1
@@ -103,7 +115,9 @@ class Model:
             raise Violation(f"task {new.id}: its desired state goes back to {new.desired_state}")
         if new.service_id and _live(new):
             live = [each for each in self.slots[_slot(new)] if _live(self.tables["task"][each])]
-            if len(live) > 1:
+            # With start-first an update that another one overtakes leaves the old task and its own, as SwarmKit's does.
+            versions = {self.tables["task"][each].spec_version.index for each in live}
+            if len(live) > (len(versions) if new.service_id in self.start_first else 1):
                 raise Violation(f"{len(live)} live tasks in slot {new.slot} of service {new.service_id}")
         if old is not None and old.status.state < types.ASSIGNED <= new.status.state <= types.RUNNING:
             self._assigned(new)

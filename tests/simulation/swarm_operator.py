@@ -43,14 +43,18 @@ class Operator(Clients):
         self.ask("ListNodes", control_pb2.ListNodesRequest(), listed)
 
     def update_cluster(
-        self, change: Callable[[Any], None], done: Callable[[], None] = lambda: None, tries: int = 5
+        self,
+        change: Callable[[Any], None],
+        done: Callable[[], None] = lambda: None,
+        tries: int = 5,
+        rotation: control_pb2.KeyRotation | None = None,
     ) -> None:
         """Tried again when whoever was asked is no manager, or another change came between. ``done`` hears that it was
         carried out."""
 
         def again(answer: Answer) -> None:
             if answer.error is not None and tries > 1:
-                self.simulator.set(2.0, lambda: self.update_cluster(change, done, tries - 1))
+                self.simulator.set(2.0, lambda: self.update_cluster(change, done, tries - 1, rotation))
 
         def updated(answer: Answer) -> None:
             again(answer)
@@ -65,7 +69,7 @@ class Operator(Clients):
                 spec.CopyFrom(cluster.spec)
                 change(spec)
                 request = control_pb2.UpdateClusterRequest(
-                    cluster_id=cluster.id, cluster_version=cluster.meta.version, spec=spec
+                    cluster_id=cluster.id, cluster_version=cluster.meta.version, spec=spec, rotation=rotation
                 )
                 self.ask("UpdateCluster", request, updated)
 
@@ -99,13 +103,13 @@ class Operator(Clients):
         def told(answer: Answer) -> None:
             if answer.error is None and answer.value.local_node_state == "error":
                 self.noticed += 1
-                self._set_up_anew(host)
+                self.set_up_anew(host)
             else:
                 self.simulator.set(AGAIN_S, lambda: self.look_at_damage(host))
 
         self.ask_host(host, Info(), told)
 
-    def _set_up_anew(self, host: Host) -> None:
+    def set_up_anew(self, host: Host) -> None:
         """Nothing of it is kept; the swarm forgets it before it joins again."""
         if host.stage is not None:
             host.crash()
@@ -140,6 +144,7 @@ class Operator(Clients):
             if answer.error is not None and node.spec.desired_role == types.MANAGER:
                 self.update_node(node, lambda spec: setattr(spec, "desired_role", types.WORKER))
 
+        self.watcher.model.rules.forgotten.add(node.id)
         self.ask("RemoveNode", control_pb2.RemoveNodeRequest(node_id=node.id, force=True), removed)
 
     def _join_anew(self, host: Host) -> None:
@@ -159,7 +164,8 @@ class Operator(Clients):
                 return
             if host.stage is None:
                 host.boot()
-            token = answer.value.clusters[0].root_ca.join_tokens.manager
+            tokens = answer.value.clusters[0].root_ca.join_tokens
+            token = tokens.manager if host.name.startswith("manager") else tokens.worker
             self.ask_host(host, host.join_message(leaders[0], token), joined)
 
         self.ask("ListClusters", control_pb2.ListClustersRequest(), listed)

@@ -48,6 +48,10 @@ def _bit(rng: random.Random) -> dict[str, Any]:
     return {"host": rng.randrange(1000), "bit": rng.getrandbits(32)}
 
 
+def _dice(rng: random.Random) -> dict[str, Any]:
+    return {"host": rng.randrange(1000), "dice": rng.getrandbits(32)}
+
+
 def _drift(rng: random.Random) -> dict[str, Any]:
     return {"host": rng.randrange(1000), "rate": round(rng.uniform(0.95, 1.05), 3)}
 
@@ -83,6 +87,21 @@ KINDS = {
     "frequent snapshots": Kind((1, 1), (0.0, 0.0)),
 }
 
+USES = {
+    "rolling update": Kind((1, 2), (0.0, 0.0), _dice),
+    "job": Kind((1, 2), (0.0, 0.0), _dice),
+    "job by the clock": Kind((1, 1), (25.0, 40.0), _dice),
+    "start order": Kind((1, 1), (15.0, 40.0), _dice),
+    "secrets": Kind((1, 1), (5.0, 30.0), _dice),
+    "patience": Kind((1, 1), (0.0, 0.0), _dice),
+    "removal": Kind((1, 1), (25.0, 45.0), _dice),
+    "promotions": Kind((1, 1), (5.0, 20.0), _dice),
+    "autolock": Kind((1, 1), (0.0, 0.0), _dice),
+}
+"""What is asked of the swarm besides (``swarm_uses``)."""
+USED = 0.2
+"""The share of seeds that each is drawn in."""
+
 RARE = (
     "raft.one_entry_messages",
     "peer.full_queue",
@@ -95,7 +114,7 @@ RARE = (
     "snapshot.tiny_parts",
 )
 """The legal but unusual paths of the code (``rare("...")``); each may be taken in half of the seeds."""
-STRUCK = (*KINDS, *(f"rare {path}" for path in RARE))
+STRUCK = (*KINDS, *USES, *(f"rare {path}" for path in RARE))
 """All that is counted."""
 
 
@@ -103,3 +122,14 @@ def rare_paths(seed: int) -> list[Planned]:
     """Those of this seed, as faults of their own: they can be left out one by one."""
     on = [path for path in RARE if random.Random(f"{seed}/rare/{path}").random() < 0.5]
     return [Planned(1000 + RARE.index(path), 0.0, "rare path", 0.0, {"path": path}) for path in on]
+
+
+def uses(seed: int, seconds: float) -> list[Planned]:
+    """What is asked of the swarm in this seed, drawn apart from its faults, which stay what they were."""
+    drawn = []
+    for place, (name, kind) in enumerate(USES.items()):
+        rng = random.Random(f"{seed}/use/{name}")
+        for number in range(rng.randint(*kind.often) if rng.random() < USED else 0):
+            at, lasts = rng.uniform(0.0, seconds), rng.uniform(*kind.lasting)
+            drawn.append(Planned(2000 + 10 * place + number, at, name, lasts, kind.args(rng)))
+    return drawn

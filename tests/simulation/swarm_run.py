@@ -19,6 +19,7 @@ from runtime.protocol.cluster import Inspect
 from runtime.stage.cell import Cell, Life
 from runtime.store.kinds import TABLES
 from runtime.store.snapshot import dump
+from runtime.swarm.service_spec import is_job
 from runtime.wire.pb import specs_pb2
 from runtime.wire.pb import types_pb2 as types
 from swarmlet.testing.host import Host
@@ -28,7 +29,7 @@ from tests.simulation.plan import Planned, draw, without
 from tests.simulation.raft_invariants import Violation
 from tests.simulation.swarm_clients import CLIENTS, KEYS
 from tests.simulation.swarm_faults import Faults
-from tests.simulation.swarm_plan import KINDS, rare_paths
+from tests.simulation.swarm_plan import KINDS, rare_paths, uses
 
 SECONDS = 60.0
 SETTLE = 240.0
@@ -53,7 +54,7 @@ class SwarmSimulation(Faults):
         rng = random.Random(f"{seed}/run")
         super().__init__(seed, rng.choice((3, 3, 5)), rng.choice((1, 2, 3)), rng, point, mode, deaths)
         if faults is None:
-            faults = draw(random.Random(f"{seed}/faults"), KINDS, SECONDS) + rare_paths(seed)
+            faults = draw(random.Random(f"{seed}/faults"), KINDS, SECONDS) + rare_paths(seed) + uses(seed, SECONDS / 2)
         self.faults = without(faults, skip)
         self.seconds = seconds
         self.histories = 0
@@ -72,7 +73,8 @@ class SwarmSimulation(Faults):
     def checked(self) -> Counter[str]:
         """What was checked of this run."""
         done = sum(1 for request in self.requests if request.end != math.inf)
-        return self.watcher.checked + Counter({"operations": done, "histories": self.histories})
+        seen = self.watcher.checked + self.watcher.model.rules.seen
+        return seen + Counter({"operations": done, "histories": self.histories})
 
     # The run
 
@@ -154,6 +156,7 @@ class SwarmSimulation(Faults):
         nodes = self.watcher.model.tables["node"].values()
         if any(node.spec.availability != specs_pb2.NodeSpec.ACTIVE for node in nodes):
             self.activate()
+        self.repair()
         for host in self.hosts:
             down = any(cell.life is Life.DOWN for cell in self._cells(host))
             if down and host.name not in self.damaged:
@@ -206,7 +209,7 @@ class SwarmSimulation(Faults):
             elif task.service_id and task.service_id not in tables["service"]:
                 return f"task {task.id} of a removed service is there"
         for service in tables["service"].values():
-            if service.spec.annotations.name.startswith("guest-"):
+            if service.spec.annotations.name.startswith("guest-") or is_job(service.spec):
                 continue
             asked = len(names) if service.spec.HasField("global") else service.spec.replicated.replicas
             if wanted[service.id] != asked:
@@ -216,7 +219,7 @@ class SwarmSimulation(Faults):
             ours = {id for id in extra if id not in tables["task"] or not self._guest(tables, id)}
             if ours:
                 return f"{host.name} runs others than it is to: {sorted(ours)}"
-        return ""
+        return self.unmet(tables)
 
     def _guest(self, tables: Any, task_id: str) -> bool:
         service = tables["service"].get(tables["task"][task_id].service_id)
