@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from swarmlet.errors import UsageError
 
-COMMANDS: Final = ("stop", "start")
+COMMANDS: Final = ("stop", "start", "rotate")
 TIMEOUT_MAX_S: Final = 1e7
 TLS_PORT: Final = 2376
 
@@ -73,6 +73,20 @@ def add(commands: Any) -> None:
         parser.add_argument("-d", "--detach", action="store_true", help="do not wait until its tasks ended or run")
         _timeout(parser)
 
+    _rotate(_command(commands, "rotate", "new data for a secret or config, and all services moved to it in turn"))
+
+
+def _rotate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("kind", choices=("secret", "config"))
+    add("name", metavar="NAME", help="of all its versions: NAME, NAME.v2, NAME.v3 and so on")
+    add("file", nargs="?", default="", metavar="FILE|-",
+        help="the new data, - for standard input; without it: go on with the newest version there is")  # fmt: skip
+    add("--keep", type=int, default=1, metavar="N", help="how many older versions stay (1, to roll back to)")
+    add("--jobs", action="store_true", help="update jobs too, which runs them anew")
+    add("--dry-run", action="store_true", help="say what would be done; nothing is changed")
+    _timeout(parser)
+
 
 def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
@@ -93,4 +107,6 @@ def checked(typed: argparse.Namespace, environ: Mapping[str, str], default_socke
     own = {name: value for name, value in vars(typed).items() if name not in ("command", "host")}
     if not 0 < own.get("timeout", 1.0) <= TIMEOUT_MAX_S:
         raise UsageError("--timeout needs a number of seconds greater than 0")
+    if own.get("keep", 0) < 0:
+        raise UsageError("--keep needs a number of versions, 0 or more")
     return OperatorOptions(typed.command, where(typed.host, environ, default_socket), own)

@@ -15,13 +15,15 @@ class TimedOut(Exception):
     """It did not come to pass in time; the text says what is missing."""
 
 
-def until(engine: Engine, missing: Callable[[], str], timeout_s: float, say: Callable[[str], None]) -> None:
-    """Asks until nothing is ``missing`` any more, and says each new answer; TimedOut with the last one. A manager that
-    does not answer for a while, or has no leader to ask, is asked again."""
+def until(
+    engine: Engine, missing: Callable[[], str], timeout_s: float, say: Callable[[str], None], about: str = ""
+) -> None:
+    """Asks until nothing is ``missing`` any more, and says each new answer; TimedOut with the last one, which is
+    ``about`` something. A manager that does not answer for a while, or has no leader to ask, is asked again."""
     deadline, last = engine.clock() + timeout_s, ""
     while text := _asked(missing):
         if engine.clock() >= deadline:
-            raise TimedOut(f"after {timeout_s:g} s: {text}")
+            raise TimedOut(f"{about + ' ' if about else ''}after {timeout_s:g} s: {text}")
         if text != last:
             say(f"    {text}")
             last = text

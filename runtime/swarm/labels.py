@@ -25,6 +25,10 @@ STOPPED: Final = "swarmlet.stopped"
 """Of services that ``swarmlet stop`` stopped: how many replicas it had, or ``global``. No manager has to know it."""
 NOWHERE: Final = "node.id==swarmlet.stopped"
 """The constraint of a global service that is stopped: no node has an id like this."""
+FAMILY: Final = "swarmlet.family"
+"""Of secrets and configs that ``swarmlet rotate`` made: the name that all versions are known by."""
+VERSION: Final = "swarmlet.version"
+"""Of these: the number of the version. The one with the family's own name and without labels is the first."""
 LONGEST_S: Final = 30 * 24 * 3600.0
 
 Labels = Mapping[str, str]

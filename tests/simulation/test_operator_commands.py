@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runtime.wire.pb import types_pb2
 from swarmlet import TestCluster, operate
 from swarmlet.engine_link import Engine
-from swarmlet.errors import EXIT_FAILED, EXIT_OK, EXIT_TIMED_OUT, StartError
+from swarmlet.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TIMED_OUT, StartError
 from swarmlet.operator_options import OperatorOptions, Where
 
 JOB = {"ContainerSpec": {"Image": "host", "Command": ["x"]}}
@@ -19,11 +22,15 @@ JOB = {"ContainerSpec": {"Image": "host", "Command": ["x"]}}
 
 @dataclass
 class Operator:
-    """Somebody who types commands; ``meanwhile`` is done once, at the first rest of a command."""
+    """Somebody who types commands. ``meanwhile`` is done once, at the first rest of a command, ``always`` at each, and
+    ``crossed`` once just before a service is changed; after ``dies_after`` requests the command dies."""
 
     cluster: TestCluster
     lines: list[str] = field(default_factory=list)
     meanwhile: Callable[[], None] | None = None
+    always: Callable[[], None] | None = None
+    crossed: Callable[[], None] | None = None
+    dies_after: int | None = None
 
     def engine(self) -> Engine:
         return Engine(self._carry, lambda: self.cluster.time, self._rest)
@@ -34,13 +41,21 @@ class Operator:
         return operate.carry_out(self.engine(), OperatorOptions(command, Where(), given), self.lines.append)
 
     def _carry(self, method: str, target: str, body: bytes) -> tuple[int, bytes]:
+        if self.crossed is not None and method == "POST" and target.startswith("/services/"):
+            act, self.crossed = self.crossed, None
+            act()
         answer = self.cluster.api().request(method, target, json.loads(body) if body else None)
+        if self.dies_after is not None:
+            self.dies_after -= 1
+            if self.dies_after < 0:
+                raise KeyboardInterrupt  # before it heard the answer
         return answer.status, answer.body
 
     def _rest(self, seconds: float) -> None:
         act, self.meanwhile = self.meanwhile, None
-        if act is not None:
-            act()
+        for each in (act, self.always):
+            if each is not None:
+                each()
         self.cluster.advance(seconds)
 
 
@@ -133,3 +148,215 @@ def test_a_manager_that_is_away_for_a_while_does_not_end_the_waiting() -> None:
         operator = Operator(c, meanwhile=lambda: c.crash(c.leader))
         assert operator.run("stop", services=["web"]) == EXIT_OK
         assert c.running("web") == 0
+
+
+# Rotate
+
+UPDATE = {"Parallelism": 1, "Delay": 0, "Monitor": 1_000_000_000, "FailureAction": "pause"}
+
+
+def payload(c: TestCluster, kind: str, name: str, data: bytes) -> str:
+    body = {"Name": name, "Data": base64.b64encode(data).decode(), "Labels": {"team": "a"}}
+    return str(c.api().post(f"/{kind}s/create", body).value["ID"])
+
+
+def user(c: TestCluster, name: str, kind: str, id: str, of: str, *, command: tuple[str, ...] = (), **spec: Any) -> None:
+    """A service of two tasks that has a secret or config."""
+    file = {"Name": "key", "UID": "0", "GID": "0", "Mode": 0o400}
+    reference = {"File": file, f"{kind.capitalize()}ID": id, f"{kind.capitalize()}Name": of}
+    container = {"Image": "host", "Command": [*command], f"{kind.capitalize()}s": [reference]}
+    template = {"ContainerSpec": container, "RestartPolicy": {"Condition": "any", "Delay": 500_000_000}}
+    c.create_service(name, 2, spec={"TaskTemplate": template, "UpdateConfig": UPDATE, **spec})
+
+
+def had(c: TestCluster, service: str) -> set[str]:
+    """The names of the secrets that a service's running tasks have."""
+    live = [task for task in c.tasks(service) if task.status.state == task.desired_state == types_pb2.RUNNING]
+    return {each.secret_name for task in live for each in task.spec.container.secrets}
+
+
+def names(c: TestCluster, kind: str = "secret") -> list[str]:
+    return sorted(each["Spec"]["Name"] for each in c.api().get(f"/{kind}s").value)
+
+
+@pytest.fixture
+def typed(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """What is typed for new data of the secret ``token``."""
+
+    def make(data: bytes, kind: str = "secret", **more: Any) -> dict[str, Any]:
+        file = tmp_path / "data"
+        file.write_bytes(data)
+        base = {"kind": kind, "name": "token", "file": str(file), "keep": 1, "jobs": False, "dry_run": False}
+        return {**base, **more}
+
+    return make
+
+
+def test_all_users_get_the_new_data_one_after_the_other_and_old_versions_go(typed: Any) -> None:
+    with TestCluster(managers=1, workers=2, seed=11) as c:
+        id = payload(c, "secret", "token", b"one")
+        user(c, "web", "secret", id, "token")
+        user(c, "api", "secret", id, "token")
+        c.create_service("other", 1)
+        c.wait_running("web", 2)
+        c.wait_running("api", 2)
+        before = {task.id for task in c.tasks("other")}
+        operator = Operator(c)
+        assert operator.run("rotate", **typed(b"two")) == EXIT_OK
+        assert had(c, "web") == had(c, "api") == {"token.v2"}
+        assert names(c) == ["token", "token.v2"]
+        assert operator.run("rotate", **typed(b"three")) == EXIT_OK
+        assert had(c, "web") == had(c, "api") == {"token.v3"}
+        assert names(c) == ["token.v2", "token.v3"]
+        assert {task.id for task in c.tasks("other")} == before
+        (spec,) = spec_of(c, "web")["TaskTemplate"]["ContainerSpec"]["Secrets"]
+        assert spec["File"] == {"Name": "key", "UID": "0", "GID": "0", "Mode": 0o400}
+        c.api().post(f"/services/web/update?rollback=previous&version={version_of(c, 'web')}", spec_of(c, "web"))
+        c.run_until(lambda: had(c, "web") == {"token.v2"})
+
+
+def version_of(c: TestCluster, service: str) -> int:
+    return int(c.api().get(f"/services/{service}").value["Version"]["Index"])
+
+
+def test_the_same_command_again_changes_nothing(typed: Any) -> None:
+    with TestCluster(managers=1, workers=1, seed=12) as c:
+        user(c, "web", "secret", payload(c, "secret", "token", b"one"), "token")
+        c.wait_running("web", 2)
+        operator = Operator(c)
+        assert operator.run("rotate", **typed(b"two")) == EXIT_OK
+        tasks, version = {task.id for task in c.tasks("web")}, version_of(c, "web")
+        assert operator.run("rotate", **typed(b"two")) == EXIT_OK
+        assert operator.lines == ["token.v2 has this data already", "web has token.v2"]
+        assert ({task.id for task in c.tasks("web")}, version_of(c, "web")) == (tasks, version)
+        assert operator.run("rotate", **typed(b"", file="")) == EXIT_OK
+        assert operator.lines[0] == "no new data was given: token.v2 is the newest version"
+
+
+@pytest.mark.parametrize("requests", [4, 5, 7, 8, 12, 20])
+def test_a_rotation_that_dies_anywhere_is_gone_on_with_by_the_same_command(typed: Any, requests: int) -> None:
+    with TestCluster(managers=1, workers=1, seed=13) as c:
+        id = payload(c, "secret", "token", b"one")
+        for name in ("api", "web"):
+            user(c, name, "secret", id, "token")
+            c.wait_running(name, 2)
+        operator = Operator(c, dies_after=requests)
+        assert operator.run("rotate", **typed(b"two")) == EXIT_INTERRUPTED
+        operator.dies_after = None
+        assert operator.run("rotate", **typed(b"two")) == EXIT_OK
+        assert had(c, "web") == had(c, "api") == {"token.v2"}
+        assert names(c) == ["token", "token.v2"]
+
+
+def test_an_update_that_pauses_ends_the_rotation_which_goes_on_once_the_cause_is_mended(typed: Any) -> None:
+    with TestCluster(managers=1, workers=1, seed=14) as c:
+        id = payload(c, "secret", "token", b"one")
+        for name in ("api", "web"):
+            user(c, name, "secret", id, "token")
+            c.wait_running(name, 2)
+        break_it(c, "api", "exit", "1")
+        operator = Operator(c)
+        with pytest.raises(StartError, match=r"api: its update is paused: .*; not looked at yet: web\. The same comm"):
+            operator.run("rotate", **typed(b"two"))
+        assert had(c, "web") == {"token"}
+        assert names(c) == ["token", "token.v2"], "nothing that is in use was removed"
+        break_it(c, "api")
+        assert operator.run("rotate", **typed(b"two")) == EXIT_OK
+        assert had(c, "web") == had(c, "api") == {"token.v2"}
+
+
+def break_it(c: TestCluster, service: str, *command: str) -> None:
+    """Has the next tasks of a service run something else; those that run are left to the next update."""
+    spec = spec_of(c, service)
+    spec["TaskTemplate"]["ContainerSpec"]["Command"] = [*command]
+    spec["UpdateConfig"] = {**UPDATE, "Delay": 0}
+    c.api().post(f"/services/{service}/update?version={version_of(c, service)}", spec)
+
+
+def test_a_service_that_is_rolled_back_is_told_and_tried_again_the_next_time(typed: Any) -> None:
+    with TestCluster(managers=1, workers=1, seed=15) as c:
+        back = {**UPDATE, "FailureAction": "rollback"}
+        user(c, "web", "secret", payload(c, "secret", "token", b"one"), "token", UpdateConfig=back)
+        c.wait_running("web", 2)
+        operator = Operator(c, always=lambda: fail_new(c, "web", "token.v2"))
+        with pytest.raises(StartError, match="web: it was rolled back: rollback completed"):
+            operator.run("rotate", **typed(b"two"))
+        assert had(c, "web") == {"token"}
+        operator.always = None
+        assert operator.run("rotate", **typed(b"two")) == EXIT_OK
+        assert had(c, "web") == {"token.v2"}
+
+
+def fail_new(c: TestCluster, service: str, secret: str) -> None:
+    """Kills what runs with this version."""
+    for task in c.tasks(service):
+        has = any(each.secret_name == secret for each in task.spec.container.secrets)
+        if has and task.status.state == task.desired_state == types_pb2.RUNNING:
+            c.kill_task(task.id)
+
+
+def test_a_dry_run_says_all_of_it_and_changes_nothing(typed: Any) -> None:
+    with TestCluster(managers=1, workers=1, seed=16) as c:
+        id = payload(c, "secret", "token", b"one")
+        user(c, "web", "secret", id, "token")
+        user(c, "job", "secret", id, "token", Mode={"ReplicatedJob": {}}, UpdateConfig=None)
+        c.wait_running("web", 2)
+        operator = Operator(c)
+        before = (version_of(c, "web"), c.api().get("/secrets").value)
+        assert operator.run("rotate", **typed(b"two", dry_run=True, keep=0)) == EXIT_OK
+        assert operator.lines == [
+            "secret token: token",
+            "would create token.v2, unless token has this data already",
+            "would update web from token to token.v2",
+            "would leave job as it is: it is a job, which an update would run anew (--jobs)",
+            "Nothing was changed.",
+        ]
+        assert (version_of(c, "web"), c.api().get("/secrets").value) == before
+
+
+def test_configs_rotate_as_secrets_do_and_other_peoples_changes_in_between_are_kept(typed: Any) -> None:
+    with TestCluster(managers=3, seed=17) as c:
+        user(c, "web", "config", payload(c, "config", "token", b"one"), "token")
+        c.wait_running("web", 2)
+        operator = Operator(c, crossed=lambda: c.scale("web", 4))
+        assert operator.run("rotate", **typed(b"two", "config", keep=0)) == EXIT_OK
+        c.wait_running("web", 4)
+        assert names(c, "config") == ["token.v2"]
+        (reference,) = spec_of(c, "web")["TaskTemplate"]["ContainerSpec"]["Configs"]
+        assert reference["ConfigName"] == "token.v2"
+
+
+def test_no_line_no_error_and_no_option_holds_the_data_of_a_secret(
+    typed: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = b"s3cr3t-of-mine"
+    hidden = (data.decode(), base64.b64encode(data).decode())
+    with TestCluster(managers=1, seed=18) as c:
+        user(c, "web", "secret", payload(c, "secret", "token", b"one"), "token")
+        operator = Operator(c)
+        given = typed(data)
+        assert operator.run("rotate", **given) == EXIT_OK
+        told = [*operator.lines, repr(given)]
+        c.stop("manager-1")
+        c.restart("manager-1")
+        with pytest.raises(StartError) as caught:
+            operator.run("rotate", **typed(data, name="nosuch"))
+        told += [repr(caught.value), *capsys.readouterr()]
+    assert not [line for line in told for each in hidden if each in line]
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 512_000])
+def test_data_that_no_secret_may_have_is_refused_before_anything_is_done(typed: Any, content: bytes) -> None:
+    with (
+        TestCluster(managers=1, seed=19) as c,
+        pytest.raises(StartError, match="secret data must be larger than 0 and less than 512000 bytes"),
+    ):
+        Operator(c).run("rotate", **typed(content))
+
+
+def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path, typed: Any) -> None:
+    with (
+        TestCluster(managers=1, seed=20) as c,
+        pytest.raises(StartError, match=r"cannot read .*missing: No such file or directory"),
+    ):
+        Operator(c).run("rotate", **typed(b"x", file=str(tmp_path / "missing")))
