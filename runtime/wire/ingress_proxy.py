@@ -25,7 +25,16 @@ from runtime.swarm.ingress_tables import Backend, PublishedPort, Routes
 from runtime.swarm.ingress_turns import Turns
 from runtime.wire.ingress_datagrams import IDLE_S, DatagramPorts
 from runtime.wire.ingress_pipes import PIECE, Side, join
-from runtime.wire.ingress_sockets import BACKLOG, EVERYWHERE, OUR_LACK, Seldom, opened, reached_itself, shares
+from runtime.wire.ingress_sockets import (
+    BACKLOG,
+    EVERYWHERE,
+    OUR_LACK,
+    Seldom,
+    connected,
+    opened,
+    reached_itself,
+    shares,
+)
 
 CONNECT_S: Final = 2.0
 SWEEP_S: Final = 30.0
@@ -173,10 +182,8 @@ class IngressProxy:
 
     async def _connect(self, backend: Backend) -> Side:
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(CONNECT_S):
-            _, back = await loop.create_connection(
-                lambda: Side(self._piece, self._backs.add, self._over), backend.host, backend.port
-            )
+        made = await connected(backend.host, backend.port, CONNECT_S)
+        _, back = await loop.create_connection(lambda: Side(self._piece, self._backs.add, self._over), sock=made)
         if reached_itself(back.socket):
             back.abort()
             raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens there")

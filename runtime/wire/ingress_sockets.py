@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import resource
@@ -52,10 +53,35 @@ def unbound(host: str, kind: socket.SocketKind) -> socket.socket:
     return socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 
 
-def reached_itself(connected: Any) -> bool:
+async def connected(host: str, port: int, seconds: float) -> socket.socket:
+    """A connection of TCP. OSError if there can be none, TimeoutError if the other side does not take it in time: what
+    the kernel has brought about by then counts, however late this loop hears of it."""
+    made = unbound(host, socket.SOCK_STREAM)
+    try:
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.get_running_loop().sock_connect(made, (host, port))
+        except TimeoutError:
+            if not _has_peer(made):
+                raise
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _has_peer(made: socket.socket) -> bool:
+    try:
+        made.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def reached_itself(made: Any) -> bool:
     """Whether a connected socket is its own peer. That happens on one machine when nobody has the port that is wanted
     and the system draws that very number for this end: TCP's simultaneous open, or a datagram that comes back."""
-    return bool(connected.getsockname()[:2] == connected.getpeername()[:2])
+    return bool(made.getsockname()[:2] == made.getpeername()[:2])
 
 
 def _bound(host: str, port: int, kind: socket.SocketKind) -> socket.socket:

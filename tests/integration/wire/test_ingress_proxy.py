@@ -10,7 +10,6 @@ import select
 import socket
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -281,16 +280,34 @@ def test_a_task_that_does_not_take_connections_is_asked_once_and_then_left_alone
     assert asked.count(dead) == 1
 
 
+def test_a_task_that_took_a_connection_is_not_blamed_for_a_loop_that_hears_of_it_late(
+    bench: Bench, loop: IoLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = loop.loop.sock_connect
+
+    async def late(made: socket.socket, address: tuple[str, int]) -> None:
+        await connect(made, address)
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(loop.loop, "sock_connect", late)
+    monkeypatch.setattr(ingress_proxy, "CONNECT_S", 0.05)
+    with saying(b"a") as only:
+        bench.apply(only)
+        assert [bench.ask() for _ in range(3)] == [b"a"] * 3
+
+
 def test_a_dead_task_whose_port_the_system_draws_for_this_end_is_not_taken_for_an_echo(
     bench: Bench, loop: IoLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead = free_port(HERE)
-    connect = loop.loop.create_connection
+    connect = loop.loop.sock_connect
 
-    async def drawn(made: Any, host: str, port: int) -> Any:
-        return await connect(made, host, port, local_addr=(host, dead) if port == dead else None)
+    async def drawn(made: socket.socket, address: tuple[str, int]) -> None:
+        if address[1] == dead:
+            made.bind((HERE, dead))
+        await connect(made, address)
 
-    monkeypatch.setattr(loop.loop, "create_connection", drawn)
+    monkeypatch.setattr(loop.loop, "sock_connect", drawn)
     bench.apply(dead)
     with pytest.raises(ConnectionResetError):
         bench.ask(b"echo?")
