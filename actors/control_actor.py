@@ -4,7 +4,8 @@ Who talks to it: the cluster layer (``Control``), other processes over the contr
 are answered from the newest committed view; writes are prepared here, run by StoreActor, and answered by it. Where
 this manager does not lead, a write goes to the leader as it is, and is answered once this manager's own store has it.
 One that was surely never proposed, because this manager ceased to lead before, is made once more where it can be.
-It decides nothing: ``runtime/swarm/control`` does.
+A service is answered once the allocator has moved its version, or a moment later. It decides nothing:
+``runtime/swarm/control`` does.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from runtime.stage import Actor, Address, Answer, Policy, Reply, handles
 from runtime.store.view import Published, View
 from runtime.swarm import constraints
 from runtime.swarm.control import METHODS, Context, Member, Read
-from runtime.swarm.control.applied import applied
+from runtime.swarm.control.applied import applied, settled
 from runtime.swarm.dirty import is_dirty
 from runtime.swarm.membership import LOST_LEADERSHIP, NO_LEADER_MAX, NO_QUORUM, OUTCOME_UNKNOWN, survives_without
 from runtime.swarm.offered import check_offered
@@ -49,6 +50,7 @@ from runtime.wire.services import path
 CONTROL_API = "ControlAPI"
 ELSEWHERE_WAIT = 25.0
 APPLIED_WAIT = 10.0
+SETTLED_WAIT = 0.5  # for ports and addresses: where there are none, the service is answered without
 BARRIER_WAIT = 10.0
 LEADER_PAUSE = 0.5
 NEVER_PROPOSED = frozenset({(Code.UNAVAILABLE, LOST_LEADERSHIP), (Code.UNKNOWN, NO_QUORUM)})
@@ -72,8 +74,9 @@ class _Again:
 
 
 @dataclass(eq=False, slots=True)
-class _Elsewhere:
-    """A write that was sent to the leader, whose answer says that it is carried out."""
+class _Held:
+    """A write that was sent to the leader, whose answer says that it is carried out; or a service that is still to get
+    its ports and addresses."""
 
     reply: Reply
     answer: Message | None = None
@@ -111,7 +114,7 @@ class ControlActor(Actor):
         self._nobody_since: float | None = None
         self._health: list[Reply] = []
         self._again: list[_NeverProposed] = []
-        self._sent: dict[_Elsewhere, None] = {}
+        self._held: dict[_Held, None] = {}
         self._node_id = node_id
         self._context: Context | None = None
 
@@ -123,11 +126,11 @@ class ControlActor(Actor):
             reply.set(False)
         for each in self._again:
             each.reply.fail(Refused(Code.UNAVAILABLE, LOST_LEADERSHIP))
-        for sent in self._sent:  # a manager that demotes itself ends before its own store shows it
-            if sent.answer is not None:
-                sent.reply.set(sent.answer)
+        for held in self._held:  # a manager that demotes itself ends before its own store shows it
+            if held.answer is not None:
+                held.reply.set(held.answer)
             else:
-                sent.reply.fail(Refused(Code.UNKNOWN, OUTCOME_UNKNOWN))
+                held.reply.fail(Refused(Code.UNKNOWN, OUTCOME_UNKNOWN))
 
     def crashed(self) -> None:
         self.stopped()
@@ -250,7 +253,7 @@ class ControlActor(Actor):
             check_redirect(message.call.metadata)
         request = message.call.request
         if REDIRECT in message.call.metadata:
-            return self._call(name, request, _told_so, self._spread)
+            return self._call(name, request, _told_so, forwarded=True)
         return self._call(name, request, self._once_more(Control(name, request)))
 
     def _spread(self) -> None:
@@ -258,9 +261,7 @@ class ControlActor(Actor):
         if self.consensus is not None:
             self.consensus.tell(SpreadCommit())
 
-    def _call(
-        self, name: str, request: Message, unproposed: Settle, written: Callable[[], None] = lambda: None
-    ) -> Message | None:
+    def _call(self, name: str, request: Message, unproposed: Settle, forwarded: bool = False) -> Message | None:
         method = METHODS.get(name)
         if method is None:
             raise Refused(Code.UNIMPLEMENTED, f"unknown method {name} for service docker.swarmkit.v1.Control")
@@ -279,13 +280,15 @@ class ControlActor(Actor):
         step = method.prepare(request, self._context)
         reply = self.defer()
 
-        def settle(answer: Answer) -> None:
+        def settle(answer: Answer) -> None:  # in the store's turn
+            if answer.error is None and not forwarded and settled(answer.value, self.published.view):
+                self.address.tell(_Held(reply, answer.value))
+                return
             _settle(answer, reply, unproposed)
-            if answer.error is None:
-                written()
+            if answer.error is None and forwarded:
+                self._spread()
 
-        settled = Reply(settle)
-        self.store.send(Write(step), self.address, settled, self._trace)
+        self.store.send(Write(step), self.address, Reply(settle), self._trace)
         return None
 
     # Writes that were never proposed
@@ -321,19 +324,15 @@ class ControlActor(Actor):
     def _elsewhere(self, control: Control, reply: Reply) -> None:
         """Writes at the leader. If that turns out to be this manager by now, the question is asked here anew."""
         name, request = control.method, control.request
-        sent = _Elsewhere(reply)
-        self._sent[sent] = None
-
-        def seen() -> None:
-            self._sent.pop(sent, None)
-            reply.set(sent.answer)
+        held = _Held(reply)
+        self._held[held] = None
 
         def answered(answer: Answer) -> None:
             if answer.error is None and answer.value != LEADS_HERE:
-                sent.answer = answer.value
-                self._seen(applied(name, request, answer.value), seen)
+                held.answer = answer.value
+                self._seen(applied(name, request, answer.value), lambda: self.when_settled(held))
                 return
-            self._sent.pop(sent, None)
+            self._held.pop(held, None)
             if answer.error is not None:
                 reply.fail(answer.error)
             else:
@@ -342,10 +341,26 @@ class ControlActor(Actor):
         assert self.proxy is not None
         self.ask(self.proxy, ToLeader(path("Control", name), request), answered, ELSEWHERE_WAIT)
 
-    def _seen(self, holds: Callable[[View], bool], then: Callable[[], None]) -> None:
+    def _seen(self, holds: Callable[[View], bool], then: Callable[[], None], within: float = APPLIED_WAIT) -> None:
         """Goes on once this manager's own store holds it; one that lags too far behind does not hide that it was
         written."""
-        self.ask(self.store, AwaitView(holds, APPLIED_WAIT), lambda answer: then(), APPLIED_WAIT)
+        self.ask(self.store, AwaitView(holds, within), lambda answer: then(), within)
+
+    @handles(_Held)
+    def when_settled(self, held: _Held) -> None:
+        """Answers with a service once nothing moves its version any more but those who ask for it."""
+        self._held[held] = None
+
+        def answer() -> None:
+            self._held.pop(held, None)
+            held.reply.set(held.answer)
+
+        assert held.answer is not None
+        holds = settled(held.answer, self.published.view)
+        if holds is None:
+            answer()
+        else:
+            self._seen(holds, answer, SETTLED_WAIT)
 
     def _update_cluster(self, method: Any, request: Any, context: Context, unproposed: Settle) -> None:
         """What becomes of the root is decided first, since that may take the word of an external CA."""

@@ -22,7 +22,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from runtime.errors import Refused
 from runtime.stage import RealClock
 from runtime.swarm.process_spec import runs_processes
-from runtime.wire.pb import control_pb2, objects_pb2
+from runtime.wire.pb import control_pb2, objects_pb2, types_pb2
 from swarmlet import compose, deployment, places
 from swarmlet.compose_values import ComposeError
 from swarmlet.compose_variables import parse_env_file
@@ -161,6 +161,7 @@ class Session:
         begun = monotonic()
         try:
             self._into_swarm()
+            self._pass_over_earlier_runs()
             self.screen.say(self._greeting(file))
             self.screen.say(deployment.deploy(self.node, self.stack))
         except (Refused, TimeoutError) as error:
@@ -185,6 +186,10 @@ class Session:
         if self.node.info().local_node_state == "inactive":
             self.node.init()
         self.node.wait_ready(READY_S)
+
+    def _pass_over_earlier_runs(self) -> None:
+        """Tasks that have ended by now are no news."""
+        _, self._shown = changes({}, [task for task in self._all_tasks() if task.status.state > types_pb2.RUNNING])
 
     def _greeting(self, file: str) -> list[str]:
         cluster = self.node.inspect()
@@ -219,8 +224,11 @@ class Session:
 
     def _tasks(self, services: list[objects_pb2.Service]) -> list[objects_pb2.Task]:
         ids = {service.id for service in services}
+        return [task for task in self._all_tasks() if task.service_id in ids]
+
+    def _all_tasks(self) -> list[objects_pb2.Task]:
         answer = self.node.control("ListTasks", control_pb2.ListTasksRequest(), control_pb2.ListTasksResponse)
-        return [task for task in answer.tasks if task.service_id in ids]
+        return list(answer.tasks)
 
     def _output(self) -> list[str]:
         lines, trouble = self._logs.take()

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from runtime.errors import Refused, invalid
+from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
 
 ENV_PREFIX: Final = "DOCKER_RESOURCE_"
@@ -81,10 +82,20 @@ def _bad(problem: str) -> Refused:
 
 
 def request_of(resource: types.GenericResource) -> tuple[str, int]:
-    """Kind and number of a task's request; a named request can never be met and is refused at the door."""
+    """Kind and number of a task's request. One by name can never be met: Refused(INVALID_ARGUMENT)."""
     if resource.WhichOneof("resource") != "discrete_resource_spec":
         raise invalid("generic resource requests have to be discrete")
     return resource.discrete_resource_spec.kind, resource.discrete_resource_spec.value
+
+
+def named_requests(spec: specs.TaskSpec) -> list[str]:
+    """A sentence for each resource that a task asks for by its name: SwarmKit takes that, and never places the task."""
+    return [
+        f'{each.named_resource_spec.kind} is asked for by the name "{each.named_resource_spec.value}", '
+        "which no task is ever given: ask for a number of them"
+        for each in spec.resources.reservations.generic
+        if is_named(each)
+    ]
 
 
 def available(resources: Iterable[types.GenericResource], kind: str) -> int:

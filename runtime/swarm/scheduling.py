@@ -18,6 +18,7 @@ from typing import Any, Final
 from runtime.swarm.constraint_hints import hints
 from runtime.swarm.constraints import node_fits
 from runtime.swarm.filters import MISSING_PLUGIN, Pipeline, VolumeCheck, plugins_of
+from runtime.swarm.generic import named_requests
 from runtime.swarm.node_info import Held, NodeInfo, Whereabouts
 from runtime.swarm.plugin_hints import plugin_hints
 from runtime.swarm.ports import Tx
@@ -319,15 +320,15 @@ class Scheduler:
                 self._leave(task, service, explanation, decisions)
 
     def _hint(self, task: objects.Task, plugins: bool) -> str:
-        """What is appended to an explanation where a constraint can match nothing, and where a plugin is missing; kept
-        until a node changes."""
-        expressions = tuple(task.spec.placement.constraints)
-        key = (expressions, plugins_of(task) if plugins else None)
+        """What is appended to an explanation where a constraint can match nothing, where a plugin is missing, and where
+        resources are asked for by name; kept until a node changes."""
+        expressions, named = tuple(task.spec.placement.constraints), tuple(named_requests(task.spec))
+        key = (expressions, plugins_of(task) if plugins else None, named)
         hint = self._hints.get(key)
         if hint is None:
             nodes = [info.node for info in self._nodes.values()]
             found = hints(nodes, expressions) if expressions else []
-            found += plugin_hints(nodes, task) if plugins else []
+            found += [*(plugin_hints(nodes, task) if plugins else ()), *named]
             if len(self._hints) >= HINTS_MAX:
                 self._hints.clear()
             hint = self._hints[key] = "".join(f"; {each}" for each in found)

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from actors.control_actor import ControlActor
+from actors.control_actor import SETTLED_WAIT, ControlActor
 from runtime.errors import Code, Refused
 from runtime.protocol.cluster import Control, GetWarnings, Standing
 from runtime.protocol.manager import AuthorityTrouble, LeaderIs, MembersChanged, Serve
 from runtime.protocol.node import CheckHealth
 from runtime.protocol.raft import MemberStatus
 from runtime.protocol.store import Write
-from runtime.stage import Address
+from runtime.stage import Address, Answer, Reply
 from runtime.store.transaction import Transaction
 from runtime.swarm.founding import found_cluster, own_entry
 from runtime.swarm.membership import NO_LEADER_MAX, NO_QUORUM
@@ -23,6 +23,7 @@ from runtime.wire.pb import control_pb2, specs_pb2
 from runtime.wire.pb import objects_pb2 as pb
 from runtime.wire.pb import types_pb2 as types
 from tests.messages.raft_bench import Bench
+from tests.unit.swarm_orchestration.placing import ingress
 
 MEMBER = MemberStatus(7, "node-1", "10.0.0.1:2377", True, True)
 
@@ -295,3 +296,84 @@ def test_a_write_without_a_leader_is_refused_with_the_reason() -> None:
     bench.simulator.settle()
     with pytest.raises(Refused, match="does not have a leader"):
         bench.call("CreateService", control_pb2.CreateServiceRequest(spec=service("other")))
+
+
+def published_service(*ports: types.PortConfig) -> specs_pb2.ServiceSpec:
+    spec = service()
+    spec.endpoint.ports.extend(ports or [types.PortConfig(target_port=80, published_port=8080)])
+    return spec
+
+
+class Asked:
+    """A create of a service where there is an ingress network, and what came of it."""
+
+    def __init__(self, bench: ControlBench, spec: specs_pb2.ServiceSpec) -> None:
+        self.bench = bench
+        self.answers: list[Answer] = []
+        bench.simulator.ask(bench.store, Write(lambda tx: tx.create(ingress())))
+        request = control_pb2.CreateServiceRequest(spec=spec)
+        bench.control.send(Control("CreateService", request), bench.control, Reply(self.answers.append), 0)
+        bench.simulator.settle()
+
+    @property
+    def service(self) -> pb.Service:
+        (found,) = self.bench.published.view.all(pb.Service)
+        return found
+
+
+def test_a_service_is_answered_once_it_has_its_ports_and_addresses() -> None:
+    bench = ControlBench()
+    asked = Asked(bench, published_service())
+    assert asked.answers == []
+
+    def allocate(tx: Transaction) -> None:
+        made = pb.Service()
+        made.CopyFrom(asked.service)
+        made.endpoint.spec.CopyFrom(made.spec.endpoint)
+        made.endpoint.ports.extend(made.spec.endpoint.ports)
+        made.endpoint.virtual_ips.add(network_id="ingress", addr="10.0.0.5/24")
+        tx.update(made)
+
+    bench.simulator.ask(bench.store, Write(allocate))
+    bench.simulator.settle()
+    assert [each.value.service.id for each in asked.answers] == [asked.service.id]
+    spec = asked.service.spec
+    spec.annotations.labels["a"] = "b"
+    update = control_pb2.UpdateServiceRequest(
+        service_id=asked.service.id, service_version=asked.service.meta.version, spec=spec
+    )
+    began = bench.simulator.time
+    bench.call("UpdateService", update)
+    assert bench.simulator.time - began < SETTLED_WAIT, "it has all that it needs already"
+
+
+def test_a_service_that_there_is_no_address_for_is_answered_a_moment_later() -> None:
+    bench = ControlBench()
+    asked = Asked(bench, published_service())
+    bench.simulator.run_for(SETTLED_WAIT * 0.9)
+    assert asked.answers == []
+    bench.simulator.run_for(SETTLED_WAIT * 0.2)
+    assert [each.value.service.id for each in asked.answers] == [asked.service.id]
+
+
+def test_a_service_that_is_removed_meanwhile_is_answered_then() -> None:
+    bench = ControlBench()
+    asked = Asked(bench, published_service())
+    bench.call("RemoveService", control_pb2.RemoveServiceRequest(service_id=asked.service.id))
+    bench.simulator.settle()
+    assert [each.error for each in asked.answers] == [None]
+
+
+def test_a_service_that_was_written_is_answered_although_its_control_service_ends() -> None:
+    bench = ControlBench()
+    asked = Asked(bench, published_service())
+    assert asked.answers == []
+    bench.stage.end("/control", 0)
+    bench.simulator.settle()
+    assert [each.value.service.id for each in asked.answers] == [asked.service.id]
+
+
+def test_a_service_that_needs_nothing_is_answered_with_its_write() -> None:
+    bench = ControlBench()
+    host = types.PortConfig(target_port=80, published_port=8080, publish_mode=types.PortConfig.HOST)
+    assert len(Asked(bench, published_service(host)).answers) == 1

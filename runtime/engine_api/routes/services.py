@@ -14,6 +14,7 @@ from runtime.engine_api.call import EMPTY, Answer, Call, answer
 from runtime.engine_api.convert import adjust, fields, service
 from runtime.engine_api.errors import ApiError, plain
 from runtime.swarm import actor_spec, process_spec
+from runtime.swarm.generic import named_requests
 from runtime.wire.pb import control_pb2 as pb
 from runtime.wire.pb.types_pb2 import Version
 
@@ -85,7 +86,7 @@ async def create(call: Call) -> Answer:
         spec.task.container.pull_options.registry_auth = auth
     made: Any = await call.backend.control("CreateService", pb.CreateServiceRequest(spec=spec))
     out: JsonObject = {"ID": made.service.id}
-    if warnings := [*_digest_warnings(call, spec), *_of_executors(spec)]:
+    if warnings := [*_digest_warnings(call, spec), *_spec_warnings(spec)]:
         out["Warnings"] = warnings
     return answer(out, 201)
 
@@ -103,11 +104,11 @@ async def update(call: Call) -> Answer:
         service_id=current.id, service_version=Version(index=version), spec=spec, rollback=_rollback(call)
     )
     await call.backend.control("UpdateService", request)
-    return answer({"Warnings": [*_digest_warnings(call, spec), *_of_executors(spec)] or None})
+    return answer({"Warnings": [*_digest_warnings(call, spec), *_spec_warnings(spec)] or None})
 
 
-def _of_executors(spec: ServiceSpec) -> list[str]:
-    return [*process_spec.warnings(spec), *actor_spec.warnings(spec)]
+def _spec_warnings(spec: ServiceSpec) -> list[str]:
+    return [*named_requests(spec.task), *process_spec.warnings(spec), *actor_spec.warnings(spec)]
 
 
 def _rollback(call: Call) -> pb.UpdateServiceRequest.Rollback:

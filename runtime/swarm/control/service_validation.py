@@ -12,7 +12,7 @@ from typing import Final
 from google.protobuf import duration_pb2 as duration
 
 from runtime.errors import invalid
-from runtime.swarm import generic, naming, templates
+from runtime.swarm import naming, templates
 from runtime.swarm.control.checks import unimplemented
 from runtime.swarm.control.image import is_image
 from runtime.swarm.defaults import nanoseconds
@@ -73,9 +73,6 @@ def _check_resources(requirements: types.ResourceRequirements) -> None:
             raise invalid(f"invalid cpu value {resources.nano_cpus / 1e9:g}: Must be at least {CPU_MIN_NANO / 1e9:g}")
         if resources.memory_bytes and resources.memory_bytes < MEMORY_MIN_BYTES:
             raise invalid(f"invalid memory value {resources.memory_bytes}: Must be at least 4MiB")
-    # SwarmKit notices a named request and lets it pass; it could never be claimed, so it is refused here.
-    for resource in requirements.reservations.generic:
-        generic.request_of(resource)
 
 
 def _not_negative(value: duration.Duration, text: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from runtime.wire.pb import types_pb2
 from swarmlet import up
 from swarmlet.errors import StartError
 from swarmlet.options import UpOptions
@@ -121,6 +122,14 @@ def test_a_second_run_resumes_the_same_swarm(run: Run) -> None:
     assert "created service" not in run.text
     token = [line for line in first.splitlines() if "--token" in line]
     assert token == [line for line in run.text.splitlines() if "--token" in line]
+
+
+def test_what_ended_in_an_earlier_run_is_no_news(run: Run) -> None:
+    once = "services: {web: {image: host, command: exit 3, deploy: {replicas: 1, restart_policy: {condition: none}}}}\n"
+    assert run(once, lambda snapshot: any(task.status.state == types_pb2.FAILED for task in snapshot.tasks)) == 1
+    assert "st_web.1 failed: task: non-zero exit (3)\n" in run.text
+    assert run(GOOD, converged) == 0
+    assert "failed" not in run.text
 
 
 def test_a_changed_file_updates_and_removes(run: Run) -> None:

@@ -175,6 +175,16 @@ def test_nothing_is_asked_of_the_cluster_for_a_spec_that_cannot_be_converted() -
     assert backend.asked == []
 
 
+def test_a_service_that_asks_for_a_resource_by_name_is_made_with_a_warning() -> None:
+    named = {"NamedResourceSpec": {"Kind": "gpu", "Value": "a"}}
+    spec = {**recorded.CLI_CREATE, "TaskTemplate": {**recorded.CLI_CREATE["TaskTemplate"]}}
+    spec["TaskTemplate"]["Resources"] = {"Reservations": {"GenericResources": [named]}}
+    said = 'gpu is asked for by the name "a", which no task is ever given: ask for a number of them'
+    backend = FakeBackend()
+    assert said in ask(backend, "POST", "/services/create", spec)[1]["Warnings"]
+    assert said in ask(backend, "POST", "/services/web/update?version=1", spec)[1]["Warnings"]
+
+
 def test_clients_below_1_30_are_told_that_no_digest_was_recorded() -> None:
     backend = FakeBackend()
     text = (

@@ -213,11 +213,12 @@ def test_too_small_resources_are_refused(swarm: Swarm, resources: types.Resource
     assert refusal(swarm, "CreateService", spec=service_spec(task=task)) == (Code.INVALID_ARGUMENT, text)
 
 
-def test_a_named_generic_request_is_refused_for_it_could_never_be_met(swarm: Swarm) -> None:
+def test_a_named_generic_request_is_taken_as_dockerd_takes_it(swarm: Swarm) -> None:
     gpu = types.GenericResource(named_resource_spec=types.NamedGenericResource(kind="gpu", value="a"))
     task = container()
     task.resources.reservations.generic.append(gpu)
-    assert refusal(swarm, "CreateService", spec=service_spec(task=task))[0] is Code.INVALID_ARGUMENT
+    made = swarm.call("CreateService", spec=service_spec(task=task)).service
+    assert list(made.spec.task.resources.reservations.generic) == [gpu]
 
 
 def test_an_unreadable_constraint_is_an_unknown_error(swarm: Swarm) -> None:

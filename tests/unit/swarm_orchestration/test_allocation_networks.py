@@ -10,6 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from runtime.swarm.allocation import Allocation, Allocator, NetworkAllocation, commit
+from runtime.swarm.control.applied import settled
+from runtime.wire.pb import control_pb2 as control
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
@@ -428,3 +430,39 @@ def _check(bench: Bench) -> None:
     for one in live:
         if one.status.state == types.NEW and one.desired_state <= types.RUNNING:
             assert one.status.err or view.get(objects.Service, one.service_id) is None
+
+
+PORTS = st.sampled_from([port(80, 8080), port(80), port(53, 53, HOST), port(81, 8081)])
+
+
+@settings(max_examples=150, deadline=None)
+@for_all(
+    wishes=st.lists(
+        st.tuples(
+            st.lists(PORTS, max_size=2, unique_by=lambda each: each.target_port),
+            st.lists(st.sampled_from(["net", "other", "host"]), max_size=2, unique=True),
+            st.sampled_from([specs.EndpointSpec.VIP, specs.EndpointSpec.DNSRR]),
+            st.booleans(),
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_a_service_is_waited_for_exactly_when_its_version_will_move(wishes: list[Any]) -> None:
+    """Each wish is an update of the same service; what is answered of it is what was written."""
+    bench = Bench(ingress(), given(network("net")), given(network("other"), given(network("net"))))
+    bench.put(network("host", driver="host"))
+    bench.run()
+    made = service()
+    for ports, networks, mode, has_endpoint in wishes:
+        wanted = attach(service(ports=ports, endpoint=has_endpoint), *networks).spec
+        if has_endpoint:
+            wanted.endpoint.mode = mode
+        bench.put(changed(made, lambda new, wanted=wanted: new.spec.CopyFrom(wanted)))  # type: ignore[misc]
+        written = bench.store.service()
+        holds = settled(control.UpdateServiceResponse(service=written), bench.store.view)
+        bench.run()
+        made = bench.store.service()
+        moved = made.meta.version.index > written.meta.version.index
+        assert (holds is not None) == moved
+        assert holds is None or holds(bench.store.view)

@@ -1,4 +1,4 @@
-"""Which plugin a task waits for."""
+"""Which plugin a task waits for, and which resource that it asks for by name."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from runtime.swarm.generic import named
 from runtime.swarm.plugin_hints import plugin_hints
 from runtime.wire.pb import objects_pb2 as objects
-from tests.unit.swarm_orchestration.placing import changed, service
+from tests.unit.swarm_orchestration.placing import changed, service, task
 from tests.unit.swarm_orchestration.test_filters import with_log, with_plugins, with_volume
 from tests.unit.swarm_orchestration.test_scheduling import Bench
 
@@ -63,3 +64,14 @@ def test_a_task_that_waits_for_something_else_does_not_name_its_plugins() -> Non
     bench = Bench(NFS, service(), asked)
     bench.run()
     assert bench.err("t") == "no suitable node (insufficient resources on 1 node)"
+
+
+def test_a_task_that_asks_for_a_resource_by_name_waits_and_says_what_to_ask_for() -> None:
+    gpus = changed(NONE, lambda new: new.description.resources.generic.append(named("gpu", "a")))
+    asked = task("t", generic=[named("gpu", "a")])
+    bench = Bench(gpus, service(), asked)
+    bench.run()
+    assert bench.err("t") == (
+        "no suitable node (insufficient resources on 1 node); "
+        'gpu is asked for by the name "a", which no task is ever given: ask for a number of them'
+    )
