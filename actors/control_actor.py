@@ -2,7 +2,8 @@
 
 Who talks to it: the cluster layer (``Control``), other processes over the control socket and the remote port. Reads
 are answered from the newest committed view; writes are prepared here, run by StoreActor, and answered by it. Where
-this manager does not lead, a write goes to the leader as it is, and is answered once this manager's own store has it.
+this manager does not lead, a write goes to the leader as it is, and is answered once this manager's own store has it;
+a read waits until that store holds what was acknowledged before, at any manager, as long as the leader can be asked.
 One that was surely never proposed, because this manager ceased to lead before, is made once more where it can be.
 A service is answered once the allocator has moved its version, or a moment later. It decides nothing:
 ``runtime/swarm/control`` does.
@@ -29,7 +30,7 @@ from runtime.protocol.node import CheckHealth
 from runtime.protocol.raft import MemberStatus, ReadIndex, SpreadCommit
 from runtime.protocol.store import AwaitView, Write
 from runtime.protocol.wire import Incoming
-from runtime.stage import Actor, Address, Answer, Policy, Reply, handles
+from runtime.stage import Actor, ActorUnavailable, Address, Answer, Policy, Reply, handles
 from runtime.store.view import Published, View
 from runtime.swarm import constraints
 from runtime.swarm.control import METHODS, Context, Member, Read
@@ -51,7 +52,11 @@ CONTROL_API = "ControlAPI"
 ELSEWHERE_WAIT = 25.0
 APPLIED_WAIT = 10.0
 SETTLED_WAIT = 0.5  # for ports and addresses: where there are none, the service is answered without
-BARRIER_WAIT = 10.0
+BARRIER_WAIT = 15.0
+FRESH_WAIT = 3.0
+"""Seconds for which a read waits to be sure of the newest writes: an election of managers that tick fast fits in."""
+OUT_OF_TOUCH_WAIT = 0.25
+"""The same after that was in vain, until it succeeds again."""
 LEADER_PAUSE = 0.5
 NEVER_PROPOSED = frozenset({(Code.UNAVAILABLE, LOST_LEADERSHIP), (Code.UNKNOWN, NO_QUORUM)})
 
@@ -80,6 +85,13 @@ class _Held:
 
     reply: Reply
     answer: Message | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadNow:
+    """Question to oneself: a read of what this manager's store holds by now."""
+
+    read: Callable[[View], Any]
 
 
 class _TryAgain:
@@ -112,6 +124,8 @@ class ControlActor(Actor):
         self.space = Space.AMPLE
         self.authority = AuthorityTrouble("")
         self._nobody_since: float | None = None
+        self._in_touch = True
+        self._reading: dict[Reply, None] = {}
         self._health: list[Reply] = []
         self._again: list[_NeverProposed] = []
         self._held: dict[_Held, None] = {}
@@ -124,6 +138,8 @@ class ControlActor(Actor):
     def stopped(self) -> None:
         for reply in self._health:
             reply.set(False)
+        for reply in self._reading:
+            reply.fail(ActorUnavailable(f"{self.address.path} has ended"))
         for each in self._again:
             each.reply.fail(Refused(Code.UNAVAILABLE, LOST_LEADERSHIP))
         for held in self._held:  # a manager that demotes itself ends before its own store shows it
@@ -136,7 +152,7 @@ class ControlActor(Actor):
         self.stopped()
 
     def snapshot(self) -> dict[str, Any]:
-        return {"ready": self.ready, "leads": self.leads, "space": self.space.value}
+        return {"ready": self.ready, "leads": self.leads, "in touch": self._in_touch, "space": self.space.value}
 
     @handles(MembersChanged)
     def members_changed(self, message: MembersChanged) -> None:
@@ -224,26 +240,52 @@ class ControlActor(Actor):
         return Standing((*full, *others, *authority, *warnings(view)), error)
 
     @handles(UnlockKey)
-    def unlock_key(self, message: UnlockKey) -> str:
+    def unlock_key(self, message: UnlockKey) -> str | None:
         """The managers' unlock key as people copy it; empty while they do not lock themselves."""
-        cluster = the_cluster(self.published.view)
-        key = unlock_key_of(cluster).unlock_key if cluster is not None else b""
-        return format_unlock_key(key) if key else ""
+        key: str | None = self._read(_unlock_key)
+        return key
 
     @handles(ReadBarrier)
     def read_barrier(self, message: ReadBarrier) -> None:
         """Answers once this manager's own view holds every write that was acknowledged before."""
+        self._newest(self.defer().pass_on, BARRIER_WAIT)
+
+    def _newest(self, then: Callable[[Answer], None], patience: float) -> None:
+        """Goes on with the index of this manager's view once that holds every write acknowledged by now, or with what
+        was in the way for ``patience`` seconds."""
         assert self.consensus is not None, "a barrier needs a consensus to ask"
-        reply = self.defer()
+        until = self.monotonic() + patience
 
         def known(answer: Answer) -> None:
             if answer.error is not None:
-                reply.fail(answer.error)
+                then(answer)
                 return
-            reached = AwaitView(lambda view: view.version >= answer.value, APPLIED_WAIT)
-            self.ask(self.store, reached, reply.pass_on, APPLIED_WAIT)
+            rest = max(until - self.monotonic(), 0.0)
+            self.ask(self.store, AwaitView(lambda view: view.version >= answer.value, rest), then, rest)
 
-        self.ask(self.consensus, ReadIndex(), known, BARRIER_WAIT)
+        self.ask(self.consensus, ReadIndex(), known, patience)
+
+    def _read(self, read: Callable[[View], Any]) -> Any:
+        """What it finds in the newest view. Where another manager leads that is found later; without its word in time
+        the answer is what is known here."""
+        if self.leads or self.consensus is None:
+            return read(self.published.view)
+        reply = self.defer()
+        self._reading[reply] = None
+        patience = FRESH_WAIT if self._in_touch else OUT_OF_TOUCH_WAIT
+
+        def known(answer: Answer) -> None:
+            self._in_touch = answer.error is None
+            del self._reading[reply]
+            self.address.send(_ReadNow(read), self.address, reply, self._trace)
+
+        self._newest(known, patience)
+        return None
+
+    @handles(_ReadNow)
+    def read_now(self, message: _ReadNow) -> Any:
+        """Answers a read that has waited for the newest writes."""
+        return message.read(self.published.view)
 
     @handles(Incoming)
     def incoming(self, message: Incoming) -> Message | None:
@@ -267,7 +309,9 @@ class ControlActor(Actor):
             raise Refused(Code.UNIMPLEMENTED, f"unknown method {name} for service docker.swarmkit.v1.Control")
         assert self._context is not None
         if isinstance(method, Read):
-            return method.answer(self.published.view, request, self._context)
+            answer, context = method.answer, self._context
+            found: Message | None = self._read(lambda view: answer(view, request, context))
+            return found
         if not self.leads:
             self._elsewhere(Control(name, request), self.defer())
             return None
@@ -377,6 +421,12 @@ class ControlActor(Actor):
 
         decision = decide_root(cluster.root_ca, request.spec.ca_config, self.now(), self.world.entropy)
         RootDecision(self.world, self.credentials or Credentials(b""), self.sink, decided, write).start(decision)
+
+
+def _unlock_key(view: View) -> str:
+    cluster = the_cluster(view)
+    key = unlock_key_of(cluster).unlock_key if cluster is not None else b""
+    return format_unlock_key(key) if key else ""
 
 
 def _settle(answer: Answer, reply: Reply, unproposed: Settle) -> None:

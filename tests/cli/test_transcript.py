@@ -58,7 +58,7 @@ def test_there_are_at_least_120_commands_and_each_difference_has_its_reason() ->
 def test_swarmlet_answers_as_dockerd_was_recorded(alone: Alone, tmp_path: Path) -> None:
     wanted = transcript.expected(transcript.read(), transcript.differences())
     found = list(transcript.run(alone, tmp_path))
-    assert transcript.unlike(wanted, found) == []
+    transcript.check_alike(wanted, found)
 
 
 @pytest.mark.root
@@ -70,6 +70,6 @@ def test_dockerd_and_swarmlet_answer_alike_but_for_the_known_differences() -> No
             lab = Lab()
             stack.callback(lab.end)
             answers[kind.kind] = list(transcript.run(transcript.begin(kind(lab, "m1")), lab.root))
-    assert transcript.unlike(transcript.read(), answers["dockerd"]) == []
+    transcript.check_alike(transcript.read(), answers["dockerd"], "dockerd answers otherwise than it was recorded")
     wanted = transcript.expected(answers["dockerd"], transcript.differences())
-    assert transcript.unlike(wanted, answers["swarmlet"]) == []
+    transcript.check_alike(wanted, answers["swarmlet"], "swarmlet answers otherwise than is known")

@@ -237,6 +237,12 @@ def unlike(wanted: list[Entry], found: list[Entry]) -> list[str]:
     return [f"{a.text()}--- but\n{b.text()}" for a, b in zip(wanted, found, strict=True) if a != b]
 
 
+def check_alike(wanted: list[Entry], found: list[Entry], what: str = "answered otherwise") -> None:
+    """Fails with all of both answers to each command that answered otherwise: pytest cuts the lines of a list off."""
+    if differing := unlike(wanted, found):
+        raise AssertionError("\n".join([f"{what}:", *differing]))
+
+
 def main() -> None:
     """Records dockerd's answers, and prints where swarmlet's are different."""
     from tests.interop.lab import Lab

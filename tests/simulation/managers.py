@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from runtime.errors import Refused
-from runtime.protocol.cluster import Inspect
+from runtime.errors import Code, Refused
+from runtime.protocol.cluster import NOT_MANAGER_STARTING, Inspect, Status
 from runtime.stage.answers import Future
+from runtime.wire.pb import objects_pb2 as pb
 from runtime.wire.pb import specs_pb2
 from tests.simulation.cluster import Host, Swarm, replicated
 
@@ -60,7 +61,17 @@ def service(name: str) -> specs_pb2.ServiceSpec:
 
 
 def names(host: Host) -> list[str]:
-    """The services that this manager's own store holds."""
+    """The services that this manager's own store holds just now; refused before it serves."""
+    assert host.stage is not None
+    if host.ask(Status()) != "active/manager":
+        raise Refused(Code.UNAVAILABLE, NOT_MANAGER_STARTING)
+    cell = host.stage.at("/cluster/node/manager/control").resolve()
+    assert cell is not None
+    return sorted(each.spec.annotations.name for each in cell.instance.published.view.all(pb.Service))
+
+
+def listed(host: Host) -> list[str]:
+    """The services that this manager shows to whoever asks."""
     return sorted(each.spec.annotations.name for each in host.control("ListServices").services)
 
 

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
 from actors.raft_peer import COMMIT_PAUSE
 from runtime.errors import Refused
-from runtime.protocol.cluster import ReadBarrier
+from runtime.protocol.cluster import Inspect, ReadBarrier, Update
 from runtime.stage.answers import Future
+from runtime.wire.pb import control_pb2, specs_pb2
+from runtime.wire.pb import objects_pb2 as pb
 from tests.simulation.cluster import Host, Swarm, worker_token
-from tests.simulation.managers import followers_of, leader_of, managers, names, outcome, raft_of, until_written, write
+from tests.simulation.managers import (
+    followers_of,
+    leader_of,
+    listed,
+    managers,
+    names,
+    outcome,
+    raft_of,
+    until_written,
+    write,
+)
 
 SEEDS = range(3)
 
@@ -30,6 +43,55 @@ def test_after_a_barrier_every_manager_shows_what_was_acknowledged_before(seed: 
         for host in followers_of(swarm):
             assert host.ask(ReadBarrier()) >= version
             assert f"s{number}" in names(host)
+
+
+def change_of_cluster(host: Host, turn: int) -> None:
+    cluster = host.ask(Inspect())
+    cluster = pb.Cluster.FromString(cluster.SerializeToString())
+    cluster.spec.orchestration.task_history_retention_limit = turn
+    host.ask(Update(cluster.meta.version.index, cluster.spec, control_pb2.KeyRotation()))
+
+
+def change_of_service(host: Host, turn: int) -> None:
+    (service,) = host.control("ListServices").services
+    spec = specs_pb2.ServiceSpec.FromString(service.spec.SerializeToString())
+    spec.annotations.labels["turn"] = str(turn)
+    host.control("UpdateService", service_id=service.id, service_version=service.meta.version, spec=spec)
+
+
+def change_of_node(host: Host, turn: int) -> None:
+    node = min(host.control("ListNodes").nodes, key=lambda each: each.id)
+    node = host.control("GetNode", node_id=node.id).node
+    spec = specs_pb2.NodeSpec.FromString(node.spec.SerializeToString())
+    spec.annotations.labels["turn"] = str(turn)
+    host.control("UpdateNode", node_id=node.id, node_version=node.meta.version, spec=spec)
+
+
+@pytest.mark.parametrize("change", [change_of_cluster, change_of_service, change_of_node])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_was_read_after_an_acknowledged_change_at_any_manager_can_be_changed(
+    seed: int, change: Callable[[Host, int], None]
+) -> None:
+    swarm, dice = managers(400 + seed, 3), random.Random(seed)
+    assert write(leader_of(swarm), "web")
+    for turn in range(30):
+        change(dice.choice(swarm.hosts), turn)  # "update out of sequence" if it read what was there before
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_reads_are_fresh_again_at_once_when_a_manager_that_was_cut_off_is_back(seed: int) -> None:
+    swarm = managers(500 + seed, 3)
+    assert write(leader_of(swarm), "before")
+    away = followers_of(swarm)[0]
+    others = [host for host in swarm.hosts if host is not away]
+    assert listed(away) == ["before"]
+    swarm.network.isolate(away.ip)
+    until_written(leader_of(swarm, others), "meanwhile")
+    assert listed(away) == ["before"], "what is known there"
+    swarm.network.heal()
+    swarm.simulator.run_for(15)
+    assert write(leader_of(swarm), "after")
+    assert {"before", "meanwhile-0", "after"} <= set(listed(away))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
