@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def run(*arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, timeout=100, cwd=ROOT, check=False
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=280, cwd=ROOT, check=False
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout

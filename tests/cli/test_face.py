@@ -19,13 +19,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 def swarmlet(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "swarmlet", *arguments],
-        capture_output=True, text=True, timeout=60, cwd=ROOT, env={**os.environ, **environ}, check=False,
+        capture_output=True, text=True, timeout=120, cwd=ROOT, env={**os.environ, **environ}, check=False,
     )  # fmt: skip
 
 
 def python(code: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT, check=True
     )
     return done.stdout
 
@@ -185,7 +185,7 @@ def test_a_daemon_serves_shows_its_tree_and_ends_at_sigterm(daemon: Daemon, tmp_
     pidfile = tmp_path / "pid"
     process = daemon.start("--pidfile", str(pidfile), "--log-level", "info")
     daemon.until_listening()
-    assert pidfile.read_text() == str(process.pid)
+    assert pidfile.read_text(encoding="utf-8") == str(process.pid)
     assert daemon.get("/_ping").endswith("\r\n\r\nOK")
     shown = swarmlet("tree", "--socket", str(tmp_path / "run" / "introspection.sock"))
     assert shown.returncode == 0, shown.stderr
@@ -220,13 +220,13 @@ def test_a_pidfile_of_a_living_process_is_refused_and_a_dead_ones_replaced(
     )
     assert done.returncode == 1
     assert f"process with PID {os.getpid()} is still running" in done.stderr
-    assert pidfile.read_text() == str(os.getpid())
+    assert pidfile.read_text(encoding="utf-8") == str(os.getpid())
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait(60)
     pidfile.write_text(str(gone.pid))
     process = daemon.start("-p", str(pidfile))
     daemon.until_listening()
-    assert pidfile.read_text() == str(process.pid)
+    assert pidfile.read_text(encoding="utf-8") == str(process.pid)
 
 
 def test_another_programs_swarm_is_refused_by_name(tmp_path: pathlib.Path) -> None:
@@ -254,7 +254,7 @@ def test_a_reader_that_goes_away_is_no_traceback(daemon: Daemon, tmp_path: pathl
     os.close(reading)
     done = subprocess.run(
         [sys.executable, "-u", "-m", "swarmlet", "tree", "--socket", str(tmp_path / "run" / "introspection.sock")],
-        stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, cwd=ROOT, check=False,
+        stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120, cwd=ROOT, check=False,
     )  # fmt: skip
     os.close(writing)
     assert done.returncode == 1

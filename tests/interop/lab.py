@@ -101,7 +101,7 @@ class Lab:
             with contextlib.suppress(OSError):  # it ended meanwhile
                 if os.stat(f"/proc/{pid}/ns/net").st_ino in inodes:
                     found.add(pid)
-                parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+                parent = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
                 children.setdefault(parent, []).append(pid)
         waiting = list(found)
         while waiting:
@@ -122,7 +122,7 @@ def end_processes(pids: set[int]) -> None:
 def runs(pid: int) -> bool:
     """Whether a process runs (a zombie does not)."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
     except OSError:
         return False
     return state not in "ZX"
@@ -130,6 +130,6 @@ def runs(pid: int) -> bool:
 
 def mounts_below(root: Path) -> list[str]:
     """Mount points below a directory, in the order in which they were mounted."""
-    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()]
     unescaped = [re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), point) for point in points]
     return [point for point in unescaped if point.startswith(f"{root}/")]

@@ -180,7 +180,7 @@ class Dockerd(Peer):
         containers belong to processes of their own, which the next containerd finds."""
         left = self.root / "x" / "containerd" / "containerd.pid"
         if left.exists():
-            end_processes({int(left.read_text())})
+            end_processes({int(left.read_text(encoding="utf-8"))})
             left.unlink()
         super().start()
         if not self.docker("image", "ls", "-q", "busybox").strip():

@@ -85,7 +85,7 @@ def test_every_kind_of_node_moves_to_another_root(start: Start, leads: type[Peer
     assert len({first, *roots}) == 3
     assert manager.docker("swarm", "join-token", "-q", "worker") != old_token
     trusted = certificates(worker) / "swarm-root-ca.crt"
-    until(lambda: trusted.read_text().strip() == roots[-1].strip(), "the worker trusts the new root")
+    until(lambda: trusted.read_text(encoding="utf-8").strip() == roots[-1].strip(), "the worker trusts the new root")
     manager.wait_state(worker, "ready")
     issued_by = subprocess.run(
         ["openssl", "verify", "-CAfile", trusted, "-partial_chain", certificates(worker) / "swarm-node.crt"],

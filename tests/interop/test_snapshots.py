@@ -46,8 +46,8 @@ def configs(manager: Peer) -> set[str]:
 def sent_a_snapshot(leader: Peer, receiver: Peer) -> bool:
     """Which of the two is a dockerd says so in its log."""
     if isinstance(leader, Dockerd):
-        return "sent snapshot" in leader.log.read_text()
-    return "restored snapshot" in receiver.log.read_text()
+        return "sent snapshot" in leader.log.read_text(encoding="utf-8")
+    return "restored snapshot" in receiver.log.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

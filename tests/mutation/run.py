@@ -66,7 +66,7 @@ def survives(mutation: Mutation) -> bool:
     with tempfile.TemporaryDirectory(prefix="swarmlet-mutant-") as name:
         tree = copy_tree(Path(name))
         file = tree / "runtime" / "raft" / f"{mutation.file}.py"
-        file.write_text(plant(file.read_text(), mutation))
+        file.write_text(plant(file.read_text(encoding="utf-8"), mutation))
         return passes(tree)
 
 
@@ -85,7 +85,7 @@ def sound() -> bool:
 def main(names: list[str]) -> int:
     chosen = [each for each in (*MUTATIONS, *EDGES, *SAME) if not names or each.file in names]
     for each in chosen:  # whether all have their places is said before time is spent on any
-        plant((ROOT / "runtime" / "raft" / f"{each.file}.py").read_text(), each)
+        plant((ROOT / "runtime" / "raft" / f"{each.file}.py").read_text(encoding="utf-8"), each)
     if not sound():
         print("the tests do not pass without any bug: nothing can be said", file=sys.stderr)
         return 2

@@ -14,7 +14,7 @@ from tests.mutation.same import SAME
 
 @pytest.mark.parametrize("mutation", [*MUTATIONS, *EDGES, *SAME], ids=lambda each: f"{each.file}: {each.rule}")
 def test_a_planted_bug_has_one_place_and_makes_a_program(mutation: Mutation) -> None:
-    source = (ROOT / "runtime" / "raft" / f"{mutation.file}.py").read_text()
+    source = (ROOT / "runtime" / "raft" / f"{mutation.file}.py").read_text(encoding="utf-8")
     planted = plant(source, mutation)
     assert planted != source
     ast.parse(planted)

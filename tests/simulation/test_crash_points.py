@@ -170,7 +170,7 @@ def test_every_point_in_the_code_is_in_these_lists_and_the_other_way_round() -> 
     found = set()
     for top in ("actors", "runtime"):
         for path in (ROOT / top).rglob("*.py"):
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8")
             found |= set(re.findall(r"failpoint\(\"([a-z_.]+)\"\)", text))
             found |= set(re.findall(r"before_sync=\"([a-z_.]+)\"", text))
             found |= set(re.findall(r"_note\(\"([a-z_.]+)\"\)", text))

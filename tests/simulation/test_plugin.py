@@ -135,7 +135,8 @@ def run(directory: pathlib.Path, *options: str) -> str:
 
 def typed(directory: pathlib.Path, command: str) -> str:
     """What a person's shell shows; plugins that are not needed cost time."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "SWARMLET_"))}
+    others = ("PYTEST_", "SWARMLET_", "FORCE_COLOR", "PY_COLORS", "COLUMNS")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     ran = subprocess.run(
         f"{command} -q -p swarmlet.testing.plugin {UNNEEDED}",
         shell=True,
@@ -143,7 +144,7 @@ def typed(directory: pathlib.Path, command: str) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     return ran.stdout + ran.stderr

@@ -22,7 +22,7 @@ def run(directory: pathlib.Path, source: str, *options: str) -> subprocess.Compl
     command = [sys.executable, "-m", "pytest", "-q", "-p", "swarmlet.testing.plugin"]
     command += [part for name in ("cacheprovider", "schemathesis", "hypothesispytest") for part in ("-p", f"no:{name}")]
     return subprocess.run(
-        [*command, *options, "test_example.py"], cwd=directory, capture_output=True, text=True, timeout=100, check=False
+        [*command, *options, "test_example.py"], cwd=directory, capture_output=True, text=True, timeout=280, check=False
     )
 
 

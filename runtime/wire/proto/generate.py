@@ -29,7 +29,9 @@ def generate(out: pathlib.Path) -> dict[str, str]:
         raise SystemExit("protoc refused the .proto files, see above")
     texts = {"__init__.py": PACKAGE}
     for path in sorted((out / "swarmlet").iterdir()):
-        text = re.sub(r"^from swarmlet import", "from runtime.wire.pb import", path.read_text(), flags=re.M)
+        text = re.sub(
+            r"^from swarmlet import", "from runtime.wire.pb import", path.read_text(encoding="utf-8"), flags=re.M
+        )
         texts[path.name] = text
     return texts
 
@@ -50,7 +52,7 @@ def main() -> int:
 
 
 def _same(path: pathlib.Path, text: str) -> bool:
-    return path.exists() and path.read_text() == text
+    return path.exists() and path.read_text(encoding="utf-8") == text
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class Daemon(EngineClient):
 
     def _answers(self) -> bool:
         assert self.process is not None
-        assert self.process.poll() is None, (self.root / "log").read_text()[-3000:]
+        assert self.process.poll() is None, (self.root / "log").read_text(encoding="utf-8")[-3000:]
         try:
             return self.call("GET", "/_ping")[0] == 200
         except OSError:
@@ -75,7 +75,7 @@ class Daemon(EngineClient):
 
     def tail(self) -> str:
         """The end of what it said."""
-        return (self.root / "log").read_text()[-3000:]
+        return (self.root / "log").read_text(encoding="utf-8")[-3000:]
 
     def running(self, service: str) -> dict[int, int]:
         """The pids of a service's running tasks by slot; fails if a slot has two."""

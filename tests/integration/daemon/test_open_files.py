@@ -10,7 +10,7 @@ from tests.integration.daemon.program import Daemon, service
 
 def soft_limit(pid: int) -> str:
     """Of open files, as the kernel shows it."""
-    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    limits = Path(f"/proc/{pid}/limits").read_text(encoding="utf-8").splitlines()
     return next(line.split()[3] for line in limits if line.startswith("Max open files"))
 
 

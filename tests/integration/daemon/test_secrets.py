@@ -58,7 +58,7 @@ def directory(task: dict[str, Any], kind: str) -> Path:
 
 
 def read(task: dict[str, Any], kind: str, name: str) -> str:
-    return (directory(task, kind) / name).read_text()
+    return (directory(task, kind) / name).read_text(encoding="utf-8")
 
 
 def test_a_task_reads_its_secret_and_its_templated_config_in_files_of_its_own(daemon: Daemon) -> None:

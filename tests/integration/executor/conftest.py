@@ -143,7 +143,7 @@ def bench(loop: IoLoop) -> Iterator[Bench]:
         made.close()
         until(lambda: not made.keeper(), "the keeper ends")
         log = pathlib.Path(made.directory, "keeper.log")
-        assert not log.exists() or log.read_text() == ""
+        assert not log.exists() or log.read_text(encoding="utf-8") == ""
 
 
 @pytest.fixture

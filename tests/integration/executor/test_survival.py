@@ -265,7 +265,7 @@ def test_a_client_that_talks_nonsense_is_closed_and_nobody_else(bench: Bench) ->
     assert exchange(bench, encode("hello")) == []
     assert isinstance(bench.do(bench.controller("t", "ignored").start), Already)
     log = pathlib.Path(bench.directory, "keeper.log")
-    assert log.read_text().count("a client that sent nonsense is closed") == 2
+    assert log.read_text(encoding="utf-8").count("a client that sent nonsense is closed") == 2
     log.write_text("")
 
 

@@ -144,13 +144,13 @@ def test_an_ssh_that_ended_is_begun_again_without_asking_for_a_password(fake_ssh
     forwarded = Forwarded("there", "/a", "/b")
     try:
         forwarded.renew()
-        assert len((fake_ssh / "log").read_text().splitlines()) == 1, "one that lives is left alone"
+        assert len((fake_ssh / "log").read_text(encoding="utf-8").splitlines()) == 1, "one that lives is left alone"
         forwarded._ssh.kill()
         forwarded._ssh.wait()
         source = Source(forwarded.introspection, forwarded.api, forwarded.renew)
         with pytest.raises(Lost, match="no node answers"):  # a file is no socket, but ssh is there again
             source.ask("tree")
-        first, second = (fake_ssh / "log").read_text().splitlines()
+        first, second = (fake_ssh / "log").read_text(encoding="utf-8").splitlines()
         assert "BatchMode=yes" not in first
         assert "BatchMode=yes" in second
         assert forwarded._ssh.poll() is None
@@ -248,7 +248,7 @@ def test_the_console_ends_with_its_terminal(running: Node) -> None:
 def runs(pid: int) -> bool:
     """Whether a process goes on; one that nobody has waited for does not."""
     try:
-        return " Z " not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2]
     except OSError:
         return False
 

@@ -468,7 +468,7 @@ def test_a_control_socket_that_was_replaced_is_left_alone(world: SocketWorld, tm
     closed = threading.Event()
     server.close(0.0, closed.set)
     assert closed.wait(60.0)
-    assert file.read_text() == "another's"
+    assert file.read_text(encoding="utf-8") == "another's"
 
 
 class EndsUploads(grpc.GenericRpcHandler):

@@ -60,7 +60,7 @@ class Machine:
 
     def asked(self) -> str:
         """For whom it was asked to sign, a line for each kind of request."""
-        requests = [json.loads(line) for line in (self.folder / "asked").read_text().splitlines()]
+        requests = [json.loads(line) for line in (self.folder / "asked").read_text(encoding="utf-8").splitlines()]
         return "\n".join(sorted({json.dumps(shape(each), sort_keys=True) for each in requests}))
 
 

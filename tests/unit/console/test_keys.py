@@ -206,7 +206,7 @@ def test_a_page_is_saved_as_it_is_filtered_and_sorted(tmp_path: Path, monkeypatc
         await pilot.press("/", "a", "/", "enter", "ctrl+s")
         await settled(pilot, lambda: bool(saved()))
         (path,) = saved()
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
         assert lines[0].split()[:2] == ["ACTOR", "STATE"]
         assert [line.split()[0] for line in lines[1:3]] == ["/a/b", "/a/c"]
         assert lines[3:] == ["3 actors, 0 failures kept, 0 dead letters"]
@@ -230,8 +230,8 @@ def test_a_file_takes_the_place_of_none_and_has_whole_cells(tmp_path: Path, monk
     table = Table(("A", "B"), (Row("1", ("x" * 200, "\x1b[2J")),), (), "1 row")
     paths = [saving.save("tree", table, NOW), saving.save("tree", "said", NOW)]
     assert [path.name for path in paths] == ["swarmlet-tree-20260102T030405.txt", "swarmlet-tree-20260102T030405-1.txt"]
-    assert paths[0].read_text() == f"A{' ' * 199}  B\n{'x' * 200}  ^[[2J\n1 row\n"
-    assert paths[1].read_text() == "said\n"
+    assert paths[0].read_text(encoding="utf-8") == f"A{' ' * 199}  B\n{'x' * 200}  ^[[2J\n1 row\n"
+    assert paths[1].read_text(encoding="utf-8") == "said\n"
     monkeypatch.setattr(saving, "SAME_SECOND_MAX", 2)
     with pytest.raises(FileExistsError, match="is there 2 times"):
         saving.save("tree", table, NOW)

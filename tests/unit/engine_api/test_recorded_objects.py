@@ -15,7 +15,7 @@ import pytest
 from runtime.engine_api.convert import adjust, network, node, secret, service, task
 from runtime.wire.pb import objects_pb2
 
-RECORDED = json.loads((pathlib.Path(__file__).parent / "recorded_objects.json").read_text())
+RECORDED = json.loads((pathlib.Path(__file__).parent / "recorded_objects.json").read_text(encoding="utf-8"))
 SHOW: dict[str, Any] = {
     "Service": service.service_to_json,
     "Task": task.task_to_json,

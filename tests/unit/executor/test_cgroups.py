@@ -30,11 +30,11 @@ def test_version_two_makes_one_group_a_task_below_our_own(tmp_path: pathlib.Path
     groups = detect("n", unified(tmp_path))
     base = tmp_path / "v2/unit/main/swarmlet-n"
     assert (groups.bases, groups.reason) == ({"": str(base)}, "")
-    assert (base.parent / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
-    assert (base / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+    assert (base.parent / "cgroup.subtree_control").read_text(encoding="utf-8") == "+cpu +memory +pids"
+    assert (base / "cgroup.subtree_control").read_text(encoding="utf-8") == "+cpu +memory +pids"
     paths = groups.create("t", LIMITS)
     assert paths == [str(base / "t")]
-    written = {path.name: path.read_text() for path in (base / "t").iterdir()}
+    written = {path.name: path.read_text(encoding="utf-8") for path in (base / "t").iterdir()}
     assert written == {"cpu.max": "150000 100000", "memory.max": str(1 << 20), "pids.max": "9"}
 
 
@@ -58,7 +58,7 @@ def test_version_one_makes_a_group_in_each_controller(tmp_path: pathlib.Path) ->
         "pids": str(tmp_path / "pids/swarmlet-n"),
     }
     paths = groups.create("t", {"pids": 5})
-    assert (tmp_path / "pids/swarmlet-n/t/pids.max").read_text() == "5"
+    assert (tmp_path / "pids/swarmlet-n/t/pids.max").read_text(encoding="utf-8") == "5"
     assert list((tmp_path / "cpu/swarmlet-n/t").iterdir()) == []
     for path in paths:
         pathlib.Path(path, "cgroup.procs").write_text("7\n8\n")
