@@ -16,6 +16,7 @@ import resource
 import signal
 import struct
 import termios
+import warnings  # noqa: F401 - else os.execvpe imports it in the child, whose user perhaps may not read Python's files
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -148,7 +149,7 @@ def _child(spec: Spec, nofile: tuple[int, int], pipes: list[tuple[int, int]]) ->
         os.execvpe(spec["argv"][0], spec["argv"], spec["env"])  # noqa: S606 (that is its purpose)
     except OSError as error:
         os.write(error_fd, _ERROR.pack(stage, error.errno or errno.EINVAL))
-    except (ValueError, TypeError):  # an embedded NUL, a limit out of range
+    except Exception:  # noqa: BLE001 - an embedded NUL, a limit out of range; what else, nobody but us could say
         os.write(error_fd, _ERROR.pack(stage, errno.EINVAL))
     finally:
         os._exit(127)

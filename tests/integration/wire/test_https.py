@@ -42,7 +42,8 @@ class Server:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         chain.write_bytes(self.pem + private)
-        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=self.clients.pem.decode())
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_verify_locations(cadata=self.clients.pem.decode())
         self.context.load_cert_chain(chain)
         self.context.verify_mode = ssl.CERT_OPTIONAL
         self.loop = loop

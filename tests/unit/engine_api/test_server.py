@@ -517,10 +517,12 @@ def tls_contexts(tmp_path: pathlib.Path) -> tuple[ssl.SSLContext, ssl.SSLContext
     file = tmp_path / "pair.pem"
     file.write_bytes(chain + key)
     roots = issuer.pem.decode()
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=roots)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    known, unknown = (ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) for _ in range(2))
+    for each in (server, known, unknown):
+        each.load_verify_locations(cadata=roots)
     server.load_cert_chain(file)
     server.verify_mode = ssl.CERT_REQUIRED
-    known, unknown = (ssl.create_default_context(cadata=roots) for _ in range(2))
     known.load_cert_chain(file)
     for client in (known, unknown):
         client.check_hostname = False

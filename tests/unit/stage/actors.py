@@ -120,15 +120,16 @@ class Asker(Actor):
 
 
 class Watcher(Actor):
-    """Keeps what it hears of another actor."""
+    """Keeps what it hears of other actors, in its order."""
 
-    def __init__(self, target: Address, heard: list[Any]) -> None:
+    def __init__(self, heard: list[Any], *targets: Address) -> None:
         super().__init__()
-        self.target = target
+        self.targets = targets
         self.heard = heard
 
     def started(self) -> None:
-        self.watch(self.target)
+        for target in self.targets:
+            self.watch(target)
 
     @handles(ActorDown, ActorUp)
     def hear(self, message: Any) -> None:

@@ -201,7 +201,7 @@ def test_watchers_hear_of_failure_and_return_through_restarts(ground: Ground) ->
     heard: list[Any] = []
     counter = ground.stage.mount("counter", Counter)
     ground.ask(counter, Total())
-    ground.stage.mount("watcher", Watcher, counter, heard)
+    ground.stage.mount("watcher", Watcher, heard, counter)
     ground.until(lambda: len(heard) == 1)
     counter.tell(Fail(ValueError("x")))
     ground.until(lambda: len(heard) == 3)
@@ -288,8 +288,8 @@ def test_stopping_ends_the_children_first(ground: Ground) -> None:
     family = ground.stage.mount("family", Family, "a", "b")
     ground.until(lambda: "/family/b" in ground.stage.cells)
     heard: list[Any] = []
-    for name in ("/family", "/family/a", "/family/b"):
-        ground.stage.mount(f"watch{name.replace('/', '-')}", Watcher, ground.stage.at(name), heard)
+    targets = [ground.stage.at(name) for name in ("/family", "/family/a", "/family/b")]
+    ground.stage.mount("watcher", Watcher, heard, *targets)
     ground.until(lambda: len(heard) == 3)
     cell = family.resolve()
     assert cell is not None
