@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A unix socket's path has 107 bytes, and tests have directories such as /tmp/pytest-of-root/pytest-0/popen-gw0/test_name0.
-# A machine may have its temporary files at a longer place, or a user with a longer name.
+# A unix socket's path has 107 bytes, and tests have directories such as
+# /tmp/pytest-of-root/pytest-0/popen-gw0/test_name0. A machine may have its temporary files at a longer place, or a user
+# with a longer name.
 os.environ.pop("PYTEST_DEBUG_TEMPROOT", None)
 if len(os.fsencode(tempfile.gettempdir())) > 8:
     os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
