@@ -20,7 +20,7 @@ from tests.integration.daemon.program import Daemon, service
 from tests.processes import alive
 from tests.waiting import until
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 REPLICAS = 3
 
 
@@ -65,7 +65,7 @@ class Running:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_an_exception_in_each_actor_in_turn_is_survived_answered_and_shown(short_path: Path) -> None:
     with Node(short_path / "state", run_dir=short_path / "run", executor=ProcessExecutor()) as node:
         node.init()
@@ -87,10 +87,10 @@ def check(running: Running, name: str) -> None:
     cell = next(cell for cell in running.cells() if cell.path == name)
     failures = cell.failures.total
     running.fail(cell)
-    until(lambda: cell.failures.total > failures, f"{name} fails", 45)
+    until(lambda: cell.failures.total > failures, f"{name} fails")
     assert running.answer() in (200, 503)
-    until(lambda: back(running, cell), f"{name} is back", 45)
-    until(running.whole, f"the swarm is whole after {name}", 45)
+    until(lambda: back(running, cell), f"{name} is back")
+    until(running.whole, f"the swarm is whole after {name}")
 
 
 def back(running: Running, cell: Cell) -> bool:
