@@ -13,13 +13,14 @@ from typing import Any, Final
 from runtime.introspection import protocol
 
 TIMEOUT_S: Final = 5.0
+"""So long a node has for an answer, unless somebody says otherwise."""
 
 
 class NoAnswer(Exception):
     """Nobody answers at the socket, or not in time, or not in a way that is understood; the text says which."""
 
 
-def ask(socket_path: str, what: str, /, *, timeout_s: float = TIMEOUT_S, **details: Any) -> Any:
+def ask(socket_path: str, what: str, /, *, timeout_s: float | None = None, **details: Any) -> Any:
     """The value of the answer to ``what``. Raises NoAnswer, or ValueError with the node's own refusal."""
     with Link(socket_path, timeout_s) as link:
         return link.ask(what, **details)
@@ -28,12 +29,12 @@ def ask(socket_path: str, what: str, /, *, timeout_s: float = TIMEOUT_S, **detai
 class Link:
     """A connection to a node's introspection socket. ``ask`` and ``follow`` may be called again and again."""
 
-    def __init__(self, path: str, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, path: str, timeout_s: float | None = None) -> None:
         self._path = path
-        self._timeout_s = timeout_s
+        self._timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._socket.settimeout(timeout_s)
+            self._socket.settimeout(self._timeout_s)
             self._socket.connect(path)
         except OSError as error:
             self._socket.close()

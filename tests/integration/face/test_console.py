@@ -200,7 +200,7 @@ class Terminal:
 
     def _run(self, *arguments: str) -> str:
         done = subprocess.run(
-            ["tmux", "-L", self.name, "-f", "/dev/null", *arguments], capture_output=True, text=True, check=True,
+            ["tmux", "-L", self.name, "-f", "/dev/null", *arguments], capture_output=True, encoding="utf-8", check=True,
             env={"TERM": "xterm-256color", "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "SHELL": "/bin/sh"},
         )  # fmt: skip
         return done.stdout

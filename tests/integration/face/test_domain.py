@@ -70,10 +70,13 @@ def suspended(node: Node, path: str) -> Iterator[None]:
         cell.suspend(False)
 
 
-def test_a_manager_whose_consensus_stands_still_says_that_what_it_knows_may_be_old(running: Node) -> None:
+def test_a_manager_whose_consensus_stands_still_says_that_what_it_knows_may_be_old(
+    running: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
     questions = ("raft", "waiting", "tasks", "beliefs", "node")
     until(lambda: [ask(running, each)["behind"] for each in questions] == [[]] * len(questions))
     path = "/cluster/node/manager/raft"
+    monkeypatch.setattr("runtime.introspection.asks.STATE_DEADLINE_S", 0.5)
     with suspended(running, path):
         for each in questions:
             (why,) = ask(running, each)["behind"]
@@ -197,6 +200,7 @@ def test_messages_are_counted_over_a_window_and_tasks_found_by_a_text(
     running: Node, capsys: pytest.CaptureFixture[str]
 ) -> None:
     at = ["--socket", running.introspection_socket]
+    until(lambda: [each for each in ask(running, "messages") if each["type"] == "RaftTick"], "the first tick")
     assert cli.main(["messages", "--window", "0.2", "--json", *at]) == 0
     (ticks,) = (each for each in json.loads(capsys.readouterr().out) if each["type"] == "RaftTick")
     assert 0.0 <= ticks["rate"] <= ticks["count"] / 0.2

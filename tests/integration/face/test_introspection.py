@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from runtime.engine_api.sockets import ListenError
 from runtime.introspection import client, protocol, render
 from runtime.introspection.server import CONNECTIONS_MAX, IntrospectionServer
 from runtime.stage import Actor, Stage, handles
+from runtime.stage.cell import Life
 from runtime.wire.loop import IoLoop
 from tests.waiting import until
 
@@ -78,6 +78,11 @@ def path(stage: Stage, tmp_path: Path) -> Iterator[str]:
         assert not Path(path).exists()
 
 
+def running(stage: Stage, *paths: str) -> None:
+    """Returns once all of these have begun."""
+    until(lambda: all(path in stage.cells and stage.cells[path].life is Life.RUNNING for path in paths))
+
+
 def test_a_row_shows_life_mailbox_and_counts(stage: Stage, path: str) -> None:
     worker = stage.mount("worker", Worker)
     for text in ("a", "b"):
@@ -116,12 +121,14 @@ def test_an_actor_that_does_not_answer_is_shown_as_such(
 
 def test_declared_state_is_shown_without_secrets(stage: Stage, path: str) -> None:
     stage.mount("worker", Worker)
+    running(stage, "/worker")
     (row,) = client.ask(path, "tree", states=True)["actors"]
     assert row["snapshot"] == {"count": 3, "join_token": "(hidden)", "note": "uses (hidden)", "data": "(5 bytes)"}
 
 
 def test_a_state_that_cannot_be_shown_fails_nobody(stage: Stage, path: str) -> None:
     stage.mount("odd", Unprintable)
+    running(stage, "/odd")
     value = client.ask(path, "actor", path="/odd")
     assert value["snapshot"] == "(its snapshot failed: RuntimeError: cannot say)"
     assert (value["state"], value["restarts"]) == ("running", 0)
@@ -302,10 +309,7 @@ def test_the_printed_tree_is_drawn_and_aligned(stage: Stage, path: str) -> None:
             self.spawn("second", Worker)
 
     stage.mount("parent", Parent)
-    asyncio.run(asyncio.sleep(0))
-    deadline = threading.Event()
-    while len(client.ask(path, "tree")["actors"]) < 3:
-        deadline.wait(0.01)
+    running(stage, "/parent", "/parent/first", "/parent/second")
     lines = render.tree(client.ask(path, "tree")).splitlines()
     assert [line.split("  ")[0].rstrip() for line in lines[:4]] == ["ACTOR", "parent", "├─ first", "└─ second"]
     assert len({line.index("running") for line in lines[1:4]}) == 1
@@ -358,7 +362,7 @@ PEER = {"raft id": "7", "node": "n7", "addr": "10.0.0.7:2377"}
 )
 def test_who_does_not_lead_says_who_does(stage: Stage, path: str, state: dict[str, Any], said: str) -> None:
     stage.mount("cluster", Place, state, "node", "manager", "raft")
-    until(lambda: "/cluster/node/manager/raft" in stage.cells)
+    running(stage, "/cluster/node/manager/raft")
     with pytest.raises(ValueError, match=said):
         client.ask(path, "explain", name="web")
 
@@ -368,5 +372,6 @@ def test_who_does_not_lead_says_who_does(stage: Stage, path: str, state: dict[st
 )
 def test_who_runs_no_manager_says_why(stage: Stage, path: str, state: str, said: str) -> None:
     stage.mount("cluster", Place, {"state": state})
+    running(stage, "/cluster")
     with pytest.raises(ValueError, match=said):
         client.ask(path, "waiting")

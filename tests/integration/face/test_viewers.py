@@ -149,7 +149,10 @@ def test_a_suspended_actor_handles_nothing_until_its_time_is_over(bench: Bench) 
     assert time.monotonic() - begun > 0.29
 
 
-def test_a_suspension_ends_with_its_viewer_by_resume_and_by_clear(bench: Bench) -> None:
+def test_a_suspension_ends_with_its_viewer_by_resume_and_by_clear(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.introspection.asks.STATE_DEADLINE_S", 0.5)
     with Link(bench.path) as link:
         bench.act(link, "suspend", seconds=60)
         assert link.ask("actor", path="/worker")["state"] == "suspended"
@@ -298,9 +301,9 @@ def test_an_act_says_what_it_did_as_json_too(bench: Bench, capsys: pytest.Captur
 
 
 def test_the_command_line_has_the_off_switch(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    with Link(bench.path) as link:
+    with Link(bench.path) as link, Link(bench.path) as viewer:
         bench.act(link, "suspend", seconds=60)
-        next(Link(bench.path).follow("trace", paths=["/worker"]))
+        next(viewer.follow("trace", paths=["/worker"]))
         assert look.run(parsed(["clear", "--socket", bench.path])) == 0
     assert capsys.readouterr().out == "1 traces ended, 1 suspensions and log levels undone\n"
 
