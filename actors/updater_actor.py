@@ -36,7 +36,8 @@ from runtime.wire.pb import objects_pb2 as objects
 log = logging.getLogger("swarmlet.updater")
 
 LOOK_AGAIN_S: Final = 1.0
-"""A step found a newer service than this life knows of; should no commit tell of it, it looks by itself."""
+"""A step found a newer service, or a newer task, than this life knows of; should no commit tell of it, it looks by
+itself. (What a step finds may be proposed and not committed yet: asked again at once, it would find the same.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,13 @@ class UpdateEnded:
 
 class _Due:
     """Time to look for orders, or for the service."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unseen:
+    """The task that a place waits for was not in the committed view when its step was answered: it may be gone."""
+
+    task_id: str
 
 
 class UpdaterActor(StoreWatcher):
@@ -187,9 +195,16 @@ class UpdaterActor(StoreWatcher):
                 continue
             task = self.view.get(objects.Task, result.task_id)
             if task is None:
-                updater.task_gone(result.task_id, now)
+                self.after(LOOK_AGAIN_S, _Unseen(result.task_id))
             else:
                 updater.task_changed(task, now)
+
+    @handles(_Unseen)
+    def unseen(self, message: _Unseen) -> None:
+        """No commit told of a task that a place waits for, if it is still not there."""
+        if self.updater is not None and self.view.get(objects.Task, message.task_id) is None:
+            self.updater.task_gone(message.task_id, self.monotonic())
+            self._go_on()
 
     def _log(self, orders: Sequence[Order], results: Sequence[Any]) -> None:
         service = self.view.get(objects.Service, self.service_id)

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from runtime.protocol.store import Entries, Write, WriteBatch
 from runtime.swarm.defaults import to_duration
 from runtime.swarm.service_spec import rolled_back
+from runtime.swarm.task_changes import Create, Desire, apply
+from runtime.swarm.task_model import new_task
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
-from tests.messages.orchestration_bench import OrchestrationBench
+from tests.messages.orchestration_bench import Consensus, OrchestrationBench
 from tests.unit.swarm_orchestration.little_store import service_of
 
 Status = types.UpdateStatus
@@ -430,3 +433,53 @@ def test_an_update_that_fails_is_told_in_the_log(caplog: pytest.LogCaptureFixtur
     assert [record.getMessage() for record in caplog.records] == [
         f"service web: {bench.service().update_status.message}"
     ]
+
+
+def test_a_task_that_somebody_else_has_just_proposed_is_waited_for_and_not_asked_for_without_end() -> None:
+    bench = running(2, slow=0.5)
+    proposed_at, asked = 0.0, 0
+
+    def restarted(tx: Any) -> None:
+        service, (old,) = tx.get(objects.Service, "web"), [each for each in bench.tasks() if each.slot == 2]
+        apply(tx, [Desire(old.id, types.SHUTDOWN), Create(new_task("restarted", service, None, tx.now, slot=2))])
+
+    def observe(cell: Any, envelope: Any) -> None:
+        """The moment before the updater hears that it may go on to slot 2 belongs to somebody else."""
+        nonlocal proposed_at, asked
+        asked += proposed_at > 0.0 and isinstance(envelope[0], WriteBatch)
+        if not proposed_at and "/updater-" in cell.path and bench.running("two"):
+            proposed_at = bench.simulator.time
+            bench.store.tell(Write(restarted))
+
+    bench.simulator.observers.append(observe)
+    image(bench, "two")
+    bench.until(lambda: proposed_at > 0.0)
+    bench.run_for(0.45)
+    assert bench.published.view.get(objects.Task, "restarted") is None, "not committed yet"
+    assert 1 <= asked < 10
+    settled(bench, Status.COMPLETED)
+    assert "restarted" in [task.id for task in bench.running("two")]
+
+
+def test_a_task_that_is_gone_before_it_was_seen_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = running(1)
+    held: list[Any] = []
+    tell = Consensus.tell
+
+    def hold(self: Consensus, to: Any, message: Any) -> None:
+        held.extend(message.entries)
+
+    def delete(tx: Any) -> None:
+        for task in tx.find(objects.Task, "service", "web"):
+            tx.delete(objects.Task, task.id)
+
+    image(bench, "two")
+    monkeypatch.setattr(Consensus, "tell", hold)
+    bench.run_for(0.1)
+    bench.store.tell(Write(delete))
+    bench.run_for(0.1)
+    assert len(held) > 1, "its replacement, and that this is gone"
+    monkeypatch.setattr(Consensus, "tell", tell)
+    bench.store.tell(Entries(tuple(held)))
+    settled(bench, Status.COMPLETED)
+    assert len(bench.running("two")) == 1
