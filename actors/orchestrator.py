@@ -33,10 +33,10 @@ from runtime.swarm import ports
 from runtime.swarm.identity import new_id
 from runtime.swarm.replicated import NewId, Round, remove_tasks
 from runtime.swarm.restart import RestartPlan, RestartSupervisor
-from runtime.swarm.slots import WouldRestart
+from runtime.swarm.slots import WouldRestart, has_successor
 from runtime.swarm.task_changes import CHANGES_MAX, Change, Desire, apply
 from runtime.swarm.task_init import HeldTask, held_for, initialise, is_held
-from runtime.swarm.task_model import node_of, the_cluster, wanted
+from runtime.swarm.task_model import node_of, place_of, the_cluster, wanted
 from runtime.swarm.updater import needs_update
 from runtime.wire.pb import objects_pb2 as objects
 
@@ -267,7 +267,10 @@ class OrchestratorActor(StoreWatcher):
             apply(tx, [decision])
         if decision is not True:
             return None
-        plan = self.supervisor.plan(task, service, node_of(tx, task), the_cluster(tx), tx.now, id)
+        if has_successor(tx, service, task):
+            plan: RestartPlan | None = RestartPlan(task, None, place_of(task, service), 0.0, False)
+        else:
+            plan = self.supervisor.plan(task, service, node_of(tx, task), the_cluster(tx), tx.now, id)
         if plan is not None:
             apply(tx, plan.changes)
         return plan

@@ -14,7 +14,18 @@ from dataclasses import dataclass, field
 from runtime.swarm.constraints import node_fits
 from runtime.swarm.dirty import is_dirty
 from runtime.swarm.ports import View
-from runtime.swarm.task_model import SlotKey, age_key, by_place, is_invalid, is_per_node, node_of, wanted
+from runtime.swarm.task_model import (
+    SlotKey,
+    age_key,
+    by_place,
+    ended,
+    is_invalid,
+    is_per_node,
+    node_of,
+    place_of,
+    slot_tasks,
+    wanted,
+)
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import specs_pb2 as specs
 from runtime.wire.pb import types_pb2 as types
@@ -52,6 +63,14 @@ def split(tasks: Sequence[objects.Task], service: objects.Service, would_restart
         else:
             places.dead[place] = held
     return places
+
+
+def has_successor(view: View, service: objects.Service, task: objects.Task) -> bool:
+    """Whether another task of the present spec is to live in the place of ``task`` already: an update that starts first
+    made it, or the restart of another one. (SwarmKit's supervisor would make one more.)"""
+    held = slot_tasks(view, service.id, place_of(task, service))
+    others = (each for each in held if each.id != task.id and wanted(each) and not ended(each))
+    return any(not is_dirty(each, service, node_of(view, each)) for each in others)
 
 
 def may_be_updated(view: View, service: objects.Service, place: SlotKey) -> bool:

@@ -483,3 +483,43 @@ def test_a_task_that_is_gone_before_it_was_seen_is_not_waited_for(monkeypatch: p
     bench.store.tell(Entries(tuple(held)))
     settled(bench, Status.COMPLETED)
     assert len(bench.running("two")) == 1
+
+
+def most_of_one_version(bench: OrchestrationBench, name: str) -> int:
+    """How many tasks of an image were to live in one slot at the same time, at most."""
+    alive = (
+        sum(each.spec.container.image == name and each.desired_state <= types.RUNNING for each in tasks)
+        for _at, slots in of_slots(bench)
+        for tasks in slots.values()
+    )
+    return max(alive)
+
+
+def test_an_old_task_that_ends_while_the_new_one_comes_up_is_not_replaced_by_one_more() -> None:
+    bench = running(2, order=Config.START_FIRST)
+    bench.behaviour.boot = 3.0
+    image(bench, "two")
+    bench.until(lambda: any(task.spec.container.image == "two" for task in bench.tasks()))
+    (new,) = [task for task in bench.tasks() if task.spec.container.image == "two"]
+    (old,) = [task for task in bench.tasks() if task.slot == new.slot and task.id != new.id]
+    bench.edit(objects.Task, old.id, lambda task: setattr(task.status, "state", types.FAILED))
+    settled(bench, Status.COMPLETED)
+    assert most_of_one_version(bench, "two") == 1
+    assert new.id in {task.id for task in bench.running("two")}
+    assert sorted(task.slot for task in bench.running()) == [1, 2]
+
+
+def test_both_tasks_of_a_slot_that_lose_their_node_are_replaced_by_one() -> None:
+    bench = running(1, order=Config.START_FIRST)
+    bench.behaviour.boot = 3.0
+    (old,) = bench.running()
+    for node in [each for each in bench.published.view.all(objects.Node) if each.id != old.node_id]:
+        bench.edit(objects.Node, node.id, lambda node: setattr(node.spec, "availability", specs.NodeSpec.PAUSE))
+    image(bench, "two")
+    bench.until(lambda: [task.node_id for task in bench.tasks()] == [old.node_id] * 2)
+    for node in [each for each in bench.published.view.all(objects.Node) if each.id != old.node_id]:
+        bench.edit(objects.Node, node.id, lambda node: setattr(node.spec, "availability", specs.NodeSpec.ACTIVE))
+    bench.edit(objects.Node, old.node_id, lambda node: setattr(node.status, "state", types.NodeStatus.DOWN))
+    settled(bench, Status.COMPLETED)
+    assert most_of_one_version(bench, "two") == 1
+    assert [task.slot for task in bench.running("two")] == [1]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from runtime.swarm.slots import is_dirty_place, split, updatable_tasks
+import pytest
+
+from runtime.swarm.slots import has_successor, is_dirty_place, split, updatable_tasks
 from runtime.wire.pb import objects_pb2 as objects
 from runtime.wire.pb import types_pb2 as types
 from tests.unit.swarm_orchestration.little_store import NOW, LittleStore, service_of, task_of
@@ -89,3 +91,37 @@ def test_a_place_is_dirty_with_two_tasks_or_one_that_is_old() -> None:
     service.spec_version.index = 2
     service.spec.task.container.image = "two"
     assert is_dirty_place(store.view, service, [one])
+
+
+@pytest.mark.parametrize(
+    ("state", "desired", "slot", "version", "succeeds"),
+    [
+        (types.NEW, types.RUNNING, 1, 1, True),
+        (types.RUNNING, types.RUNNING, 1, 1, True),
+        (types.NEW, types.READY, 1, 1, True),
+        (types.RUNNING, types.RUNNING, 2, 1, False),
+        (types.RUNNING, types.SHUTDOWN, 1, 1, False),
+        (types.FAILED, types.RUNNING, 1, 1, False),
+        (types.RUNNING, types.RUNNING, 1, 0, False),
+    ],
+)
+def test_a_task_has_a_successor_where_another_of_the_present_spec_is_to_live_in_its_place(
+    state: types.TaskState, desired: types.TaskState, slot: int, version: int, succeeds: bool
+) -> None:
+    before = service_of()
+    old = task_of(before, "old", state=types.FAILED, slot=1)
+    service = objects.Service()
+    service.CopyFrom(before)
+    service.spec.task.container.image, service.spec_version.index = "two", 2
+    other = task_of(service if version else before, "other", state=state, desired=desired, slot=slot)
+    store = LittleStore()
+    store.put(service, old, other)
+    assert has_successor(store.view, service, old) is succeeds
+
+
+def test_no_task_succeeds_itself() -> None:
+    service = service_of()
+    task = task_of(service, "t", state=types.RUNNING)
+    store = LittleStore()
+    store.put(service, task)
+    assert not has_successor(store.view, service, task)
