@@ -38,6 +38,7 @@ from runtime.protocol.raft import (
     DiscardLog,
     JoinAnswered,
     LoadLog,
+    NotWanted,
     RaftSetup,
     RaftTick,
     RemovedFromRaft,
@@ -198,6 +199,11 @@ class RaftActor(RaftMembers):
             member = own or Member(message.raft_id, self.setup.node_id, self.setup.addr)
             self.roster.recall({member.raft_id: member})
             self.ask(self._log, BeginLog(member, (), HardState()), self._begun, LOAD_WAIT)
+
+    @handles(NotWanted)
+    def not_wanted(self, message: NotWanted) -> None:
+        """This node is to be no manager: as one that was removed it ends, and waits for what its certificate says."""
+        self._leave()
 
     def _start_core(self, loaded: Loaded, member: Member) -> None:
         self._storage = MemoryStorage.restored(

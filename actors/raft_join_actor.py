@@ -3,8 +3,9 @@
 RaftActor starts it where a log is missing, or where the log says that this manager listens elsewhere, and hears
 JoinAnswered once. Any manager may be asked: those that do not lead pass the request on. Who cannot be reached, or knows
 no leader, is asked again after a pause, one manager after the other; a refusal ends the first try of a new member with
-the leader's words. Who lost its log leaves under its old raft id before it joins: it may have voted and acknowledged
-under that one, and must not do so again (moby/moby#29180).
+the leader's words, unless the node was demoted while it still has a manager's certificate: then the manager ends as one
+that was removed, and the node goes on until the certificate follows. Who lost its log leaves under its old raft id
+before it joins: it may have voted and acknowledged under that one, and must not do so again (moby/moby#29180).
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from google.protobuf.message import Message
 from actors.raft_peer import PACES
 from runtime.disk.raft_records import Member
 from runtime.errors import Code, Refused
-from runtime.protocol.raft import JoinAnswered
+from runtime.protocol.raft import JoinAnswered, NotWanted
 from runtime.stage import Actor, Address, Policy, handles
+from runtime.swarm.membership import was_demoted
 from runtime.wire.pb import raft_pb2
 from runtime.wire.port import Channel, Credentials
 from runtime.wire.services import path
@@ -100,6 +102,10 @@ class RaftJoinActor(Actor):
             self.stop()
             return
         assert isinstance(answer, Refused)
+        if was_demoted(answer) and not self.persists:
+            self.tell(self.raft, NotWanted())
+            self.stop()
+            return
         if answer.code not in PASSING and not self.persists:
             raise Refused(answer.code, f"can't initialize raft node: {answer.rpc_text}")
         self._wait(answer)

@@ -246,6 +246,11 @@ class JoinAnswered:
     members: Mapping[int, Member]
 
 
+@dataclass(frozen=True, slots=True)
+class NotWanted:
+    """Told by whoever asked to join: this node was demoted, and is no member."""
+
+
 # Membership and leadership: questions to the consensus of a leader, refused with FAILED_PRECONDITION elsewhere
 
 

@@ -29,6 +29,7 @@ NO_QUORUM: Final = (
 )
 NO_LEADER_MAX: Final = 10.0
 """Seconds without a leader after which too few managers may be left."""
+DEMOTED: Final = "is not to be a manager: it was demoted"
 OUTCOME_UNKNOWN: Final = "lost leadership, outcome unknown"
 RAFT_ID_MAX: Final = 2**63 - 1
 
@@ -76,7 +77,12 @@ def check_wanted(view: View, node_id: str) -> None:
     if node is None:
         raise Refused(Code.FAILED_PRECONDITION, f"raft: node {node_id} is not part of the swarm")
     if node.spec.desired_role != types.MANAGER:
-        raise Refused(Code.FAILED_PRECONDITION, f"raft: node {node_id} is not to be a manager: it was demoted")
+        raise Refused(Code.FAILED_PRECONDITION, f"raft: node {node_id} {DEMOTED}")
+
+
+def was_demoted(refused: Refused) -> bool:
+    """Whether a manager that asks to be taken in hears that its node was demoted: its certificate has yet to say so."""
+    return refused.code is Code.FAILED_PRECONDITION and refused.text.endswith(DEMOTED)
 
 
 def check_caller(view: View, node_id: str) -> None:

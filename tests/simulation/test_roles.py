@@ -213,6 +213,28 @@ def test_a_manager_that_was_demoted_while_it_was_away_is_never_a_member_again(ho
     assert not is_manager(away)
 
 
+@pytest.mark.parametrize("late", [31.0, 32.2])
+def test_a_demoted_manager_whose_certificate_comes_late_goes_on_as_a_node_until_it_is_a_worker(late: float) -> None:
+    """It tries to be taken in again after 32 s, and is refused: that is no failure of the node, which would begin anew
+    with the certificate that it has, and never come to renew it."""
+    swarm = managers(61, 3)
+    leader = leader_of(swarm)
+    away = next(host for host in swarm.hosts if host is not leader)
+    want(leader, away, W)
+    wait(swarm, lambda: away.cell("/cluster/node/manager") is None)
+    for host in swarm.hosts:
+        swarm.cut(host.name, away.name)
+        swarm.cut(away.name, host.name)
+    assert certificate_role(away) == "swarm-manager"
+    swarm.simulator.run_for(late)
+    swarm.heal()
+    swarm.simulator.run_for(60.0)
+    assert [text for _at, text in swarm.events if "failed over" in text] == []
+    assert certificate_role(away) == "swarm-worker"
+    assert not is_manager(away)
+    assert away.state() == "active"
+
+
 def test_refused_demotions_in_dockers_words() -> None:
     swarm, (leader, worker) = joined(2, 1)
     with pytest.raises(Refused, match="attempting to demote the last manager of the swarm") as last:
