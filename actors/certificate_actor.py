@@ -35,6 +35,7 @@ from runtime.pki.node_identity import (
     Start,
     first_step,
     found_identity,
+    is_signed_by,
     keep_newer_unlock_key,
     pair_fits,
     read_identity,
@@ -51,6 +52,7 @@ from runtime.protocol.certificate import (
     FinishDataKeyRotation,
     GetDataKeys,
     Identified,
+    RootAgreed,
     UnlockKeyIs,
 )
 from runtime.protocol.cluster import ClusterError
@@ -313,6 +315,12 @@ class CertificateActor(CertificateRequests):
     def root_seen(self, message: RootSeen) -> None:
         """A session, which is authenticated by the present root, names another one."""
         self._see_root(message.root_pem)
+
+    @handles(RootAgreed)
+    def root_agreed(self, message: RootAgreed) -> None:
+        """The others may trust nothing but the new root by now, and no session be had before it is trusted here."""
+        if self.identity is not None and is_signed_by(self.identity, message.root_pem, self.now()):
+            self._see_root(message.root_pem)
 
     @handles(_RootAgain)
     def root_again(self, message: _RootAgain) -> None:

@@ -1,8 +1,8 @@
 """ManagerKeysActor sees to the keys that protect what this manager has on disk, on every manager, leading or not.
 
-It tells the certificate's keeper which unlock key the cluster object names, and carries a change of the data key
-through: the new key goes into the key file, the log is sealed with it, and once nothing is left under the old one that
-one goes. It holds no key longer than a step takes; where a step was cut off, the key file says where to go on.
+It tells the certificate's keeper which unlock key and which root the cluster object names, and carries a change of the
+data key through: the new key goes into the key file, the log is sealed with it, and once nothing is left under the old
+one that one goes. It holds no key longer than a step takes; where a step was cut off, the key file says where to go on.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from actors.store_watcher import StoreWatcher
 from runtime.pki.key_file import DataKeys
 from runtime.pki.signing import unlock_key_of
-from runtime.protocol.certificate import BeginDataKeyRotation, FinishDataKeyRotation, UnlockKeyIs
+from runtime.protocol.certificate import BeginDataKeyRotation, FinishDataKeyRotation, RootAgreed, UnlockKeyIs
 from runtime.protocol.manager import LeaderContext
 from runtime.protocol.raft import ChangeDataKey
 from runtime.stage import Address, Answer, GiveUp, Policy, handles
@@ -39,6 +39,7 @@ class ManagerKeysActor(StoreWatcher):
         super().__init__(context)
         self._certificate = certificate
         self._told: bytes | None = None
+        self._root_told = b""
         self._changing = False
         self._due = False
         self._trouble = ""
@@ -58,6 +59,9 @@ class ManagerKeysActor(StoreWatcher):
     def _see(self, cluster: objects_pb2.Cluster | None) -> None:
         if cluster is None:
             return
+        if cluster.root_ca.ca_cert != self._root_told:
+            self._root_told = cluster.root_ca.ca_cert
+            self.tell(self._certificate, RootAgreed(self._root_told))
         found = unlock_key_of(cluster)
         if found.unlock_key == self._told:
             return

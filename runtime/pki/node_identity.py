@@ -21,7 +21,8 @@ from runtime.pki.certificates import (
     create_csr,
     key_matches,
 )
-from runtime.pki.errors import InvalidCertificate
+from runtime.pki.chain import is_issued_by
+from runtime.pki.errors import InvalidCertificate, InvalidKey
 from runtime.pki.identity import Entropy, demands_fips, new_cluster_id, new_id
 from runtime.pki.key_file import DataKeys, KeyFile, decode_key_file, encode_key_file, is_encrypted
 from runtime.pki.keys import PrivateKey, dump_key, new_key
@@ -193,6 +194,17 @@ def keep_newer_unlock_key(new: NodeIdentity, present: NodeIdentity) -> NodeIdent
     if not new.info.is_manager or new.key_file.kek_version >= present.key_file.kek_version:
         return new
     return replace(new, kek=present.kek, key_file=replace(new.key_file, kek_version=present.key_file.kek_version))
+
+
+def is_signed_by(identity: NodeIdentity, bundle: bytes, now: float) -> bool:
+    """Whether a root in ``bundle`` signed the present certificate itself. Then it is no older than the root that is
+    trusted: under an older one a certificate is good by a cross-signed twin of the newer root."""
+    try:
+        roots = load_root(bundle, now).certificates
+    except (InvalidCertificate, InvalidKey):
+        return False
+    leaf = load_certificates(identity.certificate)[0]
+    return any(is_issued_by(leaf, root) for root in roots)
 
 
 def root_for(identity: NodeIdentity, bundle: bytes, now: float) -> RootCA:

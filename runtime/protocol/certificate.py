@@ -87,6 +87,14 @@ class UnlockKeyIs:
 
 
 @dataclass(frozen=True, slots=True)
+class RootAgreed:
+    """The cluster object in this manager's own store names this root (PEM). The store may lag behind what sessions
+    said: the root is taken only where the node's certificate was signed by it."""
+
+    root_pem: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class BeginDataKeyRotation:
     """Question: put a new data key beside the present one, if a change is due. Answer: the DataKeys as they are then;
     without a pending one nothing is to be changed."""

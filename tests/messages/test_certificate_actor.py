@@ -23,7 +23,7 @@ from runtime.pki.pem import load_certificates
 from runtime.pki.root import create_root, load_root, root_of_cluster
 from runtime.pki.unlock_key import UnlockKeyBox
 from runtime.protocol.agent import CertificateRenewed, Managers, RootSeen
-from runtime.protocol.certificate import CertificateTrouble, DropDataKeys, GetDataKeys, Identified
+from runtime.protocol.certificate import CertificateTrouble, DropDataKeys, GetDataKeys, Identified, RootAgreed
 from runtime.protocol.cluster import ClusterError
 from runtime.protocol.node import NodeLocked, RenewCertificate
 from runtime.wire.pb import types_pb2
@@ -550,6 +550,35 @@ def test_of_two_roots_that_were_refused_the_newer_is_tried_again(world: World, c
     host.tell(RootSeen(ca.root.bundle))  # given up: the present one is right
     world.simulator.run_for(3 * ROOT_AGAIN)
     assert host.told == []
+
+
+def test_a_root_that_the_managers_agreed_on_is_taken_where_it_signed_the_certificate(world: World, ca: CaHost) -> None:
+    """A manager may be unable to have a session with those that trust the new root alone: its own store says it."""
+    host, told = joined(world, ca, "manager")
+    new = rotated(ca)
+    host.tell(RootAgreed(new.bundle))
+    host.tell(RootAgreed(b"nonsense"))
+    world.simulator.run_for(3 * ROOT_AGAIN)
+    assert host.file("swarm-root-ca.crt") == ca.root.bundle  # its certificate is the old root's
+    host.tell(RenewCertificate())
+    host.expect(CertificateRenewed)
+    host.tell(RootAgreed(ca.root.bundle))
+    host.tell(RootAgreed(new.bundle))
+    assert host.expect(CertificateRenewed) == CertificateRenewed(MANAGER, settled=False)
+    assert host.file("swarm-root-ca.crt") == told.credentials.material.roots == new.bundle
+
+
+def test_a_store_that_lags_behind_takes_nobody_back_to_an_older_root(world: World, ca: CaHost) -> None:
+    host, told = joined(world, ca, "manager")
+    new = rotated(ca)
+    host.tell(RenewCertificate())
+    host.expect(CertificateRenewed)
+    host.tell(RootSeen(new.bundle))
+    host.expect(CertificateRenewed)
+    host.tell(RootAgreed(ca.root.bundle))
+    world.simulator.run_for(3 * ROOT_AGAIN)
+    assert host.told == []
+    assert host.file("swarm-root-ca.crt") == told.credentials.material.roots == new.bundle
 
 
 NO_CERTIFICATE = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"

@@ -10,7 +10,7 @@ from actors.manager_keys_actor import TRY_AGAIN, ManagerKeysActor
 from actors.store_watcher import StoreWatcher
 from runtime.errors import Code, Refused
 from runtime.pki.key_file import DataKeys
-from runtime.protocol.certificate import BeginDataKeyRotation, FinishDataKeyRotation, UnlockKeyIs
+from runtime.protocol.certificate import BeginDataKeyRotation, FinishDataKeyRotation, RootAgreed, UnlockKeyIs
 from runtime.protocol.raft import ChangeDataKey
 from runtime.stage import Actor, GiveUp, Policy, Reply, handles
 from runtime.wire.pb import objects_pb2 as objects
@@ -35,6 +35,10 @@ class Keeper(Actor):
             raise self.bench.refusals.popleft()
         self.bench.said.append((message.key, message.version))
         return self.bench.keys.needs_rotation
+
+    @handles(RootAgreed)
+    def root_agreed(self, message: RootAgreed) -> None:
+        self.bench.roots.append(message.root_pem)
 
     @handles(BeginDataKeyRotation)
     def begin(self, message: BeginDataKeyRotation) -> DataKeys:
@@ -75,6 +79,7 @@ class Bench(PartBench):
         self.keys = keys or DataKeys(OLD)
         self.fresh = deque((NEW, NEXT))
         self.said: list[tuple[bytes, int]] = []
+        self.roots: list[bytes] = []
         self.changes: list[tuple[tuple[bytes, ...], Reply]] = []
         self.refusals: deque[Refused] = deque()
         keeper = self.stage.mount("certificate", Keeper, self)
@@ -125,6 +130,16 @@ def test_the_unlock_key_is_told_with_its_version_and_again_only_when_it_changes(
     bench.edit(objects.Cluster, "cluster", lambda cluster: setattr(cluster, "fips", False))
     bench.lock(b"")
     assert bench.said[1:] == [(b"k" * 32, locked), (b"", bench.version)]
+
+
+def test_the_root_that_the_managers_agreed_on_is_told_when_it_changes() -> None:
+    cluster = a_cluster()
+    cluster.root_ca.ca_cert = b"one"
+    bench = Bench(cluster)
+    bench.lock(b"k" * 32)
+    bench.edit(objects.Cluster, "cluster", lambda each: setattr(each.root_ca, "ca_cert", b"two"))
+    bench.simulator.settle()
+    assert bench.roots == [b"one", b"two"]
 
 
 def test_a_key_that_the_keeper_could_not_write_is_told_again() -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from actors.node_actor import NodeActor
+from runtime.protocol.agent import RootSeen
 from runtime.protocol.cluster import Inspect, Update
 from runtime.wire.pb import control_pb2, objects_pb2
 from runtime.wire.pb import types_pb2 as types
 from tests.simulation.cluster import Host, Swarm, joined, replicated, wait, worker_token
+from tests.simulation.managers import leader_of, managers
 
 
 def inspect(manager: Host) -> objects_pb2.Cluster:
@@ -80,6 +83,27 @@ def test_a_rotation_outlives_the_leader() -> None:
     assert rotating(manager)
     away.boot()
     wait(swarm, lambda: not rotating(manager), 60.0)
+
+
+def test_a_manager_that_no_session_tells_of_the_new_root_learns_it_from_its_own_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The others come to trust the new root alone; without it there is no session that could tell."""
+    swarm = managers(7, 3)
+    leader = leader_of(swarm)
+    deaf = next(host for host in swarm.hosts if host is not leader)
+    heard = NodeActor.root_seen
+
+    def hears(self: NodeActor, message: RootSeen) -> None:
+        if self.world.name != deaf.name:
+            heard(self, message)
+
+    monkeypatch.setitem(NodeActor._handlers, RootSeen, hears)
+    rotate(leader)
+    wait(swarm, lambda: not rotating(leader), 20.0)
+    wait(swarm, lambda: root_on_disk(deaf) == inspect(leader).root_ca.ca_cert, 5.0)
+    others = [host for host in swarm.hosts if host is not deaf]
+    wait(swarm, lambda: all(root_on_disk(host) == root_on_disk(deaf) for host in others), 20.0)
 
 
 def test_a_worker_joins_while_the_root_is_rotated_and_another_one_after_it() -> None:
