@@ -9,6 +9,9 @@ from typing import Any
 
 from swarmlet.unix_http import UnixConnection
 
+LATE = "Timeout was reached before node joined"
+"""How a join is answered that takes longer than the engine lets anybody wait; it goes on."""
+
 
 class EngineClient:
     """Part of whatever has a daemon's ``socket``; each request has a connection of its own."""
@@ -16,7 +19,7 @@ class EngineClient:
     socket: str | Path
     api = "v1.45"
 
-    def call(self, method: str, path: str, body: Any = None, timeout: float = 40.0) -> tuple[int, Any]:
+    def call(self, method: str, path: str, body: Any = None, timeout: float = 120.0) -> tuple[int, Any]:
         """One request; status and decoded body."""
         connection = UnixConnection(str(self.socket), timeout)
         try:

@@ -38,7 +38,7 @@ from swarmlet.testing.machine import receive, send
 from swarmlet.testing.trace import SocketTrace, Trace
 
 POLL_S = 0.05
-START_S = 30.0
+START_S = 60.0
 STOP_S = 60.0
 LOOK_S = 1.0
 LOG_LINES = 100
@@ -306,7 +306,7 @@ class RealGround:
         self._process(node).hold(seconds)
 
     def crash_actor(self, node: str, path: str) -> None:
-        if not self._process(node).question(LOOK_S, "fail", path):
+        if not self._process(node).question(START_S, "fail", path):
             raise AssertionError(f"nobody lives at {path} on {node}")
 
     def kill_task(self, node: str, task: objects_pb2.Task) -> None:

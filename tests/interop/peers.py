@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.engine_client import EngineClient
+from tests.engine_client import LATE, EngineClient
 from tests.interop.lab import Lab, end_processes
 from tests.waiting import until
 
@@ -124,7 +124,9 @@ class Peer(EngineClient):
     def join(self, manager: Peer, role: str = "worker", *options: str) -> None:
         """Joins the swarm of a manager."""
         token = manager.docker("swarm", "join-token", "-q", role).strip()
-        self.docker("swarm", "join", "--token", token, *options, f"{manager.address}:2377")
+        code, _, err = self.try_docker("swarm", "join", "--token", token, *options, f"{manager.address}:2377")
+        assert code == 0 or LATE in err, f"{self.name} does not join: {err}"
+        until(lambda: self.get("/info")["Swarm"]["LocalNodeState"] == "active", f"{self.name} has joined")
 
     @property
     def node_id(self) -> str:

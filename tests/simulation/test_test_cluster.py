@@ -41,7 +41,7 @@ def everyday(real: bool) -> None:
         c.stop("worker-1")
         c.restart("worker-1")
         c.run_until(lambda: c.state("worker-1") == "active")
-        assert c.running(service) == 6
+        c.wait_running(service, 6)
         assert c.api().delete(f"/services/{service}").status == 200
         c.run_until(lambda: not c.tasks(service))
 
