@@ -55,11 +55,11 @@ class World:
             hostname="box",
         )
 
-    def create(self, replicas: int = 1, image: str = "actor/worker", restart: int = 2) -> str:
+    def create(self, replicas: int = 1, image: str = "actor/worker", restart: int = 2, grace: int = 60) -> str:
         spec = specs_pb2.ServiceSpec()
         spec.annotations.name = "workers"
         spec.task.container.image = image
-        spec.task.container.stop_grace_period.FromMilliseconds(500)
+        spec.task.container.stop_grace_period.FromSeconds(grace)
         spec.task.restart.condition = restart
         spec.task.restart.delay.FromMilliseconds(100)
         spec.replicated.replicas = replicas
@@ -124,7 +124,7 @@ def test_an_actor_that_does_not_return_holds_neither_the_node_nor_its_end_up(
     monkeypatch.setattr("actors.task_supervisor_actor.GIVE_UP_AFTER", 0.3)
     with world.node:
         world.node.init()
-        world.create(2)
+        world.create(2, grace=3)
         world.running(2)
         world.node.stage.at(world.actors[0]).tell("wait")
         until(lambda: "waits" in world.seen)

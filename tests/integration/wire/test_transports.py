@@ -279,8 +279,10 @@ def test_new_credentials_are_used_by_new_handshakes_and_old_connections_stay(wor
 
 def test_a_deadline_reaches_both_sides(world: World) -> None:
     recorder = Recorder()
-    server = world.serve({HEARTBEAT: recorder})
-    answer = world.ask(world.connect(server, authority().worker()), HEARTBEAT, Beat(), timeout=0.3)
+    server = world.serve({HEARTBEAT: recorder, ROOT: _root_handler})
+    channel = world.connect(server, authority().worker())
+    world.ask(channel, ROOT, ca_pb2.GetRootCACertificateRequest())  # so that there is a connection
+    answer = world.ask(channel, HEARTBEAT, Beat(), timeout=world.patience / 20)
     assert answer.code is Code.DEADLINE_EXCEEDED
     world.wait(lambda: bool(recorder.cancelled))
     assert not recorder.calls[0].reply(dispatcher_pb2.HeartbeatResponse())
