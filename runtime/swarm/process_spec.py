@@ -6,7 +6,7 @@ Rules owned here: the image of processes is ``host`` or ``host:ANYTHING``; which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from runtime.wire.pb import specs_pb2 as specs
@@ -58,13 +58,13 @@ def is_elsewhere(port: types.PortConfig) -> bool:
     return port.publish_mode == HOST_MODE and port.published_port not in (0, port.target_port)
 
 
-def warnings(spec: specs.ServiceSpec) -> list[str]:
-    """What a user has to know of a service of processes: its networks give nothing, and its tasks are going to be
-    rejected for what a process cannot have."""
+def warnings(spec: specs.ServiceSpec, of_nodes: Collection[str] = ()) -> list[str]:
+    """What a user has to know of a service of processes: its networks give nothing (but for those ``of_nodes``, by
+    their ids, where processes are), and its tasks are going to be rejected for what a process cannot have."""
     if not runs_processes(spec.task):
         return []
     told, container = [], spec.task.container
-    if spec.task.networks:
+    if any(each.target not in of_nodes for each in spec.task.networks):
         told.append(
             f"tasks of the image {PROCESS_IMAGE} are processes on their node's own network: the networks of this "
             "service give them no addresses, no names and no isolation"

@@ -32,6 +32,8 @@ CALL_S = 30.0
 STREAM_S = 5.0
 """A stream that says nothing for so long was let in."""
 
+SESSION = path("Dispatcher", "Session")
+
 
 class Waited:
     """The outcome of one call, waited for by this program's only thread."""
@@ -75,8 +77,12 @@ def told(outcome: Any) -> list[Any]:
 
 
 def call(channel: Channel, names: list[str]) -> dict[str, list[Any]]:
-    """Code and text of the answers to an empty message to each method. Streams are waited for all together."""
-    streams = {name: begun(channel, name) for name in names if METHODS[name].server_streaming}
+    """Code and text of the answers to an empty message to each method. Streams are waited for all together, but for the
+    session: whether there is one decides what others answer."""
+    streams = {name: begun(channel, name) for name in names if name == SESSION}
+    if SESSION in streams:
+        assert streams[SESSION][0].wait(CALL_S), "a session is neither begun nor refused"
+    streams |= {name: begun(channel, name) for name in names if METHODS[name].server_streaming and name != SESSION}
     silent_at = time.monotonic() + STREAM_S
     answers = {}
     for name in names:

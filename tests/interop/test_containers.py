@@ -63,7 +63,8 @@ def engine(start: Start) -> Peer:
 
 
 def task_of(manager: Peer, service: str) -> dict[str, Any]:
-    (task,) = manager.get("/tasks", service=service)
+    """A service's only task, once there is one."""
+    (task,) = until(lambda: manager.get("/tasks", service=service), f"{service} has a task")
     return dict(task)
 
 

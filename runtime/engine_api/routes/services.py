@@ -15,13 +15,14 @@ from runtime.engine_api.convert import adjust, fields, service
 from runtime.engine_api.errors import ApiError, plain
 from runtime.swarm import actor_spec, process_spec
 from runtime.swarm.generic import named_requests
+from runtime.swarm.network_pools import driver_of
 from runtime.wire.pb import control_pb2 as pb
 from runtime.wire.pb.types_pb2 import Version
 
 if TYPE_CHECKING:
     from runtime.engine_api.backend import Backend
     from runtime.engine_api.jsonio import JsonObject
-    from runtime.wire.pb.objects_pb2 import Service
+    from runtime.wire.pb.objects_pb2 import Network, Service
     from runtime.wire.pb.specs_pb2 import ServiceSpec
 
 FILTERS: Final = ("id", "label", "mode", "name", "runtime")
@@ -80,13 +81,13 @@ async def create(call: Call) -> Answer:
     """``POST /services/create``."""
     body = call.json()
     adjust.adjust_service_spec(body, call.version)
-    await _resolve_networks(call.backend, body)
+    of_nodes = await _resolve_networks(call.backend, body)
     spec = service.spec_from_json(body)
     if auth := call.header("X-Registry-Auth"):
         spec.task.container.pull_options.registry_auth = auth
     made: Any = await call.backend.control("CreateService", pb.CreateServiceRequest(spec=spec))
     out: JsonObject = {"ID": made.service.id}
-    if warnings := [*_digest_warnings(call, spec), *_spec_warnings(spec)]:
+    if warnings := [*_digest_warnings(call, spec), *_spec_warnings(spec, of_nodes)]:
         out["Warnings"] = warnings
     return answer(out, 201)
 
@@ -96,7 +97,7 @@ async def update(call: Call) -> Answer:
     body = call.json()
     version = call.object_version("service")
     adjust.adjust_service_spec(body, call.version)
-    await _resolve_networks(call.backend, body)
+    of_nodes = await _resolve_networks(call.backend, body)
     spec = service.spec_from_json(body)
     current: Service = await resolve.find(call.backend, resolve.SERVICE, call.target)
     _registry_auth(call, spec, current)
@@ -104,11 +105,11 @@ async def update(call: Call) -> Answer:
         service_id=current.id, service_version=Version(index=version), spec=spec, rollback=_rollback(call)
     )
     await call.backend.control("UpdateService", request)
-    return answer({"Warnings": [*_digest_warnings(call, spec), *_spec_warnings(spec)] or None})
+    return answer({"Warnings": [*_digest_warnings(call, spec), *_spec_warnings(spec, of_nodes)] or None})
 
 
-def _spec_warnings(spec: ServiceSpec) -> list[str]:
-    return [*named_requests(spec.task), *process_spec.warnings(spec), *actor_spec.warnings(spec)]
+def _spec_warnings(spec: ServiceSpec, of_nodes: list[str]) -> list[str]:
+    return [*named_requests(spec.task), *process_spec.warnings(spec, of_nodes), *actor_spec.warnings(spec)]
 
 
 def _rollback(call: Call) -> pb.UpdateServiceRequest.Rollback:
@@ -140,20 +141,26 @@ def _registry_auth(call: Call, spec: ServiceSpec, current: Service) -> None:
         spec.task.container.pull_options.CopyFrom(kept.container.pull_options)
 
 
-async def _resolve_networks(backend: Backend, body: JsonObject) -> None:
-    """Replace each network's target, an id, name or prefix, by its id, in the freshly parsed body."""
+async def _resolve_networks(backend: Backend, body: JsonObject) -> list[str]:
+    """Replace each network's target, an id, name or prefix, by its id, in the freshly parsed body. The ids of those
+    that are the nodes' own network."""
     task = fields.child(body, "TaskTemplate", "")
     if not task or not task.get("Networks"):
-        return
+        return []
+    of_nodes = []
     for index, network in enumerate(fields.children(task, "Networks", "TaskTemplate.")):
         term = fields.text(network, "Target", f"TaskTemplate.Networks[{index}].")
-        network["Target"] = await _network_id(backend, term)
+        found = await _network(backend, term)
+        network["Target"] = found.id
+        if driver_of(found) == "host":
+            of_nodes.append(found.id)
+    return of_nodes
 
 
-async def _network_id(backend: Backend, term: str) -> str:
-    """The id of the swarm network ``term``; a network of this node alone is refused, an unknown one too."""
+async def _network(backend: Backend, term: str) -> Network:
+    """The swarm network ``term``; a network of this node alone is refused, an unknown one too."""
     try:
-        found = await resolve.find(backend, resolve.NETWORK, term)
+        found: Network = await resolve.find(backend, resolve.NETWORK, term)
     except ApiError as error:
         if error.status != 404:
             raise
@@ -165,7 +172,7 @@ async def _network_id(backend: Backend, term: str) -> str:
                 "such as those created with the overlay driver.",
             ) from None
         raise plain(error.text) from None
-    return str(found.id)
+    return found
 
 
 def _digest_warnings(call: Call, spec: ServiceSpec) -> list[str]:

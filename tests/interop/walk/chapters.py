@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from tests.interop.lab import Lab
 from tests.interop.peers import Peer
-from tests.interop.walk import external, keys, lock, membership, recovery, roles, shown, trouble
+from tests.interop.walk import external, keys, lock, membership, recovery, roles, services, shown, trouble
 from tests.interop.walk.walker import Walk
 
 CHAPTERS: dict[str, Callable[[Walk], None]] = {
@@ -20,6 +20,7 @@ CHAPTERS: dict[str, Callable[[Walk], None]] = {
     **lock.CHAPTERS,
     **recovery.CHAPTERS,
     **shown.CHAPTERS,
+    **services.CHAPTERS,
 }
 
 

@@ -219,6 +219,20 @@ def test_networks_are_named_by_id_name_or_prefix_and_stored_by_id() -> None:
     assert [network.target for network in request.spec.task.networks] == ["abc1", "def2", "abc1"]
 
 
+@pytest.mark.parametrize(("target", "warned"), [("host", False), ("front", True)])
+def test_processes_on_the_nodes_own_network_are_warned_of_nothing(target: str, warned: bool) -> None:
+    backend = FakeBackend()
+    backend.networks = {"abc1": a_network("abc1", "front"), "def2": a_network("def2", "host")}
+    backend.networks["def2"].spec.driver_config.name = "host"
+    backend.add_service("web")
+    spec = with_networks(target)
+    spec["TaskTemplate"]["ContainerSpec"] = {"Image": "host", "Args": ["true"]}
+    made = ask(backend, "POST", "/services/create", spec)[1].get("Warnings") or []
+    changed = ask(backend, "POST", "/services/web/update?version=12", spec)[1]["Warnings"] or []
+    for warnings in (made, changed):
+        assert any("no isolation" in each for each in warnings) is warned
+
+
 def test_an_unknown_network_is_a_plain_error_and_a_local_one_is_forbidden() -> None:
     backend = FakeBackend()
     backend.local_networks["docker_gwbridge"] = "docker_gwbridge"

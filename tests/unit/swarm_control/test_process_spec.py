@@ -56,6 +56,13 @@ def test_networks_and_refusals_are_two_sentences() -> None:
     assert second == REJECTED + "tty"
 
 
+def test_the_nodes_own_network_is_where_processes_are_and_no_reason_for_a_warning() -> None:
+    assert warnings(service(network), of_nodes=["n"]) == []
+    both = service(network, lambda spec: spec.task.networks.add(target="other"))
+    (told,) = warnings(both, of_nodes=["n"])
+    assert "no addresses, no names and no isolation" in told
+
+
 def test_what_comes_with_every_container_of_the_command_line_is_no_reason() -> None:
     container = specs.ContainerSpec(image="host")
     container.dns_config.SetInParent()
