@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from swarmlet.errors import UsageError
 
-COMMANDS: Final = ("stop", "start", "rotate")
+COMMANDS: Final = ("stop", "start", "rotate", "drain")
 TIMEOUT_MAX_S: Final = 1e7
 TLS_PORT: Final = 2376
 
@@ -74,6 +74,11 @@ def add(commands: Any) -> None:
         _timeout(parser)
 
     _rotate(_command(commands, "rotate", "new data for a secret or config, and all services moved to it in turn"))
+    drain = _command(commands, "drain", "have a node give up its tasks, and wait until they run elsewhere")
+    drain.add_argument("node", metavar="NODE")
+    drain.add_argument("--wait", action="store_true", help="until its tasks ended and their replacements run")
+    drain.add_argument("--undo", action="store_true", help="it takes tasks again")
+    _timeout(drain)
 
 
 def _rotate(parser: argparse.ArgumentParser) -> None:
@@ -109,4 +114,6 @@ def checked(typed: argparse.Namespace, environ: Mapping[str, str], default_socke
         raise UsageError("--timeout needs a number of seconds greater than 0")
     if own.get("keep", 0) < 0:
         raise UsageError("--keep needs a number of versions, 0 or more")
+    if own.get("wait") and own.get("undo"):
+        raise UsageError("--undo waits for nothing: tasks that left stay where they are")
     return OperatorOptions(typed.command, where(typed.host, environ, default_socket), own)

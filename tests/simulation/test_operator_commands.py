@@ -360,3 +360,72 @@ def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path, typed: Any) ->
         pytest.raises(StartError, match=r"cannot read .*missing: No such file or directory"),
     ):
         Operator(c).run("rotate", **typed(b"x", file=str(tmp_path / "missing")))
+
+
+# Drain
+
+
+def drain(operator: Operator, node: str, **typed: Any) -> int:
+    return operator.run("drain", node=node, **{"wait": True, "undo": False, **typed})
+
+
+def test_a_node_is_drained_when_all_it_had_runs_elsewhere() -> None:
+    with TestCluster(managers=1, workers=2, seed=31) as c:
+        c.create_service("web", 6)
+        everywhere(c, "agent")
+        c.wait_running("web", 6)
+        c.wait_running("agent", 3)
+        operator = Operator(c)
+        assert drain(operator, "worker-1") == EXIT_OK
+        assert c.running("web") == 6
+        assert "worker-1" not in [*c.nodes_of("web"), *c.nodes_of("agent")]
+        assert operator.lines[0] == "worker-1 is being drained; back with: swarmlet drain --undo worker-1"
+        assert operator.lines[-1] == "worker-1 is drained: 2 tasks run elsewhere, or are not wanted any more"
+        assert drain(operator, "worker-1") == EXIT_OK
+        assert operator.lines[0].startswith("worker-1 is drained already")
+        assert drain(operator, "worker-1", wait=False, undo=True) == EXIT_OK
+        c.wait_running("agent", 3)
+        assert drain(operator, "worker-1", wait=False, undo=True) == EXIT_OK
+        assert operator.lines == ["worker-1 takes tasks already"]
+
+
+def test_a_drain_that_cannot_end_says_which_task_holds_it_up_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    with TestCluster(managers=1, workers=1, seed=32) as c:
+        c.create_service("web", 1, constraints=["node.hostname==worker-1"])
+        c.wait_running("web", 1)
+        operator = Operator(c)
+        assert drain(operator, "worker-1", timeout=5.0) == EXIT_TIMED_OUT
+        assert capsys.readouterr().err.startswith(
+            "swarmlet: worker-1 after 5 s: 1 task not running elsewhere: web.1 is pending (no suitable node ("
+        )
+        assert drain(operator, "worker-1", timeout=5.0) == EXIT_TIMED_OUT, "and so it is the next time"
+
+
+def test_who_takes_a_drain_back_ends_the_waiting() -> None:
+    with TestCluster(managers=1, workers=1, seed=33) as c:
+        c.create_service("web", 1, constraints=["node.hostname==worker-1"])
+        c.wait_running("web", 1)
+
+        def back() -> None:
+            assert drain(Operator(c), "worker-1", wait=False, undo=True) == EXIT_OK
+
+        operator = Operator(c, meanwhile=back)
+        assert drain(operator, "worker-1") == EXIT_OK
+        assert operator.lines[-1] == "worker-1 is not drained any more: somebody has it take tasks again"
+
+
+def test_a_node_that_is_gone_for_good_is_drained_once_its_tasks_run_elsewhere() -> None:
+    with TestCluster(managers=1, workers=2, seed=34) as c:
+        c.create_service("web", 3)
+        c.wait_running("web", 3)
+        c.crash("worker-2")
+        c.run_until(lambda: "worker-2" not in c.nodes_of("web"))
+        operator = Operator(c)
+        assert drain(operator, "worker-2") == EXIT_OK
+        assert "worker-2 is down: nobody can say whether 1 task still runs there" in operator.lines
+        assert c.running("web") == 3
+
+
+def test_a_node_that_is_not_there_is_a_sentence() -> None:
+    with TestCluster(managers=1, seed=35) as c, pytest.raises(StartError, match="node nosuch not found"):
+        drain(Operator(c), "nosuch")
