@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from swarmlet.errors import UsageError
 
-COMMANDS: Final = ("stop", "start", "rotate", "drain")
+COMMANDS: Final = ("stop", "start", "rotate", "drain", "rebalance")
 TIMEOUT_MAX_S: Final = 1e7
+MOVES_MAX: Final = 10_000
 TLS_PORT: Final = 2376
 
 
@@ -79,6 +80,17 @@ def add(commands: Any) -> None:
     drain.add_argument("--wait", action="store_true", help="until its tasks ended and their replacements run")
     drain.add_argument("--undo", action="store_true", help="it takes tasks again")
     _timeout(drain)
+    _rebalance(_command(commands, "rebalance", "move tasks to where the scheduler would place them now, a few at most"))
+
+
+def _rebalance(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("services", nargs="*", metavar="SERVICE", help="only of these")
+    add("--apply", action="store_true", help="do it; without this nothing is changed")
+    add("--max-moves", type=int, default=10, metavar="N", help="move no more tasks (10)")
+    add("--socket", default="", metavar="PATH",
+        help="introspection socket of a manager, which plans (default: of the daemon that this user runs)")  # fmt: skip
+    _timeout(parser)
 
 
 def _rotate(parser: argparse.ArgumentParser) -> None:
@@ -107,13 +119,18 @@ def _timeout(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS", help="wait no longer (600)")
 
 
-def checked(typed: argparse.Namespace, environ: Mapping[str, str], default_socket: str) -> OperatorOptions:
-    """The options of one call. UsageError with what is wrong."""
+def checked(typed: argparse.Namespace, environ: Mapping[str, str], api: str, introspection: str) -> OperatorOptions:
+    """The options of one call; the sockets are those of the daemon that this user runs. UsageError with what is
+    wrong."""
     own = {name: value for name, value in vars(typed).items() if name not in ("command", "host")}
     if not 0 < own.get("timeout", 1.0) <= TIMEOUT_MAX_S:
         raise UsageError("--timeout needs a number of seconds greater than 0")
     if own.get("keep", 0) < 0:
         raise UsageError("--keep needs a number of versions, 0 or more")
+    if not 1 <= own.get("max_moves", 1) <= MOVES_MAX:
+        raise UsageError(f"--max-moves needs a number from 1 to {MOVES_MAX}")
+    if "socket" in own:
+        own["socket"] = own["socket"] or introspection
     if own.get("wait") and own.get("undo"):
         raise UsageError("--undo waits for nothing: tasks that left stay where they are")
-    return OperatorOptions(typed.command, where(typed.host, environ, default_socket), own)
+    return OperatorOptions(typed.command, where(typed.host, environ, api), own)

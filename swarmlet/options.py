@@ -367,7 +367,9 @@ def _recovery(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -
 
 
 def _operator(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> Options:
-    return operator_options.checked(typed, environ, str(places.exec_root(environ, uid) / places.API_SOCKET))
+    root = places.exec_root(environ, uid)
+    api, introspection = str(root / places.API_SOCKET), str(root / places.INTROSPECTION_SOCKET)
+    return operator_options.checked(typed, environ, api, introspection)
 
 
 def _look(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> LookOptions:

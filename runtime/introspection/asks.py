@@ -9,10 +9,11 @@ state, figures per message type, crashes, who waits for whom), ``messages`` (fig
 ``raft`` (the declared states of consensus, store, dispatcher, scheduler and certificates), ``node`` (who this is, where
 its API answers), ``backup`` (``file``: the absolute path of a new file, which gets a backup of this manager),
 ``explain`` (``kind``, ``name``: what a service, task or node waits for) and ``plan`` (``action``, ``name``: what
-draining or removing a node would do), which the leader's node alone can answer; ``waiting`` (``limit``: the tasks that
-wait and why, as any manager's store has them), ``tasks`` (``limit``, ``text``: the first of all tasks), ``beliefs``
-(``node``: what the agent here and the manager here say of a node's tasks, this node's if none is named) and ``waits``
-(every question between actors that is not answered yet).
+draining or removing a node would do), which the leader's node alone can answer; ``rebalance`` (``services``,
+``without``, ``limit``: which tasks the scheduler would place elsewhere now, by any manager's store); ``waiting``
+(``limit``: the tasks that wait and why, as any manager's store has them), ``tasks`` (``limit``, ``text``: the first of
+all tasks), ``beliefs`` (``node``: what the agent here and the manager here say of a node's tasks, this node's if none
+is named) and ``waits`` (every question between actors that is not answered yet).
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from runtime.stage import Stage
 from runtime.stage.cell import Cell
 from runtime.stage.observe import CrashReport, MessageStats, describe_error, quantile
 from runtime.store.view import Published, View
+from runtime.swarm import rebalancing
 from runtime.swarm.explaining import find
 
 STATE_DEADLINE_S: Final = 2.5
@@ -62,6 +64,7 @@ DOMAIN: Final = {
 CLUSTER: Final = "/cluster"
 MANAGER: Final = "/cluster/node/manager"
 LIMIT_MAX: Final = 10_000
+MOVES_SHOWN: Final = 10
 BACKUP: Final = "/cluster/node/manager/backup"
 BACKUP_DEADLINE_S: Final = 120.0
 
@@ -90,6 +93,7 @@ class Asks:
             "backup": self._backup,
             "explain": self._explain,
             "plan": self._plan,
+            "rebalance": self._rebalance,
             "waiting": self._waiting,
             "tasks": self._tasks,
             "beliefs": self._beliefs,
@@ -184,6 +188,18 @@ class Asks:
             raise protocol.BadRequest("what is planned is to drain or to rm a node")
         name, now = str(request.get("name", "")), self.stage.world.clock.now()
         return await self._leader(PlanNode(action, name), partial(domain.plan, action=action, name=name, now=now))
+
+    async def _rebalance(self, request: dict[str, Any]) -> Any:
+        """Which tasks would be moved to lie as the scheduler would place them now, by this manager's own view."""
+        names, without = request.get("services", []), request.get("without", [])
+        if not all(isinstance(each, list) and all(isinstance(name, str) for name in each) for each in (names, without)):
+            raise protocol.BadRequest("services are a list of names")
+        limit, now = _limit(request, MOVES_SHOWN), self.stage.world.clock.now()
+        view = (await self.published()).view
+        try:
+            return await asyncio.to_thread(rebalancing.plan, view, names, limit, now, without)
+        except Refused as refused:
+            raise protocol.BadRequest(refused.text) from None
 
     async def _leader(self, question: Explain | PlanNode, from_view: Callable[[View], dict[str, Any]]) -> Any:
         """The answer of the actor that only the leader has. Of a manager that does not lead, what follows from its own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +12,14 @@ from typing import Any
 
 import pytest
 
+from runtime.swarm import rebalancing
+from runtime.swarm.labels import REBALANCE
 from runtime.wire.pb import types_pb2
-from swarmlet import TestCluster, operate
+from swarmlet import TestCluster, operate, operate_rebalance
 from swarmlet.engine_link import Engine
 from swarmlet.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TIMED_OUT, StartError
 from swarmlet.operator_options import OperatorOptions, Where
+from tests.unit.swarm_orchestration.little_store import LittleStore
 
 JOB = {"ContainerSpec": {"Image": "host", "Command": ["x"]}}
 
@@ -429,3 +433,163 @@ def test_a_node_that_is_gone_for_good_is_drained_once_its_tasks_run_elsewhere() 
 def test_a_node_that_is_not_there_is_a_sentence() -> None:
     with TestCluster(managers=1, seed=35) as c, pytest.raises(StartError, match="node nosuch not found"):
         drain(Operator(c), "nosuch")
+
+
+# Rebalance
+
+
+def planner(c: TestCluster) -> Callable[..., Any]:
+    """What a manager's node answers when it is asked for moves: by the view that the leader has."""
+
+    def plan(*, services: list[str], without: list[str], limit: int) -> Any:
+        store = LittleStore()
+        for method, held in (
+            ("Nodes", "nodes"),
+            ("Services", "services"),
+            ("Tasks", "tasks"),
+            ("Clusters", "clusters"),
+        ):
+            store.put(*getattr(c.control(f"List{method}"), held))
+        return rebalancing.plan(store.view, services, limit, c.time, without)
+
+    return plan
+
+
+def rebalance(operator: Operator, *services: str, **typed: Any) -> int:
+    given = {"services": [*services], "apply": True, "max_moves": 10, "socket": "", "timeout": 60.0, **typed}
+    operator.lines = []
+    options = OperatorOptions("rebalance", Where(), given)
+    engine = operator.engine()
+    return operate_rebalance.rebalance(engine, options, operator.lines.append, planner(operator.cluster))
+
+
+def crowded(c: TestCluster, **services: Any) -> None:
+    """A swarm that worker-2 comes back to: its tasks are all elsewhere."""
+    c.stop("worker-2")
+    c.advance(30)
+    for name, (replicas, update) in services.items():
+        c.create_service(name, replicas, spec={"UpdateConfig": {"Monitor": 1_000_000_000, **update}})
+        c.wait_running(name, replicas)
+    c.restart("worker-2")
+    c.advance(30)
+
+
+STOP, START = {"Order": "stop-first"}, {"Order": "start-first"}
+
+
+def test_a_node_that_came_back_gets_its_share_and_the_specs_stay_what_they_were() -> None:
+    with TestCluster(managers=1, workers=2, seed=41) as c:
+        crowded(c, web=(6, STOP), sf=(4, START), one=(1, STOP), two=(1, START))
+        before = {name: spec_of(c, name) for name in ("web", "sf", "one", "two")}
+        operator = Operator(c)
+        assert rebalance(operator, apply=False) == EXIT_OK
+        assert operator.lines[-1] == "Nothing was changed. Add --apply to do it."
+        assert {name: spec_of(c, name) for name in before} == before
+        assert rebalance(operator) == EXIT_OK
+        assert operator.lines[-1].endswith("moved; nothing more is to be moved")
+        assert sorted(Counter(c.nodes_of("web")).values()) == [2, 2, 2]
+        assert sorted(Counter(c.nodes_of("sf")).values()) == [1, 1, 2]
+        loads = Counter(name for service in before for name in c.nodes_of(service))
+        assert max(loads.values()) - min(loads.values()) <= 1
+        assert {name: spec_of(c, name) for name in before} == before
+        assert rebalance(operator) == EXIT_OK
+        assert operator.lines == ["0 moved; nothing more is to be moved"]
+
+
+def test_start_first_never_has_a_task_less_and_stop_first_never_one_more() -> None:
+    with TestCluster(managers=1, workers=2, seed=42) as c:
+        crowded(c, web=(6, STOP), sf=(6, START))
+        seen: dict[str, set[int]] = {"web": set(), "sf": set()}
+
+        def look() -> None:
+            for name, counts in seen.items():
+                counts.add(c.running(name))
+
+        assert rebalance(Operator(c, always=look)) == EXIT_OK
+        assert min(seen["sf"]) == 6
+        assert max(seen["web"]) == 6
+
+
+def test_no_more_is_moved_than_may_be_and_only_of_the_services_that_were_named() -> None:
+    with TestCluster(managers=1, workers=2, seed=43) as c:
+        crowded(c, web=(6, STOP), api=(6, STOP))
+        operator = Operator(c)
+        before = {task.id for task in c.tasks("api")}
+        assert rebalance(operator, "web", max_moves=1) == EXIT_OK
+        assert operator.lines[-1] == "1 moved, which is as many as may be (--max-moves)"
+        assert sorted(Counter(c.nodes_of("web")).values()) == [1, 2, 3]
+        assert {task.id for task in c.tasks("api")} == before
+
+
+def test_between_two_moves_of_a_service_lies_its_update_delay() -> None:
+    with TestCluster(managers=1, workers=2, seed=44) as c:
+        crowded(c, web=(6, {**STOP, "Delay": 40_000_000_000}))
+        begun = c.time
+        assert rebalance(Operator(c)) == EXIT_OK
+        assert sorted(Counter(c.nodes_of("web")).values()) == [2, 2, 2]
+        assert 40 <= c.time - begun < 80
+
+
+@pytest.mark.parametrize("requests", [10, 12, 14, 18])
+def test_a_move_whose_command_dies_is_taken_back_by_the_next_one_or_ends_by_itself(requests: int) -> None:
+    with TestCluster(managers=1, workers=2, seed=45) as c:
+        crowded(c, web=(6, STOP), one=(1, STOP))
+        operator = Operator(c, dies_after=requests)
+        with pytest.raises(KeyboardInterrupt):
+            rebalance(operator)
+        operator.dies_after = None
+        assert rebalance(operator) == EXIT_OK
+        assert sorted(Counter(c.nodes_of("web")).values()) == [2, 2, 2]
+        assert c.running("one") == 1
+        for name in ("web", "one"):
+            assert REBALANCE not in (spec_of(c, name).get("Labels") or {})
+            assert not (spec_of(c, name)["TaskTemplate"].get("Placement") or {}).get("Constraints")
+
+
+def test_a_service_whose_move_goes_wrong_gets_its_spec_back_and_the_others_are_moved() -> None:
+    with TestCluster(managers=1, workers=2, seed=46) as c:
+        crowded(c, bad=(1, STOP), web=(6, STOP), one=(1, STOP))
+        before = spec_of(c, "bad")
+        operator = Operator(c, always=lambda: fail_moved(c, "bad"))
+        assert rebalance(operator, "bad", timeout=20.0) == EXIT_FAILED
+        assert any(line.startswith("bad is left: ") for line in operator.lines)
+        assert spec_of(c, "bad") == before
+        operator.always = None
+        assert rebalance(operator, "web") == EXIT_OK
+        assert sorted(Counter(c.nodes_of("web")).values()) == [2, 2, 2]
+
+
+def fail_moved(c: TestCluster, service: str) -> None:
+    """Kills what runs on worker-2."""
+    names = {node.id: node.description.hostname for node in c.control("ListNodes").nodes}
+    for task in c.tasks(service):
+        if names.get(task.node_id) == "worker-2" and task.status.state == task.desired_state == types_pb2.RUNNING:
+            c.kill_task(task.id)
+
+
+def test_who_writes_a_spec_anew_during_a_move_ends_it_and_his_spec_stays() -> None:
+    with TestCluster(managers=1, workers=2, seed=47) as c:
+        crowded(c, web=(6, STOP))
+
+        def deploy() -> None:
+            spec = {**spec_of(c, "web"), "Labels": {"mine": "yes"}, "Mode": {"Replicated": {"Replicas": 3}}}
+            c.api().post(f"/services/web/update?version={version_of(c, 'web')}", spec)
+
+        operator = Operator(c, meanwhile=deploy)
+        assert rebalance(operator) == EXIT_FAILED
+        assert "web is left: somebody changed it meanwhile" in operator.lines
+        assert spec_of(c, "web")["Labels"] == {"mine": "yes"}
+        assert spec_of(c, "web")["Mode"] == {"Replicated": {"Replicas": 3}}
+
+
+def test_a_plan_of_another_swarm_is_not_carried_out() -> None:
+    with TestCluster(managers=1, seed=48) as c:
+        engine, typed = (
+            Operator(c).engine(),
+            {"services": [], "apply": True, "max_moves": 1, "socket": "", "timeout": 1},
+        )
+        options = OperatorOptions("rebalance", Where(), typed)
+        with pytest.raises(StartError, match="is of another swarm than the manager that is asked"):
+            operate_rebalance.rebalance(
+                engine, options, print, lambda **_: {"cluster": "other", "moves": [], "left": []}
+            )

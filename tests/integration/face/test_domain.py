@@ -93,6 +93,20 @@ def test_an_explanation_says_what_keeps_who_did_not_answer(running: Node) -> Non
     until(lambda: ask(running, "explain", name="picky")["because"] == {})
 
 
+def test_moves_are_planned_by_any_managers_view(running: Node) -> None:
+    found = until(lambda: (told := ask(running, "rebalance", services=["web"])) and not told["left"] and told)
+    (cluster,) = running.control(
+        "ListClusters", control_pb2.ListClustersRequest(), control_pb2.ListClustersResponse
+    ).clusters
+    assert found == {"cluster": cluster.id, "moves": [], "left": []}
+    for details, text in (
+        ({"services": ["nosuch"]}, "no such service: nosuch"),
+        ({"services": "web"}, "a list of names"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            ask(running, "rebalance", **details)
+
+
 def test_a_member_is_called_as_its_machine(running: Node) -> None:
     (peer,) = ask(running, "raft")["raft"]["peers"]
     assert ask(running, "plan", action="rm", name=peer["name"])["id"] == peer["node"] == running.info().node_id

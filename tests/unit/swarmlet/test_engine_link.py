@@ -208,3 +208,26 @@ def test_a_command_asks_the_daemon_that_this_user_runs_unless_told_otherwise() -
 def test_a_time_to_wait_is_a_number_of_seconds(seconds: str) -> None:
     with pytest.raises(UsageError, match="--timeout needs a number of seconds"):
         parsed("stop", "--timeout", seconds, "web")
+
+
+def test_who_plans_a_rebalance_is_the_daemon_that_this_user_runs_unless_told_otherwise() -> None:
+    assert parsed("rebalance").typed == {
+        "services": [], "apply": False, "max_moves": 10, "timeout": 600.0,
+        "socket": "/t/swarmlet-1000/introspection.sock",
+    }  # fmt: skip
+    assert parsed("rebalance", "--socket", "/x", "web").typed["socket"] == "/x"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["rebalance", "--max-moves", "0"], "--max-moves needs a number from 1 to 10000"),
+        (["rotate", "secret", "x", "--keep", "-1"], "--keep needs a number of versions, 0 or more"),
+        (["rotate", "network", "x"], "invalid choice"),
+        (["drain", "n1", "--wait", "--undo"], "--undo waits for nothing"),
+        (["stop"], "the following arguments are required: SERVICE"),
+    ],
+)
+def test_what_makes_no_sense_is_a_usage_error(arguments: list[str], text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        parsed(*arguments)
