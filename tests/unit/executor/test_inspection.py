@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,15 +49,20 @@ def test_a_pid_that_is_none_is_said() -> None:
         parse("PID CMD\nx sh\n", {1})
 
 
+needs_ps = pytest.mark.skipif(shutil.which("ps") is None, reason="there is no ps here")
+
+
 def ps(arguments: str) -> Any:
     return asyncio.run(run_ps(arguments, {os.getpid()}))
 
 
+@needs_ps
 def test_ps_of_this_machine_is_asked_with_the_words_that_were_given() -> None:
     assert ps("-o pid,ppid -e").rows == ((str(os.getpid()), str(os.getppid())),)
     assert len(ps("-ef").rows) == 1
 
 
+@needs_ps
 def test_what_ps_complains_of_is_told_in_its_words() -> None:
     with pytest.raises(Refused) as refused:
         ps("--nonsense")

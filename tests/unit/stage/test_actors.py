@@ -326,7 +326,7 @@ def test_closing_leaves_no_thread() -> None:
     address.tell(Every(0.01))
     assert address.ask(Total()).result(60) >= 0
     assert stage.close()
-    assert [each.name for each in threading.enumerate() if each not in before] == []
+    until(lambda: not [each for each in threading.enumerate() if each not in before], "no thread is left")
     with pytest.raises(ActorUnavailable):
         address.ask(Total()).result(60)
 
