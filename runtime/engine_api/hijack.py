@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from runtime.engine_api.call import Stream
 
 READ_BYTES: Final = 64 << 10
-READ_S: Final = 0.25
-READ_TRIES: Final = 100
+READ_S: Final = 5.0
+READ_LOOK_S: Final = 0.0025
+READ_LOOK_MOST_S: Final = 0.05
 LOOK_S: Final = 1.0
 """Between looks whether a client that says no more is there still."""
 
@@ -97,14 +98,18 @@ def _head(headers: Mapping[str, str], content_type: str) -> bytes:
 
 async def _until_read(writer: asyncio.StreamWriter) -> None:
     """Waits a moment for a client on a unix socket to read what was written. Some read the head of an answer through a
-    buffer which they then throw away, with everything that came behind the head."""
+    buffer which they then throw away, with everything that came behind the head; on a busy machine they come to it
+    late."""
     peer = writer.get_extra_info("socket")
     if peer.family is not socket.AF_UNIX:
         return
-    for _ in range(READ_TRIES):
+    loop = asyncio.get_running_loop()
+    limit, pause = loop.time() + READ_S, READ_LOOK_S
+    while loop.time() < limit:
         if peer.fileno() < 0 or not struct.unpack("i", fcntl.ioctl(peer.fileno(), termios.TIOCOUTQ, bytes(4)))[0]:
             return
-        await asyncio.sleep(READ_S / READ_TRIES)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, READ_LOOK_MOST_S)
 
 
 async def _both_ways(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stream: Stream) -> None:
