@@ -83,16 +83,21 @@ class NodeActor(Actor):
         self._root_seen: RootSeen | None = None
         self._removed = False
         self._let_go = False
+        self._comes_back = False
         self._manager_wanted = False
         self._trouble: BaseException | None = None
 
     def started(self) -> None:
         self._files = StateFiles(self.world.disk.files)
         config = self.config
-        if config.join_addr or config.force_new_cluster:
-            self.remotes = (("", config.join_addr),) if config.join_addr else ()
-        else:
-            self.remotes = tuple((remote.node_id, remote.addr) for remote in self._files.remotes())
+        known = tuple((remote.node_id, remote.addr) for remote in self._files.remotes())
+        self._comes_back = bool(known)
+        if config.force_new_cluster:
+            self.remotes = ()
+        elif config.join_addr and not known:
+            self.remotes = (("", config.join_addr),)
+        else:  # a join begins without a state: an earlier life of this node has had a session
+            self.remotes = known
         self.tell(self.cluster, ManagersKnown(self.remotes))
         setup = CertificateSetup(
             join_addr=config.join_addr,
@@ -385,7 +390,7 @@ class NodeActor(Actor):
     def _is_first_start(self) -> bool:
         """Whether an init or a join asked for this start. Later ones keep the agent, whatever the manager does."""
         config, identity = self.config, self.identity
-        asked = bool(config.join_addr or config.force_new_cluster)
+        asked = bool((config.join_addr and not self._comes_back) or config.force_new_cluster)
         return asked or (identity is not None and identity.root.signer is not None)
 
     # Questions

@@ -96,7 +96,8 @@ class ManagerReady:
 
 @dataclass(frozen=True, slots=True)
 class MembersChanged:
-    """Told to whoever shows the managers: the members of the consensus group by raft id."""
+    """Told to whoever shows the managers, whenever anything of it changes: the members of the consensus group by raft
+    id, who leads them and whom the leader reaches. (A host hears of the group alone: the moment ``member``.)"""
 
     members: Mapping[int, MemberStatus]
 

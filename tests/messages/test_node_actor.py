@@ -180,6 +180,26 @@ def test_a_manager_that_a_join_asked_for_and_cannot_start_fails_the_node_with_it
     assert node.failures.total == 1
 
 
+def test_a_node_that_has_joined_begins_anew_with_all_managers_and_whatever_its_manager_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The one that it joined by may be gone, and nobody waits for this start."""
+    bench = Bench(monkeypatch, config=StartConfig(listen_addr="10.0.0.1:2377", join_addr="10.9.9.9:2377"))
+    bench.start()
+    bench.node.tell(ManagersSeen((("m2", "10.0.0.2:2377", 10), ("m3", "10.0.0.3:2377", 10))))
+    bench.simulator.settle()
+    node = bench.node.resolve()
+    assert node is not None
+    node.control(lambda: node.failed(RuntimeError("injected"), None))
+    bench.simulator.run_for(1)
+    assert set(bench.told.setups["certificate"].remotes) == {("m2", "10.0.0.2:2377"), ("m3", "10.0.0.3:2377")}
+    cell = bench.stage.at("/node/manager").resolve()
+    assert cell is not None
+    cell.control(lambda: cell.failed(Refused(Code.UNAVAILABLE, "address already in use"), None))
+    bench.simulator.run_for(1)
+    assert node.failures.total == 1, "the one that was injected"
+
+
 def test_a_manager_that_stays_down_is_told_to_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(monkeypatch)
     bench.start()
@@ -239,13 +259,12 @@ def test_known_managers_are_kept_for_the_next_start(monkeypatch: pytest.MonkeyPa
     assert [set(bench.cluster.expect(ManagersKnown).remotes) for _ in range(2)] == [set(), set(told)]
 
 
-def test_saved_managers_are_used_again_but_not_in_a_join(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saved_managers_are_used_again_but_not_by_a_new_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(monkeypatch, WORKER)
     StateFiles(bench.disk.files).save_remotes([Remote("m1", "10.0.0.1:2377")])
     bench.start()
     assert bench.told.setups["certificate"].remotes == (("m1", "10.0.0.1:2377"),)
     other = Bench(monkeypatch, WORKER, StartConfig(join_addr="10.9.9.9:2377", join_token="SWMTKN-1-x"))
-    StateFiles(other.disk.files).save_remotes([Remote("m1", "10.0.0.1:2377")])
     other.start()
     assert bench.cluster.expect(ManagersKnown).remotes == (("m1", "10.0.0.1:2377"),)
     assert other.cluster.expect(ManagersKnown).remotes == (("", "10.9.9.9:2377"),)
