@@ -14,7 +14,7 @@ from runtime.errors import Code, Refused
 from runtime.swarm import ingress_blocked, jobs
 from runtime.swarm.constraints import node_fits
 from runtime.swarm.explaining_past import given_up, how_it_ended, with_past
-from runtime.swarm.labels import NOWHERE, STOPPED
+from runtime.swarm.labels import NOWHERE, REBALANCE, STOPPED
 from runtime.swarm.naming import task_name
 from runtime.swarm.ports import View
 from runtime.swarm.task_model import age_key, ended, is_invalid, node_of, slot_tasks, wanted
@@ -134,6 +134,9 @@ def _service(view: View, service: objects.Service, told: Sequence[Wait]) -> tupl
     waits = [wait for wait in told if wait.subject == service.id or view.get(objects.Task, wait.subject) is not None]
     if service.update_status.state in PAUSED_STATES:
         why = f"{service.update_status.message}; it goes on with the next docker service update, or --rollback"
+        waits.append(Wait(service.id, "operator", why))
+    if REBALANCE in service.spec.annotations.labels:
+        why = "one of its tasks is being moved; if nobody is at it, swarmlet rebalance --apply takes that back"
         waits.append(Wait(service.id, "operator", why))
     if _is_stopped(service.spec):
         waits.append(Wait(service.id, "operator", f"it is stopped: swarmlet start {service.spec.annotations.name}"))

@@ -96,11 +96,12 @@ def _warnings(view: View, node: objects.Node, action: Action) -> list[str]:
             warnings.append("it is a manager: it has to be demoted first")
     if action == "drain" and node.spec.availability == specs.NodeSpec.DRAIN:
         warnings.append("it is drained already")
-    left = [each for each in view.all(objects.Node) if each.id != node.id and _takes_tasks(each)]
+    left = [each for each in view.all(objects.Node) if each.id != node.id and takes_tasks(each)]
     if not left:
         warnings.append("no other node takes tasks")
     return warnings
 
 
-def _takes_tasks(node: objects.Node) -> bool:
+def takes_tasks(node: objects.Node) -> bool:
+    """Whether new tasks may be placed on the node."""
     return node.status.state == types.NodeStatus.READY and node.spec.availability == specs.NodeSpec.ACTIVE

@@ -21,6 +21,7 @@ from runtime.swarm import constraints
 from runtime.swarm.defaults import restart_condition
 from runtime.swarm.explaining import find
 from runtime.swarm.labels import REBALANCE
+from runtime.swarm.planning import takes_tasks
 from runtime.swarm.ports import View
 from runtime.swarm.scheduling import Scheduler
 from runtime.swarm.spread import descriptors
@@ -121,10 +122,12 @@ def _live(view: View, service: objects.Service) -> dict[str, objects.Task]:
 def _best(books: _Books, service: objects.Service, tasks: Sequence[objects.Task], of_services: bool) -> Move | None:
     """The move that makes a service's spread better by most; None if none does. ``of_services`` leaves out the moves
     that only even out the nodes."""
+    lightest = books.lightest(service)
     candidates = [
         (delta, move)
         for task, means in _sources(tasks)
-        if (target := books.target(service, task, means))
+        if books.may_gain(service, task.node_id, lightest)
+        and (target := books.target(service, task, means))
         and (delta := books.delta(service, task.node_id, target))
         and _is_better(delta[:-1] if of_services else delta)
         and (means == "constraint" or _whichever_it_is(books, service, tasks, target))
@@ -173,6 +176,21 @@ class _Books:
         held = (each for each in view.all(objects.Task) if each.status.state >= types.ASSIGNED)
         self._scheduler.load(self._nodes.values(), held, now)
 
+    def lightest(self, service: objects.Service) -> tuple[int, int]:
+        """How many tasks the best node that takes any has: of the service, and in all."""
+        infos = [self._scheduler.node(id) for id, node in self._nodes.items() if takes_tasks(node)]
+        ranks = [(info.by_service.get(service.id, 0), info.active) for info in infos if info is not None]
+        return min(ranks, default=(0, 0))
+
+    def may_gain(self, service: objects.Service, source: str, lightest: tuple[int, int]) -> bool:
+        """Whether it is worth a try to take a task from a node. Without spread preferences it is not if even the best
+        node has too many."""
+        at = self._scheduler.node(source)
+        if at is None or _levels(service):
+            return at is not None
+        own = at.by_service.get(service.id, 0) - lightest[0]
+        return own > 1 or (own == 1 and at.active - lightest[1] > 1)
+
     def target(self, service: objects.Service, task: objects.Task, means: Means) -> str:
         """Where the scheduler puts what is to run instead of a task; empty for nowhere."""
         new = new_task(TRIED, service, self._cluster, self._now, slot=task.slot)
@@ -195,7 +213,7 @@ class _Books:
         The most important comes first."""
         if source == target:
             return (0,)
-        names = descriptors(objects.Task(spec=service.spec.task))
+        names = _levels(service)
         here, there = self._path(source, names), self._path(target, names)
         changes = []
         for depth in range(1, len(names) + 1):
@@ -226,3 +244,7 @@ class _Books:
         self._scheduler.remove_task(move.task.id, move.task.node_id)
         self._scheduler.put_task(new, self._now)
         return new
+
+
+def _levels(service: objects.Service) -> tuple[str, ...]:
+    return descriptors(objects.Task(spec=service.spec.task))

@@ -9,7 +9,7 @@ import pytest
 from runtime.errors import Code, Refused
 from runtime.introspection import render_waits
 from runtime.swarm.explaining import concerns, explain, find
-from runtime.swarm.labels import NOWHERE, STOPPED
+from runtime.swarm.labels import NOWHERE, REBALANCE, STOPPED
 from runtime.swarm.planning import plan
 from runtime.swarm.waits import Wait
 from runtime.wire.pb import objects_pb2 as objects
@@ -97,6 +97,13 @@ def test_a_service_that_was_stopped_waits_for_its_operator_until_somebody_starte
     assert text not in waits(store, "web")
     store.edit(objects.Service, "web", lambda it: it.spec.task.placement.constraints.append(NOWHERE))
     assert text in waits(store, "web")
+
+
+def test_a_service_with_a_move_that_was_begun_says_who_ends_it() -> None:
+    store = store_of()
+    store.edit(objects.Service, "web", lambda it: it.spec.annotations.labels.update({REBALANCE: "replicas 3"}))
+    (why,) = [text for who, text in waits(store, "web") if who == "operator"]
+    assert why.endswith("if nobody is at it, swarmlet rebalance --apply takes that back")
 
 
 def test_a_paused_update_waits_for_an_operator() -> None:

@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections import Counter
 from itertools import count
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import Refused
+from runtime.swarm import rebalancing
 from runtime.swarm.dirty import is_dirty
 from runtime.swarm.labels import REBALANCE
 from runtime.swarm.rebalancing import Move, moves, plan, unrest
@@ -320,3 +322,11 @@ def test_in_the_end_a_service_lies_as_the_scheduler_would_have_placed_it_anew(st
 def test_a_plan_of_many_moves_begins_as_one_of_few(store: LittleStore, limit: int) -> None:
     everything = planned(store)
     assert planned(store, limit) == everything[:limit]
+
+
+@given(swarms())
+@settings(max_examples=60, deadline=None)
+def test_what_is_not_even_tried_would_have_gained_nothing(store: LittleStore) -> None:
+    found = planned(store)
+    with mock.patch.object(rebalancing._Books, "may_gain", return_value=True):
+        assert planned(store) == found
