@@ -10,6 +10,7 @@ of its own, as an engineer would type it, and has ten seconds. ``--pictures`` sa
 import argparse
 import asyncio
 import contextlib
+import html
 import logging
 import re
 import subprocess
@@ -179,7 +180,7 @@ def questions(patient: Patient) -> list[Question]:
     ]  # fmt: skip
 
 
-def answer(patient: Patient, question: Question) -> tuple[str, float]:
+def answer(patient: Patient, question: Question, within: float) -> tuple[str, float]:
     """The command's output, and how long it took; TimeoutExpired beyond the limit."""
     socket = (question.of or patient.leader).introspection_socket
     command = [sys.executable, "-m", "swarmlet", *question.command, "--socket", socket]
@@ -190,34 +191,42 @@ def answer(patient: Patient, question: Question) -> tuple[str, float]:
             while patient.leader.stage.tracer is None and running.poll() is None:
                 time.sleep(0.05)
         question.meanwhile()
-        output, _ = running.communicate(timeout=LIMIT_S - (time.monotonic() - begun))
+        output, _ = running.communicate(timeout=within - (time.monotonic() - begun))
     finally:
         running.kill()
         running.wait()
     return output, time.monotonic() - begun
 
 
-def ask_all(patient: Patient) -> list[str]:
+def ask_all(patient: Patient, within: float) -> list[str]:
     """Prints question, command, answer and seconds; what was not answered."""
     missing = []
     for question in questions(patient):
-        output, seconds = answer(patient, question)
+        output, seconds = answer(patient, question, within)
         print(f"\n== {question.text}\n$ swarmlet {' '.join(question.command)}    ({seconds:.1f} s)\n{output.rstrip()}")
         missing += [f"{question.command[0]}: {text!r}" for text in question.shows if text not in output]
     return missing
 
 
-# A page for each question: its name, what it is about, and the keys that make it say so.
+# A page for each question: its name, what it is about, the keys that make it say so, and what it then says.
 PAGES = (
-    ("tree", "", ("s", "s", "s", "S")), ("crashes", "", ()), ("waiting", "", ()), ("explain", "picky", ()),
-    ("raft", "", ()), ("trace", "/cluster/node/manager/store", ("d",)), ("beliefs", "", ()), ("waits", "", ()),
-    ("plan", "m2", ()), ("actor", LOG, ()),
+    ("tree", "", ("s", "s", "s", "S"), "suspended"), ("crashes", "", (), "ZeroDivisionError"),
+    ("waiting", "", (), "no suitable node"), ("explain", "picky", (), "no node has the label rack"),
+    ("raft", "", (), "replicate"), ("trace", "/cluster/node/manager/store", ("d",), "Commits "),
+    ("beliefs", "", (), "of different minds"), ("waits", "", (), "/stuck"),
+    ("plan", "m2", (), "if node m2 were removed"), ("actor", LOG, (), "Append"),
 )  # fmt: skip
+PICTURE_S = 30.0
 
 
 def at_home(svg: str) -> str:
     """A picture that fetches no font from elsewhere when somebody looks at it."""
     return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+
+
+def on_picture(svg: str) -> str:
+    """The text of a picture."""
+    return html.unescape(svg).replace("\xa0", " ")
 
 
 def save_pictures(patient: Patient, directory: Path) -> None:
@@ -229,7 +238,7 @@ def save_pictures(patient: Patient, directory: Path) -> None:
     async def show() -> None:
         app = Console(Source(patient.leader.introspection_socket, patient.leader.api_socket))
         async with app.run_test(size=(110, 30)) as pilot:
-            for name, subject, keys in PAGES:
+            for name, subject, keys, text in PAGES:
                 app.open(JUMPS[name](subject))
                 for _ in range(100):
                     await pilot.pause(0.05)
@@ -241,6 +250,9 @@ def save_pictures(patient: Patient, directory: Path) -> None:
                     await asyncio.to_thread(patient.create, "drawn", 0)
                 await pilot.press(*keys)
                 await pilot.pause(2.2)  # two refreshes: what is counted over a window is there
+                limit = time.monotonic() + PICTURE_S
+                while text not in on_picture(app.export_screenshot()) and time.monotonic() < limit:
+                    await pilot.pause(0.5)
                 (directory / f"console-{name}.svg").write_text(at_home(app.export_screenshot()), encoding="utf-8")
 
     asyncio.run(show())
@@ -271,11 +283,12 @@ def main() -> int:
     """All questions; 1 if one of them was not answered."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--pictures", type=Path, metavar="DIR")
+    parser.add_argument("--within", type=float, default=LIMIT_S, metavar="SECONDS", help="for each answer")
     parser.add_argument("--stay", action="store_true", help="until Ctrl-C, to look around")
     typed = parser.parse_args()
     logging.getLogger("swarmlet").addHandler(logging.NullHandler())  # what fails here is asked for, not logged
     with patients() as patient:
-        missing = ask_all(patient)
+        missing = ask_all(patient, typed.within)
         if typed.pictures is not None:
             typed.pictures.mkdir(parents=True, exist_ok=True)
             save_pictures(patient, typed.pictures)
