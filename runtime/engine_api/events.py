@@ -105,8 +105,8 @@ def event_to_json(event: SwarmEvent) -> JsonObject:
 
 
 def wanted(event: SwarmEvent, filters: Filters) -> bool:
-    """Whether an event passes: one value of each key must hold; objects are named by id or name, labels by key or
-    ``key=value``, all of them."""
+    """Whether an event passes: one value of each key must hold; objects are named by how their id or name begins,
+    labels by key or ``key=value``, all of them."""
     if event.is_gap:
         return True
     plain = {"type": event.type, "event": event.action, "scope": event.scope}
@@ -128,7 +128,8 @@ def _labelled(labels: Mapping[str, str], value: str) -> bool:
 
 
 def _named(event: SwarmEvent, values: Iterable[str]) -> bool:
-    return any(value in (event.id, event.attributes.get("name")) for value in values)
+    begins = event.id.startswith, event.attributes.get("name", "").startswith
+    return any(begin(value) for begin in begins for value in values)
 
 
 class EventHistory:

@@ -255,21 +255,23 @@ def told(w: Walk) -> None:
     w.pause(2.0)
     w.values["begin"] = str(int(time.time()))
     w("m1", f"{CREATE} --name web --label a=b --constraint node.role==worker host sleep 1d")
+    w.values["service"] = w.quietly("m1", "service inspect web --format {{.ID}}").out[:12]
     w.peers["m2"].wait_tasks("web", 1)
     w("m2", f"{UPDATE} --label-add c=d web")
     w("m1", "service scale --detach web=2")
     w.peers["m2"].wait_tasks("web", 2)
     w("m2", "node update --availability pause --label-add x=y w1")
     w("m1", "node update --availability active w1")
-    w("m1", "secret create s -", fed="1")
-    w("m2", "config create c -", fed="1")
+    w("m1", "secret create secret-s -", fed="1")
+    w("m2", "config create config-c -", fed="1")
     w("m1", "network create --driver overlay --label e=f ov")
     w("m1", "network rm ov")
-    w("m2", "secret rm s")
-    w("m1", "config rm c")
+    w("m2", "secret rm secret-s")
+    w("m1", "config rm config-c")
     w("m2", "service rm web")
     w.pause(1.0)
     w.values["soon"] = str(int(time.time()))
+    w.values["node"] = w.quietly("m1", "node inspect w1 --format {{.ID}}").out[:12]
     events = "events --since {begin} --until {soon}"
     plain = "--format '{{.Type}} {{.Action}} {{.Scope}} {{.Actor.Attributes.name}}'"
     everything = "--format '{{.Type}} {{.Action}} {{json .Actor.Attributes}}'"
@@ -280,15 +282,16 @@ def told(w: Walk) -> None:
     for filters in (
         "type=service --filter event=create", "type=service --filter event=update --filter event=remove",
         "scope=swarm --filter type=secret", "scope=local --filter type=secret", "type=bogus", "event=bogus",
-        "service=web", "service=nosuch", "node=w1", "secret=s", "config=c", "label=a=b", "label=a", "label=nosuch",
-        "type=service --filter label=c=d", "bogus=x", "bogus",
+        "service=web", "service=nosuch", "service={service}", "node={node}", "secret=secret",
+        "config=config-c", "label=a=b", "label=a", "label=nosuch",
+        "type=service --filter label=c=d", "type=service --filter bogus=x", "bogus",
     ):  # fmt: skip
         w("m2", f"{events} --filter {filters} {plain}")
     w("w1", f"{events} --filter type=service {plain}")
     w("m1", "events --since bogus --until {soon}")
     once = f"{CREATE} --constraint node.hostname==w1 --restart-condition none"
-    w("m1", f"{once} --name says host sh -c 'echo one; echo two; echo three >&2'")
-    w.wait("it has spoken", lambda: len(w.quietly("m2", "service logs --raw says").out.split()) == 2)
+    w("m1", f"{once} --name says host sh -c 'echo one; echo two; sleep 1; echo three >&2'")
+    w.wait("it has spoken", lambda: "three" in w.quietly("m2", "service logs --raw says").err)
     for at, options in (
         ("m1", ""), ("m2", "--no-task-ids"), ("m1", "--no-trunc"), ("m2", "--no-resolve"), ("m1", "--timestamps"),
         ("m2", "--tail 1"), ("m1", "--tail 0"), ("m2", "--tail all"), ("m1", "--tail -1"), ("m2", "--raw --tail 2"),
