@@ -156,7 +156,7 @@ def _fed(line: str) -> tuple[str, str]:
 def _wait(daemon: Daemon, what: str, name: str, argument: str = "") -> None:
     conditions: dict[str, Callable[[list[Any], Any], bool]] = {
         "running": lambda tasks, _: _running(tasks) == int(argument),
-        "ended": lambda tasks, _: bool(tasks) and all(task["Status"]["State"] in ENDED for task in tasks),
+        "ended": lambda tasks, _: bool(tasks) and all(map(_over, tasks)),
         "pending": lambda tasks, _: any("no suitable node" in task["Status"].get("Err", "") for task in tasks),
         "updated": lambda _, service: service.get("UpdateStatus", {}).get("State") == argument,
     }
@@ -171,6 +171,11 @@ def _wait(daemon: Daemon, what: str, name: str, argument: str = "") -> None:
         return status == 200 and conditions[what](tasks, service)
 
     until(holds, f"{name} {what} {argument}", WAIT, tell=lambda: json.dumps(tasks)[:2000])
+
+
+def _over(task: Any) -> bool:
+    """Whether it has ended, and whoever restarts tasks has seen it."""
+    return task["Status"]["State"] in ENDED and task["DesiredState"] == "shutdown"
 
 
 def _running(tasks: list[Any]) -> int:
