@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from actors.ingress_actor import IngressActor
 from actors.log_publisher_actor import LogPublisherActor
 from actors.session_actor import SessionActor
+from actors.task_access_actor import TaskAccessActor
 from actors.task_actor import TaskActor
 from runtime.disk.data_root import TASK_DATABASE
 from runtime.disk.tasks import StoredTask, TaskBatch, TaskDatabase
@@ -32,6 +33,7 @@ from runtime.errors import Code, Refused
 from runtime.executor.port import Tidying
 from runtime.failpoints import failpoint
 from runtime.protocol.agent import (
+    AccessLife,
     AgentSetup,
     Assignments,
     CertificateRenewed,
@@ -41,6 +43,7 @@ from runtime.protocol.agent import (
     IngressTablesAre,
     LogBrokerAt,
     LogsLife,
+    ManagerIsAt,
     Managers,
     ReadLogs,
     RemoveTask,
@@ -65,6 +68,7 @@ from runtime.stage.observe import Causes
 from runtime.swarm.agent_assignments import Dependencies, bare, needs_payloads, task_changes
 from runtime.swarm.agent_reports import StatusReports, Update
 from runtime.wire.pb import objects_pb2, types_pb2
+from runtime.wire.port import Channel
 
 REPORT_AGAIN = 1.0  # seconds after a report that failed although the session goes on
 REPORT_TIMEOUT = 20.0
@@ -127,6 +131,7 @@ class AgentActor(Actor):
         self.dependencies = Dependencies()
         self.reports = StatusReports()
         self.target: str | None = None
+        self.channel: Channel | None = None
         self.begun = False
         self._managers: Managers | None = None
         self._blocked = IngressBlocked()
@@ -156,6 +161,7 @@ class AgentActor(Actor):
         self.spawn("session", SessionActor, self.address, self.node, self.setup)
         self.spawn("logs", LogPublisherActor, self.address, self.setup)
         self.spawn("ingress", IngressActor, self.address)
+        self.spawn("access", TaskAccessActor, self.address, self.setup)
 
     @handles(_LifeBegan)
     def life_began(self, message: _LifeBegan) -> None:
@@ -272,7 +278,7 @@ class AgentActor(Actor):
     @of_this_life
     def session_began(self, message: SessionBegan) -> None:
         """The manager may have lost what it was told before: all of it again."""
-        self._session_at(message.target)
+        self._session_at(message.target, message.channel)
         for task_id, held in self.tasks.items():
             if held.own and not held.removing and task_id not in self._unsaved:
                 self.reports.note(task_id, held.status)
@@ -284,9 +290,21 @@ class AgentActor(Actor):
         """Reports wait for the next one."""
         self._session_at(None)
 
-    def _session_at(self, target: str | None) -> None:
-        self.target = target
+    def _session_at(self, target: str | None, channel: Channel | None = None) -> None:
+        self.target, self.channel = target, channel
         self._tell_logs(LogBrokerAt(target))
+        self._tell_access()
+
+    @handles(AccessLife)
+    @of_this_life
+    def access_life(self, message: AccessLife) -> None:
+        """It knows nothing yet."""
+        self._tell_access()
+
+    def _tell_access(self) -> None:
+        access = self.child("access")
+        if access is not None:
+            self.tell(access, ManagerIsAt(self.target, self.channel))
 
     def _tell_session(self, message: Managers | CertificateRenewed | RenewSession | IngressBlocked) -> None:
         session = self.child("session")

@@ -24,6 +24,7 @@ from actors.resource_allocator_actor import ResourceAllocatorActor
 from actors.role_manager_actor import RoleManagerActor
 from actors.root_rotation_actor import RootRotationActor
 from actors.scheduler_actor import SchedulerActor
+from actors.task_access_broker_actor import TaskAccessBrokerActor
 from actors.task_reaper_actor import TaskReaperActor
 from runtime.pki.root import describe_root
 from runtime.protocol.manager import LeaderContext, LeaderReady, ManagerSetup, MembersChanged
@@ -38,6 +39,7 @@ PARTS: tuple[tuple[str, type[Actor]], ...] = (
     ("key_manager", KeyManagerActor),
     ("dispatcher", DispatcherActor),
     ("log_broker", LogBrokerActor),
+    ("task_access", TaskAccessBrokerActor),
     ("ca", CertificateAuthorityActor),
     ("root_rotation", RootRotationActor),
     ("membership", RaftMembershipActor),

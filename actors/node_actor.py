@@ -144,6 +144,7 @@ class NodeActor(Actor):
             hostname=str(self.world.settings.get("hostname", "")),
             credentials=message.credentials,
             availability=self.config.availability,
+            remote_exec=bool(self.world.settings.get("remote_exec", True)),
         )
         self.agent = self.spawn("agent", AgentActor, self.address, setup)
         self.watch(self.agent)

@@ -36,6 +36,8 @@ SERVED_BY_LEADER: Mapping[str, str] = {
     "Dispatcher": "dispatcher",
     "Logs": "log_broker",
     "LogBroker": "log_broker",
+    "TaskAccess": "task_access",
+    "TaskAccessBroker": "task_access",
     "CA": "ca",
     "NodeCA": "ca",
     "RaftMembership": "membership",

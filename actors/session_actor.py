@@ -253,7 +253,7 @@ class SessionActor(Actor):
         self.session_id = message.session_id
         self.backoff.succeeded()
         log.debug("a session with %s began", session.target, extra=self.about())
-        self.tell(self.agent, SessionBegan(message.session_id, session.target))
+        self.tell(self.agent, SessionBegan(message.session_id, session.target, session.channel))
         self.tell(self.node, SessionUp(message.node.id or self.setup.node_id))
         self._beat(session)
         request = dispatcher_pb2.AssignmentsRequest(session_id=message.session_id)

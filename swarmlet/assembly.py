@@ -82,6 +82,7 @@ class NodeSettings:
     heartbeat_tick: int = 1
     election_tick: int = 10
     test_mode: bool = False
+    remote_exec: bool = True
     node_class: type[Actor] | None = None
     run_dir_is_ours: bool = False
     dial_from: str = ""
@@ -186,7 +187,11 @@ class Assembly:
             https=LoopHttps(loop),
             disk=disk,
             executor=executor,
-            settings={"hostname": hostname, "control_socket": self._control_socket},
+            settings={
+                "hostname": hostname,
+                "control_socket": self._control_socket,
+                "remote_exec": settings.remote_exec,
+            },
             host_subnets=self._host_subnets,
             ingress=proxy if forwards(executor.describe()) else None,
         )

@@ -128,6 +128,7 @@ def make_node(options: DaemonOptions) -> Node:
         heartbeat_tick=options.heartbeat_tick,
         election_tick=options.election_tick,
         metrics=options.metrics,
+        remote_exec=options.remote_exec,
     )
 
 

@@ -6,14 +6,16 @@ sequence``), so no change of others is lost; no body of a request is ever part o
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import socket
 import ssl
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, Final, Protocol
+from typing import IO, Any, Final, Protocol
 
 from swarmlet.errors import StartError
 from swarmlet.operator_options import Where
@@ -76,12 +78,12 @@ class Engine:
         """Gives what ``change`` makes of a service, a node, a secret or a config to the daemon as its new spec; None is
         no change. It is asked anew each time that somebody else was quicker. The object as `change` saw it last."""
         for attempt in range(ATTEMPTS):
-            found = self.get(f"/{kind}/{_quoted(id)}")
+            found = self.get(f"/{kind}/{quoted(id)}")
             spec = change(found)
             if spec is None:
                 return found
             try:
-                self.post(f"/{kind}/{_quoted(found['ID'])}/update", spec, version=found["Version"]["Index"])
+                self.post(f"/{kind}/{quoted(found['ID'])}/update", spec, version=found["Version"]["Index"])
             except Refused as refused:
                 if OUT_OF_SEQUENCE not in str(refused):
                     raise
@@ -92,7 +94,7 @@ class Engine:
 
     def service(self, name: str) -> Any:
         """One service, by name or id."""
-        return self.get(f"/services/{_quoted(name)}")
+        return self.get(f"/services/{quoted(name)}")
 
     def services(self, **filters: str) -> list[Any]:
         """Services, each with how many tasks it runs and wants."""
@@ -123,9 +125,7 @@ def connect(place: Where) -> Engine:
     context = _context(place.certificates) if place.host else None
 
     def carry(method: str, target: str, body: bytes) -> tuple[int, bytes]:
-        link: http.client.HTTPConnection = UnixConnection(place.socket, TIMEOUT_S)
-        if place.host:
-            link = http.client.HTTPSConnection(place.host, place.port, timeout=TIMEOUT_S, context=context)
+        link = _link(place, context)
         try:
             link.request(method, target, body or None, {"Content-Type": "application/json"})
             answer = link.getresponse()
@@ -136,6 +136,32 @@ def connect(place: Where) -> Engine:
             link.close()
 
     return Engine(carry)
+
+
+def _link(place: Where, context: ssl.SSLContext | None) -> http.client.HTTPConnection:
+    if place.host:
+        return http.client.HTTPSConnection(place.host, place.port, timeout=TIMEOUT_S, context=context)
+    return UnixConnection(place.socket, TIMEOUT_S)
+
+
+@contextlib.contextmanager
+def upgraded(place: Where, target: str, body: Any) -> Iterator[tuple[socket.socket, IO[bytes]]]:
+    """A request whose connection stops being HTTP: the connection to write to, and the file to read from, for whatever
+    came behind the answer's head is in that. `Refused`, NoAnswer."""
+    link = _link(place, _context(place.certificates) if place.host else None)
+    headers = {"Content-Type": "application/json", "Connection": "Upgrade", "Upgrade": "tcp"}
+    try:
+        try:
+            link.request("POST", target, json.dumps(body).encode(), headers)
+            answer = link.getresponse()
+            if answer.status != http.client.SWITCHING_PROTOCOLS:
+                raise Refused(answer.status, _refusal(answer.read(), answer.status))
+            link.sock.settimeout(None)
+        except (OSError, http.client.HTTPException) as error:
+            raise NoAnswer(f"no answer from {place}: {getattr(error, 'strerror', None) or error}") from None
+        yield link.sock, answer.fp
+    finally:
+        link.close()
 
 
 def _context(certificates: Path) -> ssl.SSLContext:
@@ -149,7 +175,8 @@ def _context(certificates: Path) -> ssl.SSLContext:
     return context
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A name as a part of a path."""
     return urllib.parse.quote(text, safe="")
 
 

@@ -49,7 +49,8 @@ class Node:
     ``state_dir`` holds everything that lasts; a second start needs nothing else. ``listen`` is where other nodes reach
     this one once it is a manager (port 0: a free one, kept from then on). ``network_subnets_provider`` gives subnets
     whose addresses are never advertised. ``run_dir`` holds the sockets and is found for ``state_dir`` if not given. In
-    ``test_mode`` whoever may use the introspection socket may send any of our messages to any actor, by hand.
+    ``test_mode`` whoever may use the introspection socket may send any of our messages to any actor, by hand. Without
+    ``remote_exec`` the swarm's managers cannot look at this node's tasks or run commands beside them.
     Methods may be called from any thread but not from an event loop's (see AsyncNode) or an actor's.
     """
 
@@ -73,6 +74,7 @@ class Node:
         metrics: tuple[str, int] | None = None,
         on_event: EventCallback | None = None,
         test_mode: bool = False,
+        remote_exec: bool = True,
     ) -> None:
         state = Path(state_dir).absolute()
         run = Path(run_dir).absolute() if run_dir else places.run_directory(os.environ, os.getuid(), state)
@@ -96,6 +98,7 @@ class Node:
             election_tick=election_tick,
             metrics=metrics,
             test_mode=test_mode,
+            remote_exec=remote_exec,
         )
         self._on_event = on_event
         self._subscriptions: set[Subscription] = set()

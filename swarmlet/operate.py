@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from swarmlet import engine_link, operate_drain, operate_rebalance, operate_rotate, operate_stop
+from swarmlet import engine_link, operate_drain, operate_exec, operate_rebalance, operate_rotate, operate_stop
 from swarmlet.engine_link import Engine
 from swarmlet.errors import EXIT_INTERRUPTED, EXIT_TIMED_OUT, StartError
 from swarmlet.operator_options import OperatorOptions
@@ -19,6 +19,7 @@ from swarmlet.waiting import TimedOut
 Command = Callable[[Engine, OperatorOptions, Callable[[str], None]], int]
 _COMMANDS: Final[Mapping[str, Command]] = {
     "drain": operate_drain.drain,
+    "exec": operate_exec.execute,
     "rebalance": operate_rebalance.rebalance,
     "rotate": operate_rotate.rotate,
     "stop": operate_stop.stop,

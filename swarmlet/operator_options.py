@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from swarmlet.errors import UsageError
 
-COMMANDS: Final = ("stop", "start", "rotate", "drain", "rebalance")
+COMMANDS: Final = ("stop", "start", "rotate", "drain", "rebalance", "exec")
 TIMEOUT_MAX_S: Final = 1e7
 MOVES_MAX: Final = 10_000
 TLS_PORT: Final = 2376
@@ -81,6 +81,7 @@ def add(commands: Any) -> None:
     drain.add_argument("--undo", action="store_true", help="it takes tasks again")
     _timeout(drain)
     _rebalance(_command(commands, "rebalance", "move tasks to where the scheduler would place them now, a few at most"))
+    _exec(_command(commands, "exec", "run a command beside a task, wherever in the swarm it is"))
 
 
 def _rebalance(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +92,17 @@ def _rebalance(parser: argparse.ArgumentParser) -> None:
     add("--socket", default="", metavar="PATH",
         help="introspection socket of a manager, which plans (default: of the daemon that this user runs)")  # fmt: skip
     _timeout(parser)
+
+
+def _exec(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-i", "--interactive", action="store_true", help="give it our input")
+    add("-t", "--tty", action="store_true", help="give it a terminal")
+    add("-u", "--user", default="", metavar="USER")
+    add("-w", "--workdir", default="", metavar="DIR")
+    add("-e", "--env", action="append", default=[], metavar="NAME=VALUE")
+    add("task", metavar="TASK|SERVICE.SLOT", help="a task's id or name, web.1, or a container's id")
+    add("words", nargs=argparse.REMAINDER, metavar="COMMAND ...")
 
 
 def _rotate(parser: argparse.ArgumentParser) -> None:
@@ -125,6 +137,8 @@ def checked(typed: argparse.Namespace, environ: Mapping[str, str], api: str, int
     own = {name: value for name, value in vars(typed).items() if name not in ("command", "host")}
     if not 0 < own.get("timeout", 1.0) <= TIMEOUT_MAX_S:
         raise UsageError("--timeout needs a number of seconds greater than 0")
+    if typed.command == "exec" and not own["words"]:
+        raise UsageError("swarmlet exec needs a command to run")
     if own.get("keep", 0) < 0:
         raise UsageError("--keep needs a number of versions, 0 or more")
     if not 1 <= own.get("max_moves", 1) <= MOVES_MAX:

@@ -62,6 +62,7 @@ class DaemonOptions:
     task_user: str = ""
     require_limits: bool = False
     stop_tasks_on_exit: bool = False
+    remote_exec: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ def _daemon_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "--task-user", default=absent, metavar="USER", help="user that tasks run as unless their service says otherwise"
     )
-    for name in ("tlsverify", "debug", "require-limits", "stop-tasks-on-exit"):
+    for name in ("tlsverify", "debug", "require-limits", "stop-tasks-on-exit", "no-remote-exec"):
         short = ("-D",) if name == "debug" else ()
         add(*short, f"--{name}", action="store_true", default=absent)
 
@@ -176,7 +177,7 @@ def _executor_flags(parser: argparse.ArgumentParser) -> None:
 
 _TYPES: Final[Mapping[str, type]] = {
     "host": list, "node-generic-resource": list, "tlsverify": bool, "debug": bool, "require-limits": bool,
-    "stop-tasks-on-exit": bool, "local-networks": bool, "swarm-raft-heartbeat-tick": int,
+    "stop-tasks-on-exit": bool, "no-remote-exec": bool, "local-networks": bool, "swarm-raft-heartbeat-tick": int,
     "swarm-raft-election-tick": int,
     **dict.fromkeys(
         ("tlscacert", "tlscert", "tlskey", "data-root", "exec-root", "pidfile", "group", "log-level", "hostname",
@@ -227,6 +228,7 @@ def _daemon(typed: argparse.Namespace, environ: Mapping[str, str], uid: int) -> 
         task_user=given.get("task-user", ""),
         require_limits=bool(given.get("require-limits")),
         stop_tasks_on_exit=bool(given.get("stop-tasks-on-exit")),
+        remote_exec=not given.get("no-remote-exec"),
     )
 
 

@@ -137,9 +137,13 @@ class Backend(Protocol):
         """What the executor of one of this node's tasks says of it. Raises Refused: FAILED_PRECONDITION if it does not
         run, UNIMPLEMENTED if it cannot be looked at."""
 
+    async def look_elsewhere(self, task: Task, question: Look | None) -> Any:
+        """The same of a task of another node, at a manager; without a question, whether one could be asked. Raises
+        Refused with what is in the way."""
+
     @property
     def execs(self) -> Execs:
-        """Commands beside this node's tasks."""
+        """Commands beside tasks."""
 
     @property
     def landing(self) -> Landing:

@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from runtime.engine_api import local_logs, log_stream
+from runtime.engine_api import local_logs, log_stream, remote_access
 from runtime.engine_api.backend import CONTROL_TIMEOUT_S, SystemInfo
 from runtime.engine_api.errors import ApiError, status_and_text
 from runtime.engine_api.event_stream import EventStream
@@ -72,6 +72,7 @@ class ClusterBackend:
         self._landing: Landing | None = None
         self._questions: Questions | None = None
         self._logs_channel: Channel | None = None
+        self._access_channel: Channel | None = None
         self.execs = Execs()
 
     @property
@@ -83,11 +84,14 @@ class ClusterBackend:
         return self._landing
 
     def close(self) -> None:
-        """Ends log subscriptions and forgets the connection to the control socket."""
+        """Ends log subscriptions and commands, and forgets the connections to the control socket."""
         self.execs.close()
         if self._logs_channel is not None:
             self._logs_channel.close()
             self._logs_channel = None
+        if self._access_channel is not None:
+            self._access_channel.close()
+            self._access_channel = None
 
     async def _ask(self, message: Any, seconds: float = CONTROL_TIMEOUT_S, absent: str = RESTARTING) -> Any:
         try:
@@ -209,6 +213,13 @@ class ClusterBackend:
     async def look(self, task: Task, question: Look) -> Any:
         """As ``Backend.look``."""
         return await self._ask(say.ToTask(task.id, InspectTask(question)))
+
+    async def look_elsewhere(self, task: Task, question: Look | None) -> Any:
+        """As ``Backend.look_elsewhere``, by way of this node's own manager, which passes on to the leader."""
+        landing = self.landing
+        if self._access_channel is None:
+            self._access_channel = self._transport.connect("unix:" + self._control_socket, None)
+        return await remote_access.ask(self._access_channel, landing, task.id, question)
 
     async def await_task(self, task: Task, until: Until) -> int:
         """As ``Backend.await_task``: asked again when a life of the task's actor ends before the task does."""

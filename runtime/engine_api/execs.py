@@ -1,4 +1,4 @@
-"""Commands beside this node's tasks: made, started once, looked at, forgotten.
+"""Commands beside tasks, of this node or of another: made, started once, looked at, forgotten.
 
 Rules owned here: an instance is known by 64 hexadecimal digits; it is started once; what it says waits for a slow
 reader up to a bound, beyond which the command itself is held; what nobody reads is dropped and the command goes on.
@@ -80,6 +80,8 @@ class Exec:
         self.exit_code: int | None = None
         self.pid = 0
         self.session: Session | None = None
+        self.ends_with_client = False
+        """Whether a client that goes, other than by its keys, ends it."""
         self._pieces: deque[bytes] = deque()
         self._bytes = 0
         self._read = False
@@ -206,6 +208,8 @@ class Exec:
             self._hold(False)
             if self.session is not None:
                 self.session.end_input()
+                if self.ends_with_client and not self._left:
+                    self.session.close()
 
     async def take(self, data: bytes) -> None:
         """Input, or its end if there is none; returns when the command has taken it."""

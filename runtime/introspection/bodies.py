@@ -43,6 +43,10 @@ SECRET_FIELDS: Final = frozenset(
         "docker.swarmkit.v1.GetUnlockKeyResponse.unlock_key",
         "raftpb.Entry.Data",
         "raftpb.Snapshot.data",
+        "swarmlet.v1.ToTask.input",
+        "swarmlet.v1.Output.data",
+        "swarmlet.v1.RunCommand.argv",
+        "swarmlet.v1.RunCommand.env",
     }
 )
 ROOMS: Final = ("runtime.", "actors.")

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from runtime.executor.inspection import Look
     from runtime.executor.port import LogOptions, OnEnd, OnLine
     from runtime.stage.address import Address
-    from runtime.wire.pb import dispatcher_pb2, objects_pb2, types_pb2
-    from runtime.wire.port import Credentials
+    from runtime.wire.pb import access_pb2, dispatcher_pb2, objects_pb2, types_pb2
+    from runtime.wire.port import Channel, Credentials
 
 StatusUpdate = tuple[str, "types_pb2.TaskStatus"]
 """A task's id and its status."""
@@ -29,6 +29,8 @@ class AgentSetup:
     hostname: str
     credentials: Credentials
     availability: str = ""
+    remote_exec: bool = True
+    """Whether managers may reach this node's tasks."""
 
 
 # Node -> agent
@@ -105,10 +107,12 @@ class SessionLife:
 
 @dataclass(frozen=True, slots=True)
 class SessionBegan:
-    """This node is registered: statuses may be sent. ``target`` is where the manager is."""
+    """This node is registered: statuses may be sent. ``target`` is where the manager is; ``channel`` is the session's
+    connection, which is closed with it, for a stream that says little."""
 
     session_id: str
     target: str
+    channel: Channel | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +234,26 @@ class IngressBlocked:
     here, as ``8080/tcp``, each with the system's reason. All of them, each time that they change."""
 
     ports: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLife:
+    """Told to the agent: a life of the actor that lets managers reach tasks began. It knows of no session yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerIsAt:
+    """Told to that actor: the present session's manager and connection, or that there is none."""
+
+    target: str | None
+    channel: Channel | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SaidToCommand:
+    """Told to a command that was asked for from elsewhere: what its asker says."""
+
+    message: access_pb2.ToTask = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
-"""Every method that SwarmKit speaks: its path, messages and streaming from the protobuf descriptors, and who may
-call it from the one table below (as SwarmKit's authorisation annotations; the local socket asks for none)."""
+"""Every method that SwarmKit speaks, and those of our own: path, messages and streaming from the protobuf descriptors,
+and who may call it from the one table below (as SwarmKit's authorisation annotations; the local socket asks for
+none)."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from google.protobuf import message_factory
 from google.protobuf.message import Message
 
 from runtime.wire.pb import (
+    access_pb2,
     ca_pb2,
     control_pb2,
     dispatcher_pb2,
@@ -23,7 +25,8 @@ from runtime.wire.pb import (
 )
 from runtime.wire.port import MANAGER, WORKER, Handler, Route
 
-PACKAGE = "docker.swarmkit.v1"
+OWN_PACKAGE = "swarmlet.v1"
+"""Of the services that nodes of other kinds do not know: they answer UNIMPLEMENTED."""
 MANAGERS = frozenset({MANAGER})
 MEMBERS = frozenset({MANAGER, WORKER})
 
@@ -41,9 +44,11 @@ ROLES: Mapping[str, frozenset[str] | None] = {
     "Watch": MANAGERS,
     "Logs": MANAGERS,
     "Health": MANAGERS,
+    "TaskAccess": MANAGERS,
+    "TaskAccessBroker": MEMBERS,
 }
 
-_FILES = (ca_pb2, control_pb2, dispatcher_pb2, health_pb2, logs_pb2, raft_pb2, resource_pb2, watch_pb2)
+_FILES = (access_pb2, ca_pb2, control_pb2, dispatcher_pb2, health_pb2, logs_pb2, raft_pb2, resource_pb2, watch_pb2)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ def _roles(service: str, name: str) -> frozenset[str] | None:
 
 def _method(service: str, descriptor: Any) -> Method:
     return Method(
-        path=f"/{PACKAGE}.{service}/{descriptor.name}",
+        path=f"/{descriptor.containing_service.full_name}/{descriptor.name}",
         service=service,
         name=descriptor.name,
         request=message_factory.GetMessageClass(descriptor.input_type),
@@ -86,11 +91,12 @@ def _methods() -> Iterable[Method]:
 
 
 METHODS: Mapping[str, Method] = types.MappingProxyType({method.path: method for method in _methods()})
+_PATHS: Mapping[tuple[str, str], str] = {(method.service, method.name): method.path for method in METHODS.values()}
 
 
 def path(service: str, name: str) -> str:
     """The path of a method: ``path("Dispatcher", "Session")``. KeyError if there is none."""
-    return METHODS[f"/{PACKAGE}.{service}/{name}"].path
+    return _PATHS[service, name]
 
 
 def routes(handlers: Mapping[str, Handler]) -> dict[str, Route]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runtime.wire.services import METHODS
+from runtime.wire.services import METHODS, OWN_PACKAGE
 from tests.interop.fixtures import Start
 from tests.interop.peers import Dockerd, Peer, Swarmlet
 from tests.unit.wire.authority import Authority
@@ -18,9 +18,10 @@ Answers = dict[str, dict[str, tuple[str, str]]]
 ENDS_DOCKERD = {"ResourceAllocator/AttachNetwork": ("worker", "manager"), "Raft/StreamRaftMessage": ("manager",)}
 UNKNOWN_TO_DOCKERD = {
     "Control/CreateVolume", "Control/GetVolume", "Control/ListVolumes", "Control/RemoveVolume", "Control/UpdateVolume",
-    "Dispatcher/UpdateVolumeStatus",
+    "Dispatcher/UpdateVolumeStatus", "TaskAccess/Ask", "TaskAccess/Say", "TaskAccessBroker/Listen",
+    "TaskAccessBroker/Answer",
 }  # fmt: skip
-"""Of a newer SwarmKit: UNIMPLEMENTED whoever calls."""
+"""Of a newer SwarmKit, or of our own: UNIMPLEMENTED whoever calls."""
 
 
 def callers_of(manager: Peer, address: str) -> tuple[str, dict[str, list[str]]]:
@@ -55,7 +56,7 @@ def answers_of(manager: Peer) -> Answers:
 
 
 def short(path: str) -> str:
-    return path.removeprefix("/docker.swarmkit.v1.")
+    return path.removeprefix("/docker.swarmkit.v1.").removeprefix(f"/{OWN_PACKAGE}.")
 
 
 def masked(text: str) -> str:

@@ -236,7 +236,8 @@ def test_a_task_that_is_no_longer_assigned_is_removed() -> None:
     assert bench.executor.names("t1")[-1] == "remove"
     assert bench.stored() == {}
     assert bench.actor.tasks == {}
-    assert bench.stage.cells.keys() == {"/node", "/agent", "/agent/session", "/agent/logs", "/agent/ingress"}
+    parts = {f"/agent/{name}" for name in ("session", "logs", "ingress", "access")}
+    assert bench.stage.cells.keys() == {"/node", "/agent", *parts}
 
 
 def test_a_complete_set_removes_what_it_does_not_name() -> None:

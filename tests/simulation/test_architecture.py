@@ -8,7 +8,7 @@ import re
 from swarmlet.testing.swarm import Swarm, replicated
 
 TEXT = (pathlib.Path(__file__).resolve().parents[2] / "ARCHITECTURE.md").read_text(encoding="utf-8")
-FOR_A_WHILE = ("/raft/join", "/watch/stream-*", "/updater-*")
+FOR_A_WHILE = ("/raft/join", "/watch/stream-*", "/updater-*", "/access/command-*")
 """Those that are there only while something is under way."""
 
 

@@ -1,4 +1,4 @@
-"""This node's tasks as the containers that clients of an engine look for, and what they run as images.
+"""Tasks as the containers that clients of an engine look for, and what they run as images.
 
 Rules: a task is shown once something of it has an identity here (a container id); what a process does not have
 (layers, a network of its own) is empty, never made up. A time is that of the task's present state: since when it
@@ -35,10 +35,11 @@ UNITS: Final = (("week", 604800), ("day", 86400), ("hour", 3600), ("minute", 60)
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A task of this node that has come so far as to be something."""
+    """A task that has come so far as to be something, of this node or (``remote``) of another one of the swarm."""
 
     task: Task
     status: TaskStatus
+    remote: bool = False
 
     @property
     def id(self) -> str:

@@ -1,9 +1,10 @@
 """What clients of an engine look for on one node: its containers (the tasks that it runs), images, volumes, disk usage.
 
-Rules: everything here is of this node alone and is read, never changed; on a worker it answers as on a manager, from
-the agent. Where tasks are containers of an engine, images, volumes and a container's inside are shown as that shows
-them, whoever they belong to. Elsewhere there are no volumes and no layers, so these lists are empty and their names are
-not found, and an image is a name that the executor can run.
+Rules: everything here is read, never changed; lists are of this node alone, and on a worker they answer as on a
+manager, from the agent. A container that is named may be a task of another node, at a manager (`elsewhere`). Where
+tasks are containers of an engine, images, volumes and a container's inside are shown as that shows them, whoever they
+belong to. Elsewhere there are no volumes and no layers, so these lists are empty and their names are not found, and an
+image is a name that the executor can run.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from runtime.engine_api import filters
 from runtime.engine_api.call import Answer, Call, Stream, answer
 from runtime.engine_api.convert import local
 from runtime.engine_api.errors import ApiError, bad
-from runtime.engine_api.routes import logs
+from runtime.engine_api.routes import elsewhere, logs
 from runtime.wire.pb import types_pb2
 
 if TYPE_CHECKING:
@@ -67,12 +68,13 @@ def _limit(call: Call) -> int:
 
 
 async def find(backend: Backend, term: str) -> local.Container:
-    """The container with an id, a name or a prefix of an id. Raises ApiError 404, 400 for a prefix of several."""
+    """The container with an id, a name or a prefix of an id: one of this node, else (at a manager) one of the swarm.
+    Raises ApiError 404, 400 for a prefix of several."""
     found = await containers_of(backend)
     exact = [each for each in found if term.removeprefix("/") in (each.id, each.name)]
-    several = exact or [each for each in found if each.id.startswith(term)]
+    several = exact or [each for each in found if each.id.startswith(term)] or await elsewhere.find(backend, term)
     if not several:
-        raise ApiError(404, f"No such container: {term}")
+        raise ApiError(404, f"No such container: {term}{await elsewhere.hint(backend, term)}")
     if len(several) > 1:
         raise bad(f"Multiple IDs found with provided prefix: {term}")
     return several[0]
@@ -81,6 +83,9 @@ async def find(backend: Backend, term: str) -> local.Container:
 async def inspect(call: Call) -> Answer:
     """``GET /containers/{id}/json``: as its engine shows it, as long as that has it."""
     found, system = await find(call.backend, call.target), await call.backend.system()
+    if found.remote:
+        shown = local.container_to_json(found, await elsewhere.node_of(call.backend, found))
+        return answer({**shown, "ExecIDs": call.backend.execs.of(found.id) or None})
     if (whole := await _whole(call, found.id)) is not None:
         return answer(whole)
     node = types_pb2.NodeDescription(hostname=system.name)
@@ -100,10 +105,10 @@ async def _whole(call: Call, container: str) -> JsonObject | None:
 
 
 async def container_logs(call: Call) -> Stream:
-    """``GET /containers/{id}/logs``: the task's log, from this node itself."""
+    """``GET /containers/{id}/logs``: the task's log, from its node."""
     options = logs.options_of(call)
     found = await find(call.backend, call.target)
-    lines = call.backend.local_logs(found.task, options)
+    lines = elsewhere.lines(call.backend, found, options)
     return logs.as_stream(call, lines, found.task.spec.container.tty)
 
 

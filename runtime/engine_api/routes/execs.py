@@ -1,7 +1,8 @@
 """Commands beside a container, and what a container says as it says it.
 
 Rules: what can be refused is refused before the connection stops being HTTP; a command is started once; a client that
-leaves an attached command leaves it running. Input needs a connection that is upgraded.
+leaves an attached command leaves it running, unless it runs at another node: there it ends. Input needs a connection
+that is upgraded.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from runtime.engine_api.call import EMPTY, Answer, Call, Stream, answer
 from runtime.engine_api.convert import fields, names
 from runtime.engine_api.errors import ApiError, bad, plain, status_and_text
 from runtime.engine_api.execs import Exec, ExecConfig
-from runtime.engine_api.routes import logs
+from runtime.engine_api.routes import elsewhere, logs
 from runtime.engine_api.routes.containers import find
-from runtime.engine_api.routes.inspection import look, not_running
+from runtime.engine_api.routes.inspection import look, not_running, reach
 from runtime.errors import Refused
 from runtime.executor.inspection import NotBegun, RunCommand, Session
 from runtime.wire.pb import logs_pb2
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from runtime.engine_api.jsonio import JsonObject
 
 SIZE_DIGITS: Final = 9
+NOT_RUNNABLE: Final = 126
 KEYS: Final = frozenset("abcdefghijklmnopqrstuvwxyz@[\\]^_")
 
 
@@ -37,6 +39,8 @@ async def create(call: Call) -> Answer:
     config = config_of(body)
     if container.state != "running":
         raise not_running(container)
+    if container.remote:
+        await reach(call.backend, container)
     return answer({"Id": call.backend.execs.make(container.id, config).id}, 201)
 
 
@@ -104,6 +108,7 @@ async def start(call: Call) -> Answer | Stream:
         return begun
 
     detached = fields.flag(body, "Detach", "")
+    instance.ends_with_client = container.remote
     begin = functools.partial(instance.start, call.backend.landing, run, detached, _size_in(body))
     if not detached:
         media_type = logs.MULTIPLEXED if call.version >= (1, 42) and not instance.config.tty else logs.RAW
@@ -120,6 +125,7 @@ async def attached(instance: Exec, begin: Callable[[], Awaitable[object]]) -> As
     try:
         await begin()
     except (ApiError, Refused) as error:
+        instance.exit_code = NOT_RUNNABLE
         text = f"{status_and_text(error)[1]}\r\n".encode()
         yield text if instance.config.tty else frames.frame(frames.STDOUT, text)
         return
@@ -167,7 +173,7 @@ async def attach(call: Call) -> Stream:
     if not streams or not (call.loose("logs") or call.loose("stream")):
         options.streams[:] = [stream for _, stream in STREAMS]
         options.follow, options.tail = False, -1
-    lines = call.backend.local_logs(container.task, options)
+    lines = elsewhere.lines(call.backend, container, options)
     shown = logs.as_stream(call, lines, container.task.spec.container.tty)
     return Stream(shown.content_type, shown.pieces, take=_no_input)
 

@@ -1,7 +1,7 @@
 """Looking at what a container of this node does, waiting for its end, sending it a signal.
 
-Rules: what is asked is answered by the executor that runs the task, whichever that is; one that cannot be looked at is
-status 501. That a container does not run is said before it is asked, in the engine's words.
+Rules: what is asked is answered by the executor that runs the task, whichever that is, on whichever node; one that
+cannot be looked at is status 501. That a container does not run is said before it is asked, in the engine's words.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from runtime.engine_api import jsonio
 from runtime.engine_api.call import JSON_TYPE, Answer, Call, Stream, answer
 from runtime.engine_api.convert.stats import stats_to_json
-from runtime.engine_api.errors import ApiError, bad, plain
+from runtime.engine_api.errors import STATUS_OF_CODE, ApiError, bad, plain
 from runtime.engine_api.routes.containers import find
 from runtime.errors import Code, Refused
 from runtime.executor.inspection import Look, Processes, SendSignal, TakeUsage, Top, Usage
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 EVERY_S: Final = 1.0
 ONE_SHOT_SINCE: Final = (1, 41)
+NO_WAIT: Final = "this daemon does not offer to wait for the end of a task of another node: wait at that node"
 NO_CONTENT: Final = Answer(204)
 
 
@@ -39,13 +40,25 @@ async def look(backend: Backend, container: Container, question: Look) -> Any:
     if container.state != "running":
         raise not_running(container)
     try:
+        if container.remote:
+            return await backend.look_elsewhere(container.task, question)
         return await backend.look(container.task, question)
     except Refused as refused:
         if refused.code in (Code.FAILED_PRECONDITION, Code.NOT_FOUND):  # it has ended since
             raise not_running(container) from None
         if refused.code is Code.UNKNOWN:
             raise plain(refused.text) from None
+        if container.remote:
+            raise ApiError(STATUS_OF_CODE.get(refused.code, 500), refused.text) from None
         raise
+
+
+async def reach(backend: Backend, container: Container) -> None:
+    """Returns if commands can be run beside a container of another node. Raises ApiError with what is in the way."""
+    try:
+        await backend.look_elsewhere(container.task, None)
+    except Refused as refused:
+        raise ApiError(STATUS_OF_CODE.get(refused.code, 500), refused.text) from None
 
 
 async def top(call: Call) -> Answer:
@@ -97,6 +110,8 @@ async def documents(backend: Backend, container: Container) -> AsyncGenerator[by
 async def wait(call: Call) -> Stream:
     """``POST /containers/{id}/wait``; a condition that is none means the first, as it does to the engine."""
     container = await find(call.backend, call.target)
+    if container.remote:
+        raise ApiError(501, NO_WAIT)
     given = call.query("condition")
     until = Until(given) if given in {each.value for each in Until} else Until.NOT_RUNNING
     return Stream(JSON_TYPE, ended(call.backend, container, until))

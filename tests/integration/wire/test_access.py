@@ -1,8 +1,8 @@
 """Who may call what, over real sockets: every method under every kind of caller.
 
-What is expected is what dockerd 20.10.24 answers (recorded, and compared with it in ``tests/interop``): a method is for
-anyone, for all members, or for managers; whoever is not let in is told PERMISSION_DENIED, and a certificate of another
-authority is refused in the handshake already.
+What is expected is what dockerd 20.10.24 answers (recorded, and compared with it in ``tests/interop``), and of the
+services of our own what their shape asks for: a method is for anyone, for all members, or for managers; whoever is not
+let in is told PERMISSION_DENIED, and a certificate of another authority is refused in the handshake already.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 from runtime.errors import Code, Refused
 from runtime.wire.port import MANAGER, WORKER, Access, Call, Channel, Credentials, Server
-from runtime.wire.services import METHODS
+from runtime.wire.services import METHODS, OWN_PACKAGE
 from tests.unit.wire.authority import CLUSTER, authority, stranger
 from tests.unit.wire.worlds import Outcome, SocketWorld
 
@@ -24,6 +24,7 @@ MEMBERS = {
     "Dispatcher/Session", "Dispatcher/Heartbeat", "Dispatcher/UpdateTaskStatus", "Dispatcher/UpdateVolumeStatus",
     "Dispatcher/Tasks", "Dispatcher/Assignments", "LogBroker/ListenSubscriptions", "LogBroker/PublishLogs",
     "ResourceAllocator/AttachNetwork", "ResourceAllocator/DetachNetwork",
+    "TaskAccessBroker/Listen", "TaskAccessBroker/Answer",
 }  # fmt: skip
 CALLERS = ("nobody", "worker", "manager", "foreign manager", "removed worker", "removed manager")
 LET_IN = Refused(Code.DATA_LOSS, "a handler was reached")
@@ -32,7 +33,7 @@ LET_IN = Refused(Code.DATA_LOSS, "a handler was reached")
 
 def short(path: str) -> str:
     """``Dispatcher/Session`` of ``/docker.swarmkit.v1.Dispatcher/Session``."""
-    return path.removeprefix("/docker.swarmkit.v1.")
+    return path.removeprefix("/docker.swarmkit.v1.").removeprefix(f"/{OWN_PACKAGE}.")
 
 
 def credentials(caller: str) -> Credentials:
@@ -95,4 +96,4 @@ def test_every_method_lets_in_whom_dockerd_lets_in(world: SocketWorld, server: S
 def test_the_table_names_only_methods_that_there_are() -> None:
     known = {short(path) for path in METHODS}
     assert known >= ANYONE | MEMBERS
-    assert len(known) == 65
+    assert len(known) == 65 + 4  # ours

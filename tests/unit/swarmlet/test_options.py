@@ -106,7 +106,7 @@ def test_every_flag_reaches_its_option() -> None:
         "--swarm-raft-election-tick", "20", "--node-generic-resource", "gpu=2", "--node-generic-resource", "gpu=a",
         "--log-level", "warn", "--hostname", "h", "--log-format", "json",
         "--metrics-addr", ":9323", "--executor", "process", "--task-user", "u", "--require-limits",
-        "--stop-tasks-on-exit",
+        "--stop-tasks-on-exit", "--no-remote-exec",
     )  # fmt: skip
     assert found == DaemonOptions(
         data_root=pathlib.Path("/d"),
@@ -128,6 +128,7 @@ def test_every_flag_reaches_its_option() -> None:
         metrics=("127.0.0.1", 9323),
         task_user="u",
         require_limits=True,
+        remote_exec=False,
         stop_tasks_on_exit=True,
     )
     assert daemon("--debug").log_level == "debug"
