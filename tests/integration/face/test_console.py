@@ -63,7 +63,10 @@ def test_a_service_its_tasks_its_events_and_a_trace_of_what_happens(
     events, trace = EventsPage(), TracePage("/cluster/node/manager/store")
     for page in (events, trace):
         page.fetch(source)
-    until(lambda: running.stage is not None and running.stage.tracer is not None)
+    assert running.stage is not None
+    stage = running.stage
+    until(lambda: stage.tracer is not None, "the trace has begun")
+    until(lambda: (heard := stage.cells["/cluster/events"].instance) and heard.snapshot()["subscribers"] == 1)
     made = api(running, short_path)
     assert made.call("POST", "/services/create", service("web", 2, "run"))[0] == 201
     made.wait_running("web", 2)
@@ -78,7 +81,7 @@ def test_a_service_its_tasks_its_events_and_a_trace_of_what_happens(
     assert [row.cells[:3] for row in shown.rows] == [("web.1", "running", "running"), ("web.2", "running", "running")]
     for page in (events, trace):
         page.close()
-    until(lambda: running.stage is not None and running.stage.tracer is None)
+    until(lambda: stage.tracer is None)
 
 
 def test_a_refusal_is_in_the_daemons_own_words(running: Node) -> None:
