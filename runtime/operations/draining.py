@@ -17,7 +17,6 @@ from runtime.operations.reading import Json, has_ended, hostname, is_wanted, mod
 Place = tuple[str, int]
 """Service id and slot."""
 SHOWN_MAX: Final = 5
-_DIGITS: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +71,10 @@ def _is_leaving(node_id: str, held: Sequence[Json]) -> bool:
 
 
 def _created(task: Json) -> tuple[str, str, str]:
-    """The API cuts zeros off the end of a time."""
+    """The API cuts zeros off the end of a time, and the point with them."""
     text = str(task.get("CreatedAt", "")).removesuffix("Z")
     whole, _, fraction = text.partition(".")
-    return whole, fraction.ljust(_DIGITS, "0"), task["ID"]
+    return whole, fraction, task["ID"]
 
 
 def progress(node: Json, tasks: Sequence[Json], moving: Collection[Place], names: Mapping[str, str]) -> Draining:

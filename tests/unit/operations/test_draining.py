@@ -44,6 +44,10 @@ def test_a_task_that_nobody_told_to_stop_says_so() -> None:
     assert text == "1 task not ended: web.1 is running (started) and was not told to stop yet"
 
 
+def test_a_task_that_still_comes_up_here_is_not_missing_elsewhere() -> None:
+    assert going([task("a", "starting")]) == "1 task not ended: web.1 is starting and was not told to stop yet"
+
+
 def test_a_replacement_that_waits_holds_it_up_with_its_reason() -> None:
     waits = new("b", state="pending", Status={"State": "pending", "Err": "no suitable node (1 node not available)"})
     text = "1 task not running elsewhere: web.1 is pending (no suitable node (1 node not available))"
@@ -68,9 +72,10 @@ def test_a_replacement_of_one_that_ended_elsewhere_since_is_somebody_elses_troub
 
 
 def test_times_are_compared_although_the_api_cuts_their_zeros_off() -> None:
-    earlier = old("a", created="2026-01-01T00:00:00.09Z")
-    later = task("z", "failed", "shutdown", node="n2", CreatedAt="2026-01-01T00:00:00.1Z")
-    assert places("n1", [earlier, later, new("b", state="starting")], SERVICES) == set()
+    for before, after in (("00.09Z", "00.1Z"), ("00Z", "00.1Z"), ("00.95Z", "01Z")):
+        earlier = old("z", created=f"2026-01-01T00:00:{before}")
+        later = task("a", "failed", "shutdown", node="n2", CreatedAt=f"2026-01-01T00:00:{after}")
+        assert places("n1", [earlier, later, new("b", state="starting")], SERVICES) == set(), (before, after)
 
 
 def test_global_tasks_have_to_end_and_nothing_replaces_them() -> None:

@@ -126,16 +126,20 @@ def _spread_over(service: objects.Service, label: str) -> None:
 
 
 def test_whoever_of_the_fullest_is_taken_it_has_to_be_better() -> None:
-    """From n4 it would be no better: then nobody is asked to scale, for another leader may take that one."""
-    nodes = [node_of_id(f"n{n}", labels={"rack": "a" if n < 3 else "b"}) for n in range(1, 6)]
-    store = swarm(nodes, web="11224453")
+    """From n1 it would be, from n3 not: as many of rack c as of rack b. Another leader may take either of them."""
+    racks = {"n1": "a", "n2": "a", "n3": "c", "n4": "b", "n5": "b"}
+    store = swarm([node_of_id(id, labels={"rack": rack}) for id, rack in racks.items()], web="22333455111")
     store.edit(objects.Service, "web", lambda it: _spread_over(it, "node.labels.rack"))
-    before = Counter(task.node_id for task in store.tasks())
-    for move in moves(store.view, services(store), 10, NOW):
-        full = [id for id, number in before.items() if number == max(before.values())]
-        assert move.means == "constraint" or all(id != move.target for id in full)
-        before[move.task.node_id] -= 1
-        before[move.target] += 1
+    assert planned(store) == []
+    store = swarm([node_of_id(id, labels={"rack": rack}) for id, rack in racks.items()], web="223455111")
+    store.edit(objects.Service, "web", lambda it: _spread_over(it, "node.labels.rack"))
+    assert planned(store, 1) == [("web", "n1", "n3", "scale")], "n1 alone is the fullest, and rack c has fewest"
+
+
+def test_services_are_spread_before_nodes_are_evened_out_so_that_nothing_moves_twice() -> None:
+    found = planned(swarm(3, a="2", b="1", c="2", web="111222"))
+    assert [each[0] for each in found[:2]] == ["web", "web"]
+    assert len({service for service, *_ in found[2:]}) == len(found[2:]) > 0
 
 
 # Who takes part
