@@ -35,6 +35,7 @@ UNORDERED = ("stack deploy", "stack rm", "service ps packed")
 """The command line goes through a map, or either of two like tasks finds a place: lines come in any order."""
 VERSION = "version 28.2."
 WAIT = 90.0
+TRIES = 5
 ENDED = ("complete", "shutdown", "failed", "rejected", "orphaned")
 
 
@@ -85,7 +86,7 @@ MASKS = (
     (re.compile(r"\b[0-9a-z]{25}\b"), "<ID>"),
     (re.compile(r"\b[0-9a-z]{12}\b"), "<ID12>"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.\d]*( \+0000 utc|Z)?"), "<TIME>"),
-    (re.compile(r"\b(\d+ (seconds?|minutes?)|About a minute|Less than a second)( ago)?"), "<AGO>"),
+    (re.compile(r"\b(\d+ (seconds?|minutes?)|(?i:about a minute|less than a second))( ago)?"), "<AGO>"),
     (re.compile(r'"Index": ?\d+'), '"Index":<N>'),
     (re.compile(r"(?<![\d.])\d+\.\d+\.\d+(\+dfsg1)?(?![\d.])"), "<VERSION>"),
     (re.compile(r"[ \t]+"), " "),
@@ -133,15 +134,29 @@ def run(daemon: Daemon, home: Path) -> Iterator[Entry]:
         values["soon"] = str(int(time.time()) + 1)
         for name, value in values.items():
             command = command.replace(f"{{{name}}}", value)
-        done = subprocess.run(
-            [program(), *shlex.split(command)], capture_output=True, timeout=120, check=False, env=environment,
-            input=(fed or "").encode(),
-        )  # fmt: skip
+        done = _run(command, environment, (fed or "").encode())
         shown = (mask(each.decode(), daemon.address, daemon.port) for each in (done.stdout, done.stderr))
         out, err = shown
         if command.startswith(UNORDERED):
             out, err = tuple(sorted(out)), tuple(sorted(err))
         yield Entry(line, done.returncode, out, err)
+
+
+def _run(command: str, environment: dict[str, str], fed: bytes) -> subprocess.CompletedProcess[bytes]:
+    """A command; once more if an update of the service that is under way wrote its state between what the command has
+    read and what it writes."""
+    for _ in range(TRIES):
+        done = subprocess.run(
+            [program(), *shlex.split(command)],
+            capture_output=True,
+            timeout=120,
+            check=False,
+            env=environment,
+            input=fed,
+        )
+        if not (command.startswith("service") and b"update out of sequence" in done.stderr):
+            break
+    return done
 
 
 def _fed(line: str) -> tuple[str, str]:
