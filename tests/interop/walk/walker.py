@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.cli.transcript import API, MASKS, Entry
+from tests.cli.transcript import API, MASKS, TRIES, Entry
 from tests.interop.lab import Lab
 from tests.interop.peers import Dockerd, Peer
 from tests.waiting import until
@@ -69,6 +69,12 @@ class Walk:
     def __call__(self, at: str, command: str, fed: str = "") -> Said:
         """Runs ``docker`` with this command at a machine, and records it. ``fed`` is its standard input."""
         said = self.quietly(at, command, fed)
+        for _ in range(
+            TRIES
+        ):  # an update under way wrote its state between what the command has read and what it writes
+            if not (command.startswith("service update") and "update out of sequence" in said.err):
+                break
+            said = self.quietly(at, command, fed)
         out, err = self.masked(said.out), self.masked(said.err)
         if command == "info":
             out = swarm_part(out)
