@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import pathlib
 from typing import Any
 
 import pytest
 
+from runtime.engine_api import hijack
 from runtime.engine_api.call import Call
 from runtime.engine_api.frames import frame
 from runtime.engine_api.routes import containers
@@ -18,7 +20,7 @@ from runtime.wire.pb import types_pb2 as types
 from tests.unit.engine_api.fake import a_node
 from tests.unit.engine_api.support import ask
 from tests.unit.engine_api.test_containers import Local
-from tests.unit.engine_api.test_execs import FakeSession, ends
+from tests.unit.engine_api.test_execs import FakeSession, Pipe, ends, piped, turned
 
 OTHER = f"{0xABC:064x}"
 
@@ -167,6 +169,37 @@ def test_one_that_cannot_begin_there_says_so(swarm: Swarm) -> None:
     made = ask(swarm, "POST", "/containers/web.1/exec", {"Cmd": ["sh"]})[1]["Id"]
     swarm.answers.append(NotBegun("exec failed: no such file", 127))
     assert ask(swarm, "POST", f"/exec/{made}/start", {"Detach": True}) == (400, "exec failed: no such file")
+
+
+@pytest.mark.parametrize("how", ["goes", "leaves by its keys"])
+def test_a_client_that_goes_ends_a_command_at_another_node_and_one_that_leaves_by_its_keys_does_not(
+    swarm: Swarm, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(hijack, "LOOK_S", 0.01)
+    swarm.answers.append(None)
+    body = {"Cmd": ["sh"], "AttachStdin": True, "AttachStdout": True, "Tty": True}
+    made = ask(swarm, "POST", "/containers/web.1/exec", body)[1]["Id"]
+    sessions: list[FakeSession] = []
+
+    def begin(question: Any) -> FakeSession:
+        sessions.append(FakeSession(question))
+        return sessions[-1]
+
+    swarm.answers.append(begin)
+    instance: Any = swarm.execs.get(made)
+
+    async def talk(pipe: Pipe) -> None:
+        await pipe.ask(f"/exec/{made}/start", {"Tty": True})
+        await turned(lambda: instance.session is not None)
+        if how == "goes":
+            pipe.writer.transport.abort()
+        else:
+            pipe.writer.write(b"\x10\x11")
+            assert await pipe.reader.read() == b""
+        await turned(lambda: sessions[0].input_ended and not instance._read)
+
+    piped(tmp_path, as_backend(swarm), talk)
+    assert sessions[0].closed is (how == "goes")
 
 
 def test_its_log_is_the_swarms(swarm: Swarm) -> None:

@@ -391,7 +391,8 @@ def test_why_an_attached_command_may_not_be_asked_for_is_what_it_says(tmp_path: 
         assert said[8:].endswith(b"not here\r\n")
 
     piped(tmp_path, backend, talk)
-    assert not inspected(backend, made)["Running"]
+    found = inspected(backend, made)
+    assert (found["Running"], found["ExitCode"]) == (False, 126)  # clients take no code for 0
 
 
 def test_without_an_upgrade_the_answer_is_a_stream_like_others(tmp_path: pathlib.Path) -> None:
