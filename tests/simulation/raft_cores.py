@@ -196,15 +196,12 @@ class Core:
             self._answer_reads()
 
     def _role_changed(self, role: Role) -> None:
-        raft = self.node.raft
         if role is Role.LEADER and self.role is not Role.LEADER:
             self.simulation.elected(self)
         if self.role is Role.LEADER and role is not Role.LEADER:
             self.open_writes.clear()
             self.open_reads.clear()
         self.role = role
-        if role is Role.LEADER:
-            self.simulation.invariants.voted(self.id, raft.term, self.id)
 
     def send(self, message: Message) -> None:
         if message.type is MessageType.VOTE_RESP and not message.reject:
@@ -263,6 +260,10 @@ class Core:
     def _answer(self, responses: Sequence[Message]) -> None:
         for response in responses:
             if response.to == self.id:
+                if response.type is MessageType.VOTE_RESP and not response.reject:
+                    # Its own vote is one from here on. Others may make it the leader before, whose votes are durable
+                    # then; what it has for itself counts with the disk, and may be lost and given to somebody else.
+                    self.simulation.invariants.voted(self.id, response.term, self.id)
                 self.node.step(response)
             else:
                 self.send(response)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from runtime.raft.types import Entry, HardState, MessageType
+from runtime.raft.types import Entry, HardState, Message, MessageType
 from tests.simulation import simulate
 from tests.simulation.plan import Planned, draw, without
 from tests.simulation.raft_cores import SECONDS, Core, RaftSimulation
@@ -247,3 +248,18 @@ def test_the_command_prints_figures_and_says_by_its_exit_code_whether_all_held(
     assert simulate.main(["raft", "3", "--jobs", "1"]) == 0
     assert "raft: 3 seeds in " in capsys.readouterr().out
     assert simulate.main(["raft", "--seed", "2"]) == 0
+
+
+def test_a_member_that_counts_its_own_vote_and_gives_it_away_is_noticed() -> None:
+    """Its own vote is one when the disk has it, and so when the core is told; before that it may be lost."""
+    simulation = RaftSimulation(3, [])
+    core = simulation.cores[1]
+    core.start()
+    term = core.node.raft.term
+    granted = Message(MessageType.VOTE_RESP, to=1, from_=1, term=term)
+    core._answer([replace(granted, reject=True)])
+    assert (1, term) not in simulation.invariants.votes
+    core._answer([granted])
+    assert simulation.invariants.votes[1, term] == 1
+    with pytest.raises(Violation, match=f"1 votes for 2 and 1 in term {term}"):
+        core.send(replace(granted, to=2))
