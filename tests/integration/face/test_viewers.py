@@ -28,7 +28,7 @@ from runtime.stage.policy import Restart
 from runtime.wire.loop import IoLoop
 from swarmlet import look, options
 from swarmlet.errors import StartError
-from tests.integration.face.test_introspection import wait
+from tests.integration.face.test_introspection import running, wait
 from tests.waiting import until
 
 
@@ -234,13 +234,13 @@ class Part(Actor):
 @pytest.mark.parametrize("path", ["/above/part", "/above/part/below"])
 def test_what_fails_with_its_parent_is_restarted_with_it(bench: Bench, path: str) -> None:
     above = bench.stage.mount("above", Above)
-    until(lambda: path in bench.stage.cells and bench.stage.cells[path].life is Life.RUNNING)
+    running(bench.stage, path, "/above/once")
     begun = Above.lives
     with Link(bench.path) as link:
         said = link.ask("act", act="restart", path=path, write=True)
         assert said == f"/above begins a new life: {path} does not begin alone"
         until(lambda: Above.lives == begun + 1)
-        until(lambda: path in bench.stage.cells and bench.stage.cells[path].life is Life.RUNNING)
+        running(bench.stage, path, "/above/once")
         with pytest.raises(ValueError, match="/above/once ends when it fails"):
             link.ask("act", act="restart", path="/above/once", write=True)
     cell = above.resolve()
