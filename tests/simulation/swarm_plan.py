@@ -99,7 +99,7 @@ USES = {
     "autolock": Kind((1, 1), (0.0, 0.0), _dice),
 }
 """What is asked of the swarm besides (``swarm_uses``)."""
-USED = 0.2
+USED = 0.23
 """The share of seeds that each is drawn in."""
 
 RARE = (

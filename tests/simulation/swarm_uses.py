@@ -351,8 +351,6 @@ class Uses(Operator):
 
     def _promotions(self, fault: Planned) -> bool:
         """All workers are to be managers, at once, and workers again."""
-        if self.damaged:
-            return False
         struck = self._once(fault.kind)
         workers = [host.name for host in self.hosts if host.name.startswith("worker")]
 
@@ -366,8 +364,9 @@ class Uses(Operator):
             if self.faulty:
                 turn(types.WORKER)
 
-        turn(types.MANAGER, struck)
-        self.simulator.set(fault.seconds, back)
+        for at in (0.0, 4.0, 8.0):  # nobody may lead just now
+            self.simulator.set(at, lambda: turn(types.MANAGER, struck) if self.faulty else None)
+        self.simulator.set(9.0 + fault.seconds, back)
         return False
 
     # Managers that lock themselves
