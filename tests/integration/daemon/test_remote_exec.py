@@ -81,6 +81,8 @@ class Swarm:
         for client in self.clients:
             client.kill()
             client.communicate()
+        if self.w1.process is not None and self.w1.process.poll() is not None:
+            self.w1.start()  # its tasks outlive a kill: the next life ends them
         for daemon in reversed(self.all):
             if daemon.process is not None and daemon.process.poll() is None:
                 daemon.stop()
