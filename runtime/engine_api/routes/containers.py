@@ -68,16 +68,22 @@ def _limit(call: Call) -> int:
 
 
 async def find(backend: Backend, term: str) -> local.Container:
-    """The container with an id, a name or a prefix of an id: one of this node, else (at a manager) one of the swarm.
-    Raises ApiError 404, 400 for a prefix of several."""
+    """The container with an id, a name, a prefix of an id, or in a slot (``web.1``): one of this node, else (at a
+    manager) one of the swarm; of a slot the swarm's first. Raises ApiError 404, 400 for a prefix of several."""
     found = await containers_of(backend)
     exact = [each for each in found if term.removeprefix("/") in (each.id, each.name)]
     several = exact or [each for each in found if each.id.startswith(term)] or await elsewhere.find(backend, term)
+    several = several or _in_slot(found, term)
     if not several:
         raise ApiError(404, f"No such container: {term}{await elsewhere.hint(backend, term)}")
     if len(several) > 1:
         raise bad(f"Multiple IDs found with provided prefix: {term}")
     return several[0]
+
+
+def _in_slot(found: list[local.Container], term: str) -> list[local.Container]:
+    running = [each for each in found if each.state == "running" and each.name.rpartition(".")[0] == term]
+    return sorted(running, key=lambda each: each.task.meta.created_at.ToNanoseconds())[-1:]
 
 
 async def inspect(call: Call) -> Answer:

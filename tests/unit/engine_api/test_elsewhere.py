@@ -10,6 +10,7 @@ import pytest
 
 from runtime.engine_api import hijack
 from runtime.engine_api.call import Call
+from runtime.engine_api.convert.local import Container
 from runtime.engine_api.frames import frame
 from runtime.engine_api.routes import containers
 from runtime.errors import Code, Refused
@@ -102,6 +103,18 @@ def test_on_a_worker_there_are_none(swarm: Swarm) -> None:
         swarm.refusals[method] = ClusterError("unavailable", "This node is not a swarm manager.")
     for term in (OTHER, "web.1", name_of(swarm), swarm.far.id):
         assert ask(swarm, "GET", f"/containers/{term}/json")[0] == 404
+
+
+def test_on_a_worker_a_slot_means_the_nodes_own_task_in_it() -> None:
+    swarm = Swarm()
+    swarm.only = swarm.task(1, types.RUNNING)
+    for method in ("ListTasks", "ListServices", "GetTask"):
+        swarm.refusals[method] = ClusterError("unavailable", "This node is not a swarm manager.")
+    slot = Container(swarm.only, swarm.only.status).name.rpartition(".")[0]
+    assert ask(swarm, "GET", f"/containers/{slot}/json")[1]["Id"] == swarm.only.status.container.container_id
+    assert ask(swarm, "GET", f"/containers/{slot}1/json")[0] == 404
+    swarm.only.status.state = types.COMPLETE
+    assert ask(swarm, "GET", f"/containers/{slot}/json")[0] == 404
 
 
 def test_a_container_of_this_node_is_meant_first() -> None:
