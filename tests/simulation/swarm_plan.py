@@ -90,11 +90,11 @@ KINDS = {
 USES = {
     "rolling update": Kind((1, 2), (0.0, 0.0), _dice),
     "job": Kind((1, 2), (0.0, 0.0), _dice),
-    "job by the clock": Kind((1, 1), (25.0, 40.0), _dice),
+    "job by the clock": Kind((2, 2), (25.0, 40.0), _dice),
     "start order": Kind((1, 1), (15.0, 40.0), _dice),
-    "secrets": Kind((1, 1), (5.0, 30.0), _dice),
+    "secrets": Kind((3, 3), (5.0, 30.0), _dice),
     "patience": Kind((1, 1), (0.0, 0.0), _dice),
-    "removal": Kind((1, 1), (25.0, 45.0), _dice),
+    "removal": Kind((2, 2), (25.0, 45.0), _dice),
     "promotions": Kind((1, 1), (5.0, 20.0), _dice),
     "autolock": Kind((1, 1), (0.0, 0.0), _dice),
 }
