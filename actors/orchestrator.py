@@ -33,7 +33,7 @@ from runtime.swarm import ports
 from runtime.swarm.identity import new_id
 from runtime.swarm.replicated import NewId, Round, remove_tasks
 from runtime.swarm.restart import RestartPlan, RestartSupervisor
-from runtime.swarm.slots import WouldRestart, has_successor
+from runtime.swarm.slots import WouldRestart, has_several, has_successor
 from runtime.swarm.task_changes import CHANGES_MAX, Change, Desire, apply
 from runtime.swarm.task_init import HeldTask, held_for, initialise, is_held
 from runtime.swarm.task_model import node_of, place_of, the_cluster, wanted
@@ -47,8 +47,20 @@ STAMPS: Final = 1024
 """More than a task has in bytes beside what it has of its service."""
 
 
+LEFT_BEHIND_S: Final = 1.0
+"""From the end of an update until it is seen whether it left something, in seconds: a new task that ended is restarted
+by then, and whatever ends updates over and over is asked no more often."""
+
+
 class _Due:
     """The delay of a start may be over."""
+
+
+@dataclass(frozen=True, slots=True)
+class _LookBehind:
+    """Time to see what an update has left of this service."""
+
+    service_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +224,17 @@ class OrchestratorActor(StoreWatcher):
         self.stop(updater)
         service = self.view.get(objects.Service, message.service_id)
         if service is not None and not (message.basis is not None and message.basis.holds(service)):
+            self._services[service.id] = None
+            self._go_on()
+        elif service is not None:
+            self.after(LEFT_BEHIND_S, _LookBehind(service.id))
+
+    @handles(_LookBehind)
+    def look_behind(self, message: _LookBehind) -> None:
+        """Where a new task ended before it was up, an update that starts first has left the old one, beside the restart
+        of the new one: what is left to be updated is updated then."""
+        service = self.view.get(objects.Service, message.service_id)
+        if service is not None and service.id not in self._updaters and has_several(self.view, service):
             self._services[service.id] = None
             self._go_on()
 

@@ -73,6 +73,12 @@ def has_successor(view: View, service: objects.Service, task: objects.Task) -> b
     return any(not is_dirty(each, service, node_of(view, each)) for each in others)
 
 
+def has_several(view: View, service: objects.Service) -> bool:
+    """Whether several tasks are to live in one place that an update may bring in order."""
+    held = by_place([task for task in view.find(objects.Task, "service", service.id) if wanted(task)], service)
+    return any(len(tasks) > 1 and may_be_updated(view, service, place) for place, tasks in held.items())
+
+
 def may_be_updated(view: View, service: objects.Service, place: SlotKey) -> bool:
     """Whether an update may put a new task into a place. A slot always; a node only while it may get new tasks."""
     if not is_per_node(service):

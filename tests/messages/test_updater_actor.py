@@ -523,3 +523,19 @@ def test_both_tasks_of_a_slot_that_lose_their_node_are_replaced_by_one() -> None
     settled(bench, Status.COMPLETED)
     assert most_of_one_version(bench, "two") == 1
     assert [task.slot for task in bench.running("two")] == [1]
+
+
+@pytest.mark.parametrize("long", [1.5, 30.0])
+def test_an_old_task_goes_once_the_restart_of_a_new_one_that_failed_runs(long: float) -> None:
+    bench = running(2, order=Config.START_FIRST, failure_action=Config.CONTINUE)
+    bench.behaviour.fail = frozenset({"two"})
+    image(bench, "two")
+    settled(bench, Status.COMPLETED)
+    assert len(bench.running("one")) == 2, "none of the new ones ever ran"
+    bench.run_for(long)
+    assert len(bench.running("one")) == 2
+    bench.behaviour.fail = frozenset()
+    bench.until(lambda: len(bench.running("two")) == 2 and bench.running("one") == [])
+    bench.run_for(30)
+    assert sorted(task.slot for task in bench.running()) == [1, 2]
+    assert bench.updaters() == []
