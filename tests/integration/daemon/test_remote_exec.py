@@ -129,8 +129,10 @@ def test_much_goes_in_and_comes_out_unchanged(swarm: Swarm) -> None:
 def test_a_terminal_has_the_size_of_the_clients(swarm: Swarm) -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
+    # Clients before 23.0 tell the size once the command runs, in a request of its own.
+    script = 'read go; until test "$(stty size)" != "0 0"; do sleep 0.1; done; stty size; exit 7'
     client = subprocess.Popen(
-        swarm.command(swarm.m2, "exec", "-it", "web.1", "sh", "-c", "read go; stty size; exit 7"),
+        swarm.command(swarm.m2, "exec", "-it", "web.1", "sh", "-c", script),
         stdin=theirs, stdout=theirs, stderr=theirs, env=swarm.environment, start_new_session=True,
     )  # fmt: skip
     swarm.clients.append(client)
