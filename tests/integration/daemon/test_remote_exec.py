@@ -53,6 +53,7 @@ class Swarm:
         assert status == 201, answer
         self.m1.wait_running("web", 1, 60)
         self.m2.until(lambda: self.m2.running("web"), "the other manager knows it", 60)
+        self.m2.until(lambda: self.run(self.m2, "exec", "web.1", "true").returncode == 0, "its node listens", 60)
 
     def command(self, at: Daemon, *words: str) -> list[str]:
         return ["docker", "-H", f"unix://{at.socket}", *words]
