@@ -6,16 +6,19 @@ import contextlib
 import json
 import pathlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from runtime.wire.port import MANAGER
 from swarmlet import options
-from swarmlet.engine_link import ATTEMPTS, Engine, Refused, connect
+from swarmlet.engine_link import ATTEMPTS, Engine, Refused, _context, connect
 from swarmlet.errors import StartError, UsageError
 from swarmlet.operator_options import OperatorOptions, Where, where
+from tests.unit.wire.authority import Authority
 
 SEQUENCE = "rpc error: code = Unknown desc = update out of sequence"
 
@@ -136,6 +139,26 @@ def test_over_tcp_it_is_asked_with_certificates_only() -> None:
 def test_what_is_no_place_is_a_usage_error(url: str) -> None:
     with pytest.raises(UsageError, match="invalid host"):
         where(url, {"DOCKER_TLS_VERIFY": "1"}, "/own.sock")
+
+
+def test_an_authority_is_taken_as_docker_takes_it_whatever_python_is_stricter_about(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority()
+    chain, key = authority.issue("n1", MANAGER)
+    for name, data in (("ca.pem", authority.pem), ("cert.pem", chain), ("key.pem", key)):
+        (tmp_path / name).write_bytes(data)
+    make = ssl.create_default_context
+
+    def as_python_3_13(**named: Any) -> ssl.SSLContext:
+        made = make(**named)
+        made.verify_flags |= ssl.VERIFY_X509_STRICT
+        return made
+
+    monkeypatch.setattr(ssl, "create_default_context", as_python_3_13)
+    context = _context(tmp_path)
+    assert not context.verify_flags & ssl.VERIFY_X509_STRICT
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
 def test_certificates_that_cannot_be_read_are_a_sentence(tmp_path: pathlib.Path) -> None:
